@@ -1,0 +1,86 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The house: every target with the floor it stands on and what it may import.
+// Tests/LayeringTests holds these arrows against the imports in the sources.
+
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .treatAllWarnings(as: .error),
+]
+
+func library(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func program(_ name: String, path: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+}
+
+let package = Package(
+  name: "millrace",
+  products: [
+    .library(name: "Millrace", targets: ["Millrace"]),
+    .executable(name: "millrace", targets: ["millrace"]),
+  ],
+  targets: [
+    // Floor 1: C
+    .target(name: "CMillraceSystem", cSettings: [.unsafeFlags(["-O2", "-Werror"])]),
+    .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
+    .systemLibrary(name: "CSnappy", providers: [.apt(["libsnappy-dev"])]),
+    .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
+    // Floor 2
+    library("MillraceBase", ["CMillraceSystem"]),
+    // Floor 3
+    library("MillraceModel", ["MillraceBase"]),
+    library("MillraceCompression", ["MillraceBase", "CZstd", "CLZ4", "CSnappy", "CZlib"]),
+    library("MillraceIO", ["MillraceBase", "CMillraceSystem"]),
+    // Floor 4
+    library("MillraceKafkaProtocol", ["MillraceBase", "MillraceModel"]),
+    library("MillraceLog", ["MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO"]),
+    library("MillraceDataflow", ["MillraceBase", "MillraceModel"]),
+    // Floor 5
+    library("MillraceMetadata", ["MillraceBase", "MillraceModel", "MillraceLog"]),
+    library("MillraceStreams", ["MillraceBase", "MillraceModel", "MillraceDataflow"]),
+    // Floor 6
+    library(
+      "MillraceBroker",
+      [
+        "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceMetadata",
+      ]),
+    // Floor 7
+    library(
+      "MillraceKafkaServer",
+      ["MillraceBase", "MillraceModel", "MillraceIO", "MillraceKafkaProtocol", "MillraceBroker"]),
+    library(
+      "MillraceConnectors",
+      ["MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceDataflow", "MillraceBroker"]),
+    // Floor 8
+    library("MillraceQueue", ["MillraceBase"]),
+    library(
+      "Millrace",
+      [
+        "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
+        "MillraceStreams", "MillraceBroker", "MillraceKafkaServer", "MillraceConnectors", "MillraceQueue",
+      ]),
+    // Floor 9
+    library(
+      "MillraceServer",
+      [
+        "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
+        "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceBroker", "MillraceConnectors", "Millrace",
+      ]),
+    program("millrace", path: "Sources/millrace", ["MillraceServer"]),
+    // Beside the floors: imported by tests, simulator and fuzzers only
+    library("MillraceSimulation", ["MillraceBase", "MillraceModel", "MillraceIO"]),
+    // Tests
+    tests("LayeringTests", []),
+    tests("MillraceBaseTests", ["MillraceBase"]),
+    tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
+  ]
+)

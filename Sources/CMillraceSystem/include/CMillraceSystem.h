@@ -1,0 +1,111 @@
+// The Linux calls that Swift cannot make itself (macros, variadic functions, intrinsics), one thin wrapper each.
+// Every wrapper returns what the call returns, or -errno on failure, so that no caller reads a thread-local errno.
+#ifndef C_MILLRACE_SYSTEM_H
+#define C_MILLRACE_SYSTEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// CRC-32C (Castagnoli), as in RFC 3720: start with 0, feed the previous result to continue.
+uint32_t mr_crc32c(uint32_t crc, const void *data, size_t length);
+// The portable table version, kept callable so that tests can compare the two.
+uint32_t mr_crc32c_table(uint32_t crc, const void *data, size_t length);
+
+// Clocks, in nanoseconds.
+int64_t mr_monotonic_ns(void);
+int64_t mr_realtime_ns(void);
+int64_t mr_thread_cpu_ns(void);
+int64_t mr_process_cpu_ns(void);
+
+// epoll
+struct mr_event {
+  uint64_t token;
+  uint32_t flags;
+};
+enum { MR_READABLE = 1, MR_WRITABLE = 2, MR_HANGUP = 4 };
+int mr_epoll_create(void);
+int mr_epoll_add(int epoll, int fd, uint64_t token, uint32_t flags);
+int mr_epoll_modify(int epoll, int fd, uint64_t token, uint32_t flags);
+int mr_epoll_remove(int epoll, int fd);
+// Waits at most timeout_ns (negative: for ever); returns the number of events filled in.
+int mr_epoll_wait(int epoll, struct mr_event *events, int capacity, int64_t timeout_ns);
+int mr_eventfd(void);
+void mr_eventfd_signal(int fd);
+void mr_eventfd_drain(int fd);
+
+// Sockets: non-blocking, close-on-exec, TCP_NODELAY.
+struct mr_address {
+  uint8_t family;  // 4 or 6
+  uint8_t bytes[16];
+  uint16_t port;   // host order
+};
+int mr_listen(const struct mr_address *address, int backlog);
+int mr_accept(int listener, struct mr_address *peer);
+int mr_connect_blocking(const struct mr_address *address, int timeout_ms);
+int mr_local_address(int fd, struct mr_address *out);
+int mr_parse_address(const char *text, struct mr_address *out);
+int mr_format_address(const struct mr_address *address, char *out, size_t capacity);
+long mr_receive(int fd, void *buffer, size_t length);
+struct mr_piece {
+  const void *base;
+  size_t length;
+};
+long mr_send_pieces(int fd, const struct mr_piece *pieces, int count);
+int mr_set_receive_timeout(int fd, int timeout_ms);
+int mr_shutdown_write(int fd);
+int mr_socket_pair(int out[2]);
+
+// Files
+enum {
+  MR_OPEN_READ = 1,
+  MR_OPEN_WRITE = 2,
+  MR_OPEN_CREATE = 4,
+  MR_OPEN_DIRECT = 8,     // O_DIRECT: bypasses the page cache, wants 4 KiB alignment
+  MR_OPEN_DATA_SYNC = 16, // O_DSYNC: a write returns when it is durable
+  MR_OPEN_TRUNCATE = 32,
+  MR_OPEN_EXCLUSIVE = 64,
+};
+int mr_open(const char *path, int options, int mode);
+int mr_close(int fd);
+long mr_pread(int fd, void *buffer, size_t length, int64_t offset);
+long mr_pwrite(int fd, const void *buffer, size_t length, int64_t offset);
+long mr_read(int fd, void *buffer, size_t length);
+long mr_write(int fd, const void *buffer, size_t length);
+int mr_fdatasync(int fd);
+int mr_sync_directory(const char *path);
+int64_t mr_file_size(int fd);
+int mr_truncate(int fd, int64_t size);
+int mr_allocate(int fd, int64_t size);
+int mr_lock_exclusive(int fd);
+int64_t mr_available_bytes(const char *path);
+int mr_mkdir(const char *path, int mode);
+int mr_rename(const char *from, const char *to);
+int mr_unlink(const char *path);
+int mr_rmdir(const char *path);
+int mr_path_kind(const char *path); // 0 nothing there, 1 file, 2 directory, 3 other, or -errno
+// Names in a directory without "." and "..", NUL-separated, in malloc'd memory that the caller frees; -errno on failure.
+long mr_list_directory(const char *path, char **out);
+
+// Memory and threads
+void *mr_allocate_pages(size_t length);
+void mr_free_pages(void *address, size_t length);
+void mr_discard_pages(void *address, size_t length);
+void mr_name_thread(const char *name);
+int mr_pin_thread(int cpu);
+int mr_thread_id(void);
+void mr_cpu_relax(void);
+int64_t mr_resident_bytes(void);
+int64_t mr_peak_resident_bytes(void);
+int mr_random_bytes(void *out, size_t length);
+const char *mr_error_text(int error, char *buffer, size_t capacity);
+
+// Signals: blocks SIGINT and SIGTERM for the calling thread and those it starts, and returns a descriptor that becomes
+// readable when one arrives.
+int mr_signal_descriptor(void);
+int mr_signal_read(int fd);
+void mr_ignore_sigpipe(void);
+int mr_is_terminal(int fd);
+int mr_terminal_size(int fd, int *columns, int *rows);
+int mr_poll_readable(int fd, int timeout_ms);
+
+#endif

@@ -1,0 +1,56 @@
+// Connection, ConnectionHandler, Listener: stream sockets as the protocol servers see them.
+
+import MillraceBase
+
+/// An IPv4 or IPv6 address and a port.
+public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
+  /// The address in its usual notation, without brackets.
+  public let host: String
+  /// The port; 0 asks for any free one.
+  public let port: UInt16
+
+  /// An address from its numeric notation. The reactor checks it.
+  public init(host: String, port: UInt16) {
+    self.host = host
+    self.port = port
+  }
+
+  /// `host:port`, with brackets around IPv6.
+  public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}
+
+/// A connected stream socket, owned by one reactor. All members belong to the reactor's thread.
+public protocol Connection: AnyObject {
+  /// The peer.
+  var remoteAddress: SocketAddress { get }
+  /// The address the peer connected to.
+  var localAddress: SocketAddress { get }
+  /// Bytes handed to ``write(_:)`` that the system has not taken yet.
+  var pendingWriteBytes: Int { get }
+  /// Queues the pieces, in order, and sends what the system takes at once. No-op once closed.
+  func write(_ pieces: [Bytes])
+  /// Stops or resumes reading: how a handler pushes back on its peer. Input already buffered is offered again on resume.
+  func setReading(_ enabled: Bool)
+  /// Sends what is queued, then closes. The handler's `connectionClosed` follows.
+  func closeAfterWriting()
+  /// Drops what is queued and closes. The handler's `connectionClosed` follows, in a later turn.
+  func close()
+}
+
+/// Handles the input of one connection, on the connection's reactor.
+public protocol ConnectionHandler: AnyObject {
+  /// Bytes arrived. The handler takes whole messages out of `input` and leaves the rest for the next call.
+  func connectionReceived(_ input: inout InputBuffer)
+  /// All queued output was taken by the system after some had to wait.
+  func connectionDrained()
+  /// The connection is gone: by the peer, by an error (then `error` says which) or by `close`. Called once, last.
+  func connectionClosed(_ error: IOError?)
+}
+
+/// An open listening socket.
+public protocol Listener: AnyObject {
+  /// The bound address, with the real port.
+  var address: SocketAddress { get }
+  /// Stops accepting. Connections stay.
+  func close()
+}

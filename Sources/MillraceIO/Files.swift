@@ -1,0 +1,108 @@
+// FileSystem and File: storage as the log sees it; Linux and the simulated disk implement it.
+
+import MillraceBase
+
+/// How a file is opened.
+public struct OpenOptions: OptionSet, Sendable {
+  /// The bits.
+  public let rawValue: Int32
+  /// Options from their bits.
+  public init(rawValue: Int32) { self.rawValue = rawValue }
+  /// For reading.
+  public static let read = OpenOptions(rawValue: 1)
+  /// For writing.
+  public static let write = OpenOptions(rawValue: 2)
+  /// Made when missing.
+  public static let create = OpenOptions(rawValue: 4)
+  /// Past the page cache where the file system can: offsets, lengths and addresses in multiples of 4 KiB.
+  public static let direct = OpenOptions(rawValue: 8)
+  /// Every write is durable when it returns.
+  public static let durableWrites = OpenOptions(rawValue: 16)
+  /// Emptied.
+  public static let truncate = OpenOptions(rawValue: 32)
+  /// Must not exist yet.
+  public static let exclusive = OpenOptions(rawValue: 64)
+}
+
+/// Files and directories. Every call may block, so reactors leave them to a ``BlockingExecutor`` once running.
+///
+/// Safe to call from any thread. A new or renamed file is certain to be found after a power loss only once
+/// ``syncDirectory(_:)`` has returned.
+public protocol FileSystem: AnyObject, Sendable {
+  /// Opens a file.
+  func open(_ path: String, _ options: OpenOptions) throws(IOError) -> any File
+  /// Names in a directory, unsorted.
+  func list(_ directory: String) throws(IOError) -> [String]
+  /// Makes a directory; one that is there already is no error.
+  func createDirectory(_ path: String) throws(IOError)
+  /// Whether a file or directory of this name exists.
+  func exists(_ path: String) throws(IOError) -> Bool
+  /// Renames, replacing the target.
+  func rename(_ from: String, to: String) throws(IOError)
+  /// Removes a file.
+  func remove(_ path: String) throws(IOError)
+  /// Makes the names in a directory durable.
+  func syncDirectory(_ path: String) throws(IOError)
+  /// Takes an exclusive lock on a file (made when missing), held until the result is released or the process ends.
+  /// - Throws: `.locked` when another process holds it.
+  func lock(_ path: String) throws(IOError) -> any FileLock
+  /// Bytes that may still be written to the file system that holds `path`.
+  func availableBytes(_ path: String) throws(IOError) -> Int64
+}
+
+/// An open file. Positioned reads and writes may be called from several threads at once.
+public protocol File: AnyObject, Sendable {
+  /// The name it was opened by.
+  var path: String { get }
+  /// Current size in bytes.
+  func size() throws(IOError) -> Int64
+  /// Reads into `buffer` at `position`; fewer bytes come only at the end of the file.
+  func read(into buffer: UnsafeMutableRawBufferPointer, at position: Int64) throws(IOError) -> Int
+  /// Writes all of `buffer` at `position`.
+  func write(_ buffer: UnsafeRawBufferPointer, at position: Int64) throws(IOError)
+  /// Makes what was written durable (data, and the size it needs).
+  func flush() throws(IOError)
+  /// Cuts or extends.
+  func resize(_ size: Int64) throws(IOError)
+  /// Closes; the file must not be used afterwards.
+  func close()
+}
+
+/// A held lock.
+public protocol FileLock: AnyObject, Sendable {
+  /// Gives the lock up.
+  func release()
+}
+
+extension FileSystem {
+  /// The whole contents of a file of at most `limit` bytes.
+  /// - Throws: `.failed` when it is larger.
+  public func readAll(_ path: String, limit: Int) throws(IOError) -> Bytes {
+    let file = try open(path, .read)
+    defer { file.close() }
+    let size = Int(try file.size())
+    guard size <= limit else {
+      throw IOError(.failed, operation: "read", subject: path, reason: "\(size) bytes exceed the limit of \(limit)")
+    }
+    guard size > 0 else { return Bytes() }
+    let chunk = Chunk(capacity: size)
+    let got = try file.read(into: UnsafeMutableRawBufferPointer(start: chunk.base, count: size), at: 0)
+    return chunk.bytes(0..<got)
+  }
+
+  /// Replaces `path` by `contents` so that after a crash either the old or the new contents are there.
+  public func replace(_ path: String, in directory: String, with contents: Bytes) throws(IOError) {
+    let temporary = path + ".new"
+    let file = try open(temporary, [.write, .create, .truncate])
+    do throws(IOError) {
+      try contents.withBuffer { buffer throws(IOError) in try file.write(buffer, at: 0) }
+      try file.flush()
+      file.close()
+    } catch {
+      file.close()
+      throw error
+    }
+    try rename(temporary, to: path)
+    try syncDirectory(directory)
+  }
+}

@@ -1,0 +1,1 @@
+// The target is filled in by its first file.
