@@ -6,7 +6,7 @@ import Glibc
 /// Takes SIGINT and SIGTERM out of the process's default handling and hands them to a reactor.
 ///
 /// Make it on the main thread before any other thread starts, since threads inherit the blocked signals.
-public final class Signals {
+public final class Signals: Sendable {
   private let descriptor: Int32
 
   /// Blocks both signals and ignores SIGPIPE.

@@ -46,8 +46,6 @@ func timersFireInOrder() throws {
   try withReactor { reactor in
     reactor.submit {
       for (index, delay) in [30, 10, 20, 10, 0, 20].enumerated() {
-        let deadline = MonotonicTime.now + .milliseconds(delay)
-        _ = deadline
         let timer = reactor.schedule(after: .milliseconds(delay)) {
           fired.withLock { $0.append(index) }
           ledger.add("fired")

@@ -92,10 +92,13 @@ func directFiles() throws {
     let file = try system.open(path, [.read, .write, .create, .direct, .durableWrites])
     defer { _ = mr_unlink(path) }
     let chunk = Chunk(capacity: 1 << 16)
-    for index in 0..<chunk.capacity { chunk.base.storeBytes(of: UInt8(index & 0xff), toByteOffset: index, as: UInt8.self) }
+    for index in 0..<chunk.capacity {
+      chunk.base.storeBytes(of: UInt8(index & 0xff), toByteOffset: index, as: UInt8.self)
+    }
     try file.write(UnsafeRawBufferPointer(start: chunk.base, count: chunk.capacity), at: 4096)
     let back = Chunk(capacity: 1 << 16)
-    #expect(try file.read(into: UnsafeMutableRawBufferPointer(start: back.base, count: back.capacity), at: 4096) == 1 << 16)
+    #expect(
+      try file.read(into: UnsafeMutableRawBufferPointer(start: back.base, count: back.capacity), at: 4096) == 1 << 16)
     #expect(back.bytes(0..<back.capacity) == chunk.bytes(0..<chunk.capacity))
     file.close()
   }
@@ -152,9 +155,11 @@ func signalsArrive() async throws {
       reactor.call {
         do { try signals.watch(on: reactor) { ledger.add("signal \($0)") } } catch { preconditionFailure("\(error)") }
       }
-      // Other threads of this process were there before and do not block the signals, so one thread is addressed.
-      pthread_kill(pthread_self(), SIGTERM)
-      pthread_kill(pthread_self(), SIGINT)
+      // Addressed to the reactor's thread, because the runner's threads were there before and do not block the signals.
+      reactor.call {
+        pthread_kill(pthread_self(), SIGTERM)
+        pthread_kill(pthread_self(), SIGINT)
+      }
       ledger.wait("signal \(SIGTERM)", atLeast: 1)
       ledger.wait("signal \(SIGINT)", atLeast: 1)
       precondition(ledger["signal \(SIGINT)"] == 1, "SIGINT did not arrive")
