@@ -82,5 +82,7 @@ let package = Package(
     tests("LayeringTests", []),
     tests("MillraceBaseTests", ["MillraceBase"]),
     tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
+    tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),
+    tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
   ]
 )
