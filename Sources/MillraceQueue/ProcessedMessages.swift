@@ -14,8 +14,6 @@
 //    it still come; then the sequence throws it and ends.
 // 5. Workers never refer to the iterator: when it goes (or its task is cancelled) it cancels them.
 
-import Synchronization
-
 extension InProcessQueue {
   /// Maps messages with `transform` in up to `concurrency` tasks at once.
   ///
@@ -128,7 +126,7 @@ public struct ProcessedMessages<Input: Sendable, Output: Sendable>: AsyncSequenc
     let ordered: Bool
     let permits: Permits
     let results: InProcessQueue<Result<Output, any Error>>
-    private let order = Mutex(Order())
+    private let order = Guarded(Order())
 
     init(_ sequence: ProcessedMessages) {
       queue = sequence.queue

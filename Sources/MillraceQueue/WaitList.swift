@@ -37,14 +37,14 @@ final class Waiter: @unchecked Sendable {
 /// A first-in, first-out list of waiters.
 @usableFromInline
 final class WaitList: Sendable {
-  private struct Ends: ~Copyable {
+  private struct Ends {
     var first: Waiter?
     var last: Waiter?
   }
 
   /// Waiters in the list, read by the other side without the lock.
   @usableFromInline let count = Atomic<Int>(0)
-  private let ends = Mutex(Ends())
+  private let ends = Guarded(Ends())
 
   init() {}
 

@@ -3,6 +3,8 @@
 import Foundation
 import Synchronization
 
+@testable import MillraceQueue
+
 /// Runs every body on a thread of its own and returns when all have ended.
 func onThreads(_ bodies: [@Sendable () -> Void]) {
   let group = DispatchGroup()
@@ -40,7 +42,7 @@ final class ManualClock: Clock, Sendable {
     var sleepers: [Int: (Instant, CheckedContinuation<Void, Never>)] = [:]
     var nextSleeper = 0
   }
-  private let state = Mutex(State())
+  private let state = Guarded(State())
 
   var now: Instant { state.withLock { $0.now } }
   var minimumResolution: Swift.Duration { .nanoseconds(1) }
@@ -101,7 +103,7 @@ final class Counted: Sendable {
 
 /// Collects from many threads.
 final class Collected<Element: Sendable>: Sendable {
-  private let parts = Mutex<[[Element]]>([])
+  private let parts = Guarded<[[Element]]>([])
   func add(_ part: [Element]) { parts.withLock { $0.append(part) } }
   var all: [[Element]] { parts.withLock { $0 } }
 }
