@@ -84,5 +84,7 @@ let package = Package(
     tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
     tests("MillraceIOTests", ["MillraceIO", "MillraceBase", "CMillraceSystem"]),
     tests("MillraceKafkaProtocolTests", ["MillraceKafkaProtocol", "MillraceModel", "MillraceBase"]),
+    tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),
+    tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
   ]
 )
