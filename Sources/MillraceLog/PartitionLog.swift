@@ -106,3 +106,27 @@ public final class PartitionLog {
     if let first = epochs.first, first.startOffset < startOffset { epochs[0].startOffset = startOffset }
   }
 }
+
+extension PartitionLog {
+  /// Bytes of whole batches between `offset` and the high watermark, counted no further than `limit`.
+  ///
+  /// Exact for recent batches; for those that only segments hold, the rest of the segment's run is taken.
+  /// - Complexity: O(log batches + batches counted).
+  public func availableBytes(from offset: Offset, atMost limit: Int64) -> Int64 {
+    var bytes: Int64 = 0
+    if let first = recent.first, offset >= first.baseOffset {
+      var index = recent.partitioningIndex { $0.nextOffset <= offset }
+      while index < recent.count, bytes < limit, recent[index].nextOffset <= highWatermark {
+        bytes += Int64(recent[index].length)
+        index += 1
+      }
+      return bytes
+    }
+    var index = extents.partitioningIndex { $0.nextOffset <= offset }
+    while index < extents.count, bytes < limit {
+      bytes += extents[index].bytes
+      index += 1
+    }
+    return bytes
+  }
+}
