@@ -1,0 +1,134 @@
+// Fetch: record batches to consumers, now or when enough have come.
+
+import MillraceBase
+import MillraceBroker
+import MillraceKafkaProtocol
+import MillraceLog
+import MillraceModel
+
+extension KafkaConnection {
+  func handleFetch(_ request: FetchRequest, _ context: RequestContext<FetchResponse>) {
+    let session: FetchSession?
+    var isIncremental = false
+    var wishes: [FetchSessionPartition]
+    switch server.sessions.begin(request) {
+    case .refused(let code): return context.answer(FetchResponse(errorCode: code))
+    case .incremental(let found):
+      session = found
+      isIncremental = true
+      wishes = found.partitions
+    case .full(let made):
+      session = made
+      wishes = made?.partitions ?? FetchSession.all(of: request)
+    }
+    let targets = wishes.map { wish in
+      FetchTarget(
+        partition: partition(wish.key, context.version), offset: wish.wish.fetchOffset,
+        limit: Int(max(0, wish.wish.partitionMaxBytes)), currentLeaderEpoch: wish.wish.currentLeaderEpoch,
+        lastFetchedEpoch: wish.wish.lastFetchedEpoch)
+    }
+    broker.fetch(
+      targets, minimum: Int(request.minBytes),
+      limit: min(Int(max(0, request.maxBytes)), broker.settings.largestFetch),
+      wait: .milliseconds(Int(max(0, request.maxWaitMilliseconds)))
+    ) { [self] results in
+      var told: [FetchSessionPartition] = []
+      var answers: [FetchResponse.PartitionData] = []
+      var hadData: Set<FetchKey> = []
+      for index in wishes.indices {
+        let answer = self.answer(wishes[index], results[index], context.version)
+        let isNews =
+          !answer.records.isEmpty || answer.errorCode != .none || answer.divergingEpoch.epoch >= 0
+          || answer.highWatermark != wishes[index].highWatermark
+          || answer.logStartOffset != wishes[index].startOffset
+        if !answer.records.isEmpty { hadData.insert(wishes[index].key) }
+        wishes[index].highWatermark = answer.highWatermark
+        wishes[index].startOffset = answer.logStartOffset
+        if isNews || !isIncremental {
+          told.append(wishes[index])
+          answers.append(answer)
+        }
+      }
+      session?.tell(told)
+      session?.rotate(hadData)
+      context.answer(FetchConnectionResponse.build(session: session, told, answers))
+    }
+  }
+
+  private func partition(_ key: FetchKey, _ version: Int16) -> PartitionLog? {
+    guard let topic = version >= 13 ? broker.topic(key.id) : broker.topic(key.name) else { return nil }
+    return broker.partition(topic, key.partition)
+  }
+
+  private func answer(
+    _ wish: FetchSessionPartition, _ result: FetchedPartition, _ version: Int16
+  ) -> FetchResponse.PartitionData {
+    var answer = FetchResponse.PartitionData(partitionIndex: wish.key.partition)
+    answer.highWatermark = result.highWatermark
+    answer.lastStableOffset = result.lastStableOffset
+    answer.logStartOffset = result.startOffset
+    answer.abortedTransactions = nil
+    answer.records = result.batches
+    if let error = result.error {
+      answer.errorCode = KafkaErrorCode(error)
+      if error.code == .unknownTopicOrPartition, version >= 13, broker.topic(wish.key.id) == nil {
+        answer.errorCode = .unknownTopicID
+      }
+      if error.code == .storage {
+        server.logger.log(
+          .error, "kafka", "fetch failed",
+          ["topic": wish.key.name, "partition": "\(wish.key.partition)", "error": error.reason])
+      }
+    }
+    if let diverging = result.diverging {
+      answer.divergingEpoch = .init(epoch: diverging.epoch, endOffset: diverging.endOffset)
+    }
+    return answer
+  }
+}
+
+/// Builds fetch answers.
+private enum FetchConnectionResponse {
+  /// Groups partitions by topic, keeping their order.
+  static func build(
+    session: FetchSession?, _ partitions: [FetchSessionPartition], _ answers: [FetchResponse.PartitionData]
+  ) -> FetchResponse {
+    var response = FetchResponse(sessionID: session?.id ?? 0)
+    for (partition, answer) in zip(partitions, answers) {
+      let last = response.responses.indices.last
+      if let last, response.responses[last].topic == partition.key.name,
+        response.responses[last].topicID == partition.key.id
+      {
+        response.responses[last].partitions.append(answer)
+      } else {
+        response.responses.append(
+          .init(topic: partition.key.name, topicID: partition.key.id, partitions: [answer]))
+      }
+    }
+    return response
+  }
+}
+
+extension FetchSession {
+  /// The partitions of a request that begins no session.
+  static func all(of request: FetchRequest) -> [FetchSessionPartition] {
+    request.topics.flatMap { topic in
+      topic.partitions.map { wish in
+        FetchSessionPartition(
+          key: FetchKey(name: topic.topic, id: topic.topicID, partition: wish.partition), wish: wish)
+      }
+    }
+  }
+
+  /// Remembers what the client is told.
+  func tell(_ told: [FetchSessionPartition]) {
+    guard !told.isEmpty else { return }
+    var news: [FetchKey: FetchSessionPartition] = [:]
+    for partition in told { news[partition.key] = partition }
+    for index in partitions.indices {
+      guard let new = news[partitions[index].key] else { continue }
+      partitions[index].highWatermark = new.highWatermark
+      partitions[index].startOffset = new.startOffset
+    }
+  }
+}

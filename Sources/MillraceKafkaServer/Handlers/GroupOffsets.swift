@@ -1,0 +1,113 @@
+// GroupOffsets: OffsetCommit and OffsetFetch.
+
+import MillraceBase
+import MillraceBroker
+import MillraceKafkaProtocol
+import MillraceMetadata
+import MillraceModel
+
+extension KafkaConnection {
+  func handleOffsetCommit(_ request: OffsetCommitRequest, _ context: RequestContext<OffsetCommitResponse>) {
+    var response = OffsetCommitResponse()
+    var refusal: BrokerError?
+    do throws(BrokerError) {
+      try broker.groups.checkCommit(
+        group: request.groupID, memberID: request.memberID, instanceID: request.groupInstanceID,
+        generation: request.generationIDOrMemberEpoch)
+    } catch {
+      refusal = error
+    }
+    var offsets: [PartitionOffset] = []
+    for topic in request.topics {
+      let found = broker.topic(topic.name)
+      var answer = OffsetCommitResponse.OffsetCommitResponseTopic(name: topic.name)
+      for wish in topic.partitions {
+        var code = refusal.map { KafkaErrorCode(group: $0) } ?? .none
+        let metadata = wish.committedMetadata
+        if code == .none, found.flatMap({ broker.partition($0, wish.partitionIndex) }) == nil {
+          code = .unknownTopicOrPartition
+        }
+        if code == .none, metadata?.utf8.count ?? 0 > broker.settings.largestOffsetMetadata {
+          code = .offsetMetadataTooLarge
+        }
+        if code == .none {
+          offsets.append(
+            PartitionOffset(
+              partition: TopicPartition(topic.name, wish.partitionIndex),
+              committed: CommittedOffset(
+                offset: wish.committedOffset, leaderEpoch: wish.committedLeaderEpoch, metadata: metadata,
+                time: broker.reactor.wallClock)))
+        }
+        answer.partitions.append(.init(partitionIndex: wish.partitionIndex, errorCode: code))
+      }
+      response.topics.append(answer)
+    }
+    let prepared = response
+    broker.groups.commit(group: request.groupID, offsets: offsets) { error in
+      guard let error else { return context.answer(prepared) }
+      var failed = prepared
+      for topic in failed.topics.indices {
+        for partition in failed.topics[topic].partitions.indices
+        where failed.topics[topic].partitions[partition].errorCode == .none {
+          failed.topics[topic].partitions[partition].errorCode = KafkaErrorCode(group: error)
+        }
+      }
+      context.answer(failed)
+    }
+  }
+
+  /// Answers when all that was committed so far is durable, so that no consumer starts from an offset that is lost.
+  func handleOffsetFetch(_ request: OffsetFetchRequest, _ context: RequestContext<OffsetFetchResponse>) {
+    broker.whenDurable { [self] error in
+      var response = OffsetFetchResponse()
+      if context.version >= 8 {
+        response.groups = request.groups.map { group in
+          var answer = OffsetFetchResponse.OffsetFetchResponseGroup(groupID: group.groupID)
+          if let error {
+            answer.errorCode = KafkaErrorCode(group: error)
+            return answer
+          }
+          let wanted = group.topics?.map { ($0.name, $0.partitionIndexes) }
+          answer.topics = committed(group.groupID, wanted).map { name, partitions in
+            .init(
+              name: name,
+              partitions: partitions.map { number, offset in
+                .init(
+                  partitionIndex: number, committedOffset: offset?.offset ?? -1,
+                  committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "")
+              })
+          }
+          return answer
+        }
+      } else {
+        let code = error.map { KafkaErrorCode(group: $0) } ?? .none
+        response.errorCode = code
+        let wanted = request.topics?.map { ($0.name, $0.partitionIndexes) }
+        response.topics = committed(request.groupID, wanted).map { name, partitions in
+          .init(
+            name: name,
+            partitions: partitions.map { number, offset in
+              .init(
+                partitionIndex: number, committedOffset: offset?.offset ?? -1,
+                committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "",
+                errorCode: context.version < 2 ? code : .none)
+            })
+        }
+      }
+      context.answer(response)
+    }
+  }
+
+  /// The offsets of a group for what is wanted; everything when that is nil.
+  private func committed(
+    _ group: String, _ wanted: [(String, [Int32])]?
+  ) -> [(String, [(Int32, CommittedOffset?)])] {
+    let offsets = broker.groups.offsets(group)
+    if let wanted {
+      return wanted.map { name, partitions in (name, partitions.map { ($0, offsets[TopicPartition(name, $0)]) }) }
+    }
+    var byTopic: [String: [(Int32, CommittedOffset?)]] = [:]
+    for (partition, offset) in offsets { byTopic[partition.topic, default: []].append((partition.partition, offset)) }
+    return byTopic.sorted { $0.key < $1.key }.map { ($0.key, $0.value.sorted { $0.0 < $1.0 }) }
+  }
+}

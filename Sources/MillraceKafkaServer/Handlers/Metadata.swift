@@ -1,0 +1,72 @@
+// Metadata: the node, the topics and who leads their partitions; creates topics on first use where that is allowed.
+
+import MillraceBroker
+import MillraceIO
+import MillraceKafkaProtocol
+import MillraceMetadata
+import MillraceModel
+
+extension KafkaConnection {
+  /// What this client should connect to.
+  var advertised: SocketAddress { server.advertised ?? connection.localAddress }
+
+  func handleMetadata(_ request: MetadataRequest, _ context: RequestContext<MetadataResponse>) {
+    let wantsAll = request.topics.map { $0.isEmpty && context.version == 0 } ?? true
+    if wantsAll {
+      let all = broker.topics.values.sorted { $0.name < $1.name }.map(describe)
+      return context.answer(metadata(all))
+    }
+    let wanted = request.topics ?? []
+    let creates = request.allowAutoTopicCreation && broker.settings.createsTopics
+    let gathering = Gathering<MetadataResponse.MetadataResponseTopic>(wanted.count) { [self] in
+      context.answer(metadata($0))
+    }
+    for (index, topic) in wanted.enumerated() {
+      if let name = topic.name, topic.topicID == .zero {
+        find(name, creates: creates) { gathering.put(index, $0) }
+      } else if let found = broker.topic(topic.topicID) {
+        gathering.put(index, describe(found))
+      } else {
+        gathering.put(index, .init(errorCode: .unknownTopicID, name: nil, topicID: topic.topicID))
+      }
+    }
+  }
+
+  private func metadata(_ topics: [MetadataResponse.MetadataResponseTopic]) -> MetadataResponse {
+    var response = MetadataResponse()
+    response.brokers = [
+      .init(nodeID: KafkaServer.nodeID, host: advertised.host, port: Int32(advertised.port), rack: nil)
+    ]
+    response.clusterID = broker.clusterID
+    response.controllerID = KafkaServer.nodeID
+    response.topics = topics
+    return response
+  }
+
+  private func find(
+    _ name: String, creates: Bool, _ completion: @escaping (MetadataResponse.MetadataResponseTopic) -> Void
+  ) {
+    if let found = broker.topic(name) { return completion(describe(found)) }
+    func refuse(_ code: KafkaErrorCode) { completion(.init(errorCode: code, name: name)) }
+    if TopicName.problem(name) != nil { return refuse(.invalidTopic) }
+    guard creates, !name.hasPrefix("__") else { return refuse(.unknownTopicOrPartition) }
+    broker.createTopic(name) { [self] result in
+      switch result {
+      case .success(let topic): completion(describe(topic))
+      case .failure(let error):
+        // Another request of the same moment may have created it.
+        if error.code == .topicExists, let found = broker.topic(name) { return completion(describe(found)) }
+        refuse(KafkaErrorCode(error))
+      }
+    }
+  }
+
+  private func describe(_ topic: TopicMetadata) -> MetadataResponse.MetadataResponseTopic {
+    let partitions = topic.partitions.indices.map { index in
+      MetadataResponse.MetadataResponsePartition(
+        partitionIndex: Int32(index), leaderID: KafkaServer.nodeID, leaderEpoch: broker.leaderEpoch,
+        replicaNodes: [KafkaServer.nodeID], isrNodes: [KafkaServer.nodeID])
+    }
+    return .init(name: topic.name, topicID: topic.id, isInternal: topic.isInternal, partitions: partitions)
+  }
+}

@@ -1,0 +1,82 @@
+// Produce: record batches into partitions; the answer follows when they are durable.
+
+import MillraceBase
+import MillraceBroker
+import MillraceKafkaProtocol
+import MillraceModel
+
+extension KafkaConnection {
+  private typealias PartitionAnswer = ProduceResponse.PartitionProduceResponse
+
+  /// acks 1 and −1 mean the same: durable on this node. acks 0 gets no answer; then an error closes the connection,
+  /// which is the only way to tell, and what Kafka's brokers do.
+  func handleProduce(_ request: ProduceRequest, _ context: RequestContext<ProduceResponse>) {
+    let isSilent = request.acks == 0
+    var parts: [(topic: Int, partition: ProduceRequest.PartitionProduceData)] = []
+    for (index, topic) in request.topicData.enumerated() {
+      for partition in topic.partitionData { parts.append((index, partition)) }
+    }
+    let problem = refusal(of: request)
+    let gathering = Gathering<PartitionAnswer>(parts.count) { [self] answers in
+      if isSilent {
+        if let failed = answers.first(where: { $0.errorCode != .none }) {
+          refuse("a produce request with acks=0 failed: \(failed.errorCode): \(failed.errorMessage ?? "")")
+        }
+        return
+      }
+      var response = ProduceResponse()
+      response.responses = request.topicData.map { .init(name: $0.name, topicID: $0.topicID) }
+      for (part, answer) in zip(parts, answers) { response.responses[part.topic].partitionResponses.append(answer) }
+      context.answer(response)
+    }
+    for (index, part) in parts.enumerated() {
+      let partition = part.partition.index
+      if let problem {
+        gathering.put(index, failed(partition, problem.0, problem.1))
+        continue
+      }
+      let topic = broker.topic(request.topicData[part.topic].name)
+      guard let topic, let log = broker.partition(topic, partition) else {
+        gathering.put(index, failed(partition, .unknownTopicOrPartition, "no such topic or partition"))
+        continue
+      }
+      let records = part.partition.records ?? Bytes()
+      if context.version < 7, isZstandard(records) {
+        gathering.put(index, failed(partition, .unsupportedCompressionType, "zstd needs produce version 7 or later"))
+        continue
+      }
+      broker.produce(topic, partition, records: records) { [self] result in
+        switch result {
+        case .success(let appended):
+          gathering.put(
+            index,
+            PartitionAnswer(
+              index: partition, baseOffset: appended.baseOffset, logStartOffset: log.startOffset))
+        case .failure(let error):
+          server.logger.log(
+            error.code == .storage ? .error : .info, "kafka", "produce refused",
+            ["topic": topic.name, "partition": "\(partition)", "connection": "\(number)", "error": error.description])
+          gathering.put(index, failed(partition, KafkaErrorCode(error), error.reason))
+        }
+      }
+    }
+  }
+
+  private func refusal(of request: ProduceRequest) -> (KafkaErrorCode, String)? {
+    if request.acks < -1 || request.acks > 1 {
+      return (.invalidRequiredAcks, "acks is \(request.acks); -1, 0 and 1 are valid")
+    }
+    if request.transactionalID != nil {
+      return (.invalidTxnState, "transactions are not supported")
+    }
+    return nil
+  }
+
+  private func isZstandard(_ records: Bytes) -> Bool {
+    records.count > 22 && records[16] == 2 && records[22] & 7 == CompressionCodec.zstd.rawValue
+  }
+
+  private func failed(_ partition: Int32, _ code: KafkaErrorCode, _ message: String) -> PartitionAnswer {
+    PartitionAnswer(index: partition, errorCode: code, baseOffset: -1, errorMessage: message)
+  }
+}

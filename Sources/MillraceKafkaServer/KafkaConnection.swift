@@ -1,0 +1,195 @@
+// KafkaConnection: one client: frames in, requests to their handlers, answers out in the order of the requests.
+
+import MillraceBase
+import MillraceBroker
+import MillraceIO
+import MillraceKafkaProtocol
+
+/// One client's connection. Answers leave in the order of the requests, whenever they are ready.
+final class KafkaConnection: ConnectionHandler {
+  /// The place of one answer in the order of answers.
+  private final class Slot {
+    let requestSize: Int
+    var answer: [Bytes]?
+    init(requestSize: Int) { self.requestSize = requestSize }
+  }
+
+  let server: KafkaServer
+  let connection: any Connection
+  let number: UInt64
+  private var slots = Deque<Slot>()
+  private var waitingRequestBytes = 0
+  private var isReading = true
+  private var isOver = false
+  /// Requests that may wait for their answers, and their bytes: beyond that the client has to wait.
+  private static let mostWaitingRequests = 1000
+  private static let mostWaitingBytes = 16 << 20
+  /// Bytes of answers that a slow client may leave unread before its requests are left unread, too.
+  private static let mostUnsentBytes = 16 << 20
+
+  init(server: KafkaServer, connection: any Connection, number: UInt64) {
+    self.server = server
+    self.connection = connection
+    self.number = number
+  }
+
+  var broker: Broker { server.broker }
+
+  // MARK: ConnectionHandler
+
+  func connectionReceived(_ input: inout InputBuffer) {
+    while !isOver, isReading, let size = input.peekInt32() {
+      guard size >= 8, size <= broker.settings.largestRequest else {
+        return refuse("a request of \(size) bytes; 8 to \(broker.settings.largestRequest) are allowed")
+      }
+      guard input.count >= Int(size) + 4 else { return }
+      _ = input.take(4)
+      dispatch(input.take(Int(size)))
+      throttle()
+    }
+  }
+
+  func connectionDrained() { throttle() }
+
+  func connectionClosed(_ error: IOError?) {
+    isOver = true
+    if let error {
+      server.logger.log(.debug, "kafka", "connection lost", ["connection": "\(number)", "error": error.description])
+    }
+    server.closed(self)
+  }
+
+  /// Closes once everything that is answered has been sent.
+  func finish() {
+    isOver = true
+    connection.closeAfterWriting()
+  }
+
+  /// Closes because of what the client sent.
+  func refuse(_ reason: String) {
+    guard !isOver else { return }
+    isOver = true
+    server.logger.log(
+      .warning, "kafka", "connection closed: \(reason)",
+      ["peer": connection.remoteAddress.description, "connection": "\(number)"])
+    connection.closeAfterWriting()
+  }
+
+  // MARK: Requests
+
+  private func dispatch(_ frame: Bytes) {
+    var reader = ByteReader(frame)
+    do throws(DecodingError) {
+      let header = try RequestHeader(from: &reader)
+      if header.apiKey == FiguresAPI.key { return answerFigures(header) }
+      guard let api = header.api else { return refuse("unknown API \(header.apiKey)") }
+      guard header.isSupported else {
+        if api == .apiVersions {
+          return reserve(frame.count)(KafkaFrame.unsupportedApiVersions(correlationID: header.correlationID))
+        }
+        return refuse("\(api) version \(header.apiVersion) is not supported")
+      }
+      try handle(api, header, reader, frame.count)
+    } catch {
+      refuse("a request of \(frame.count) bytes cannot be read: \(error)")
+    }
+  }
+
+  private func handle(
+    _ api: APIKey, _ header: RequestHeader, _ reader: ByteReader, _ size: Int
+  ) throws(DecodingError) {
+    switch api {
+    case .produce: try handleProduce(header, reader, size)
+    case .fetch: try decode(FetchRequest.self, header, reader, size, handleFetch)
+    case .listOffsets: try decode(ListOffsetsRequest.self, header, reader, size, handleListOffsets)
+    case .metadata: try decode(MetadataRequest.self, header, reader, size, handleMetadata)
+    case .offsetCommit: try decode(OffsetCommitRequest.self, header, reader, size, handleOffsetCommit)
+    case .offsetFetch: try decode(OffsetFetchRequest.self, header, reader, size, handleOffsetFetch)
+    case .findCoordinator: try decode(FindCoordinatorRequest.self, header, reader, size, handleFindCoordinator)
+    case .joinGroup: try decode(JoinGroupRequest.self, header, reader, size, handleJoinGroup)
+    case .heartbeat: try decode(HeartbeatRequest.self, header, reader, size, handleHeartbeat)
+    case .leaveGroup: try decode(LeaveGroupRequest.self, header, reader, size, handleLeaveGroup)
+    case .syncGroup: try decode(SyncGroupRequest.self, header, reader, size, handleSyncGroup)
+    case .describeGroups: try decode(DescribeGroupsRequest.self, header, reader, size, handleDescribeGroups)
+    case .listGroups: try decode(ListGroupsRequest.self, header, reader, size, handleListGroups)
+    case .apiVersions: try decode(ApiVersionsRequest.self, header, reader, size, handleApiVersions)
+    case .createTopics: try decode(CreateTopicsRequest.self, header, reader, size, handleCreateTopics)
+    case .deleteTopics: try decode(DeleteTopicsRequest.self, header, reader, size, handleDeleteTopics)
+    case .initProducerId: try decode(InitProducerIdRequest.self, header, reader, size, handleInitProducerID)
+    case .offsetForLeaderEpoch:
+      try decode(OffsetForLeaderEpochRequest.self, header, reader, size, handleOffsetForLeaderEpoch)
+    case .describeConfigs: try decode(DescribeConfigsRequest.self, header, reader, size, handleDescribeConfigs)
+    }
+  }
+
+  private func decode<Request: KafkaRequest>(
+    _ type: Request.Type, _ header: RequestHeader, _ reader: ByteReader, _ size: Int,
+    _ handler: (Request, RequestContext<Request.Response>) -> Void
+  ) throws(DecodingError) {
+    var reader = reader
+    let request = try Request(from: &reader, version: header.apiVersion)
+    handler(request, RequestContext(header: header, connection: self, send: reserve(size)))
+  }
+
+  /// A produce request with acks 0 gets no answer, so it takes no place in the order either.
+  private func handleProduce(_ header: RequestHeader, _ reader: ByteReader, _ size: Int) throws(DecodingError) {
+    var reader = reader
+    let request = try ProduceRequest(from: &reader, version: header.apiVersion)
+    let send: ([Bytes]) -> Void = request.acks == 0 ? { _ in } : reserve(size)
+    handleProduce(request, RequestContext(header: header, connection: self, send: send))
+  }
+
+  private func answerFigures(_ header: RequestHeader) {
+    reserve(0)(FiguresAPI.response(server.figures(), correlationID: header.correlationID))
+  }
+
+  // MARK: Answers
+
+  /// Takes the next place in the order of answers; the result fills it, once.
+  private func reserve(_ size: Int) -> ([Bytes]) -> Void {
+    let slot = Slot(requestSize: size)
+    slots.append(slot)
+    waitingRequestBytes += size
+    return { [weak self] pieces in
+      precondition(slot.answer == nil, "a request was answered twice")
+      slot.answer = pieces
+      self?.sendReady()
+    }
+  }
+
+  private func sendReady() {
+    while let slot = slots.first, let answer = slot.answer {
+      slots.removeFirst()
+      waitingRequestBytes -= slot.requestSize
+      connection.write(answer)
+    }
+    throttle()
+  }
+
+  /// Reads on, or no further for now.
+  private func throttle() {
+    guard !isOver else { return }
+    let isFull =
+      slots.count >= KafkaConnection.mostWaitingRequests || waitingRequestBytes >= KafkaConnection.mostWaitingBytes
+      || connection.pendingWriteBytes >= KafkaConnection.mostUnsentBytes
+    if isFull == isReading {
+      isReading = !isFull
+      connection.setReading(isReading)
+    }
+  }
+}
+
+/// What a handler needs besides the request itself.
+struct RequestContext<Response: KafkaResponse> {
+  let header: RequestHeader
+  let connection: KafkaConnection
+  fileprivate let send: ([Bytes]) -> Void
+
+  /// Version of the request, and so of the answer.
+  var version: Int16 { header.apiVersion }
+
+  /// Sends the answer.
+  func answer(_ response: Response) {
+    send(KafkaFrame.response(response, version: header.apiVersion, correlationID: header.correlationID))
+  }
+}

@@ -1,0 +1,78 @@
+// KafkaServer: Kafka's protocol on a listener: accepts connections and translates their requests into calls of the broker.
+
+import MillraceBase
+import MillraceBroker
+import MillraceIO
+import MillraceKafkaProtocol
+
+/// Serves Kafka's protocol for one broker, on the broker's reactor.
+public final class KafkaServer {
+  /// The id under which this node is known to clients.
+  public static let nodeID: Int32 = 0
+
+  let broker: Broker
+  let logger: Logger
+  /// What clients are told to connect to; nil tells each the address it has connected to.
+  let advertised: SocketAddress?
+  var sessions: FetchSessions
+  /// Answers requests that are Millrace's own: live figures as JSON.
+  let figures: () -> String
+  private var listeners: [any Listener] = []
+  private var connections: [ObjectIdentifier: KafkaConnection] = [:]
+  private var nextConnection: UInt64 = 1
+
+  /// A server that listens nowhere yet.
+  /// - Parameter figures: makes the JSON text that `millrace stats` shows.
+  public init(
+    broker: Broker, logger: Logger, advertised: SocketAddress? = nil, figures: @escaping () -> String = { "{}" }
+  ) {
+    self.broker = broker
+    self.logger = logger
+    self.advertised = advertised
+    self.figures = figures
+    sessions = FetchSessions(limit: broker.settings.fetchSessions)
+  }
+
+  /// Listens on one more address.
+  /// - Returns: the address with the port that was bound.
+  public func listen(_ address: SocketAddress) throws(IOError) -> SocketAddress {
+    let listener = try broker.reactor.listen(address) { [unowned self] in self.accept($0) }
+    listeners.append(listener)
+    return listener.address
+  }
+
+  private func accept(_ connection: any Connection) -> any ConnectionHandler {
+    let number = nextConnection
+    nextConnection += 1
+    let handler = KafkaConnection(server: self, connection: connection, number: number)
+    guard connections.count < broker.settings.connections else {
+      logger.log(
+        .warning, "kafka", "connection refused: max.connections are open",
+        ["peer": connection.remoteAddress.description, "max.connections": "\(broker.settings.connections)"])
+      connection.close()
+      return handler
+    }
+    connections[ObjectIdentifier(handler)] = handler
+    logger.log(.debug, "kafka", "connected", ["peer": connection.remoteAddress.description, "connection": "\(number)"])
+    return handler
+  }
+
+  func closed(_ connection: KafkaConnection) {
+    connections[ObjectIdentifier(connection)] = nil
+  }
+
+  /// Open connections.
+  public var connectionCount: Int { connections.count }
+
+  /// Stops accepting; connections stay, so that answers under way still leave.
+  public func stopAccepting() {
+    for listener in listeners { listener.close() }
+    listeners = []
+  }
+
+  /// Closes all connections once what they were answered has been sent.
+  public func close() {
+    stopAccepting()
+    for connection in connections.values { connection.finish() }
+  }
+}
