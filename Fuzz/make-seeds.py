@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Writes a seed corpus: make-seeds.py RequestFuzzer|RecordBatchFuzzer DIRECTORY
+
+Requests are the golden messages of the protocol's tests behind a header; record batches are built here.
+"""
+
+import pathlib
+import re
+import struct
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "Tests" / "MillraceKafkaProtocolTests" / "GoldenMessages.swift"
+SCHEMA = ROOT / "Scripts" / "kafka-messages.txt"
+
+
+def requests():
+    """Golden requests and responses as bodies of request frames."""
+    apis = {
+        name: (int(key), flexible)
+        for name, key, flexible in re.findall(r"(?m)^(\w+) key=(\d+) valid=\S+ flexible=(\d+)", SCHEMA.read_text())
+    }
+    for name, version, body in re.findall(r"(?m)^  (\w+) (\d+) \w+\n((?:    [0-9a-f]+\n)*)", GOLDEN.read_text()):
+        key, flexible = apis[name]
+        header = struct.pack(">hhih", key, int(version), 1, 4) + b"fuzz"
+        if int(version) >= int(flexible):
+            header += b"\0"
+        yield f"{name}-{version}", header + bytes.fromhex(body.replace(" ", "").replace("\n", ""))
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def varint(value):
+    raw, out = value << 1 if value >= 0 else (-value << 1) - 1, bytearray()
+    while raw >= 0x80:
+        out.append(raw & 0x7F | 0x80)
+        raw >>= 7
+    return bytes(out) + bytes([raw])
+
+
+def field(data):
+    return varint(-1) if data is None else varint(len(data)) + data
+
+
+def batch(records, attributes=0, producer=(-1, -1, -1)):
+    body = b""
+    for index, (key, value, headers) in enumerate(records):
+        one = b"\0" + varint(index * 5) + varint(index) + field(key) + field(value) + varint(len(headers))
+        for name, content in headers:
+            one += field(name) + field(content)
+        body += varint(len(one)) + one
+    count = len(records)
+    tail = struct.pack(">hiqqqhii", attributes, count - 1, 1000, 1000 + 5 * count, *producer, count) + body
+    return struct.pack(">qiibI", 0, len(tail) + 9, -1, 2, crc32c(tail)) + tail
+
+
+def batches():
+    yield "one", batch([(b"k", b"v", [])])
+    yield "nulls", batch([(None, None, []), (b"", b"", [])])
+    yield "headers", batch([(None, b"v", [(b"h", b"1"), (b"h", None)])])
+    yield "many", batch([(b"key%d" % n, b"value" * n, []) for n in range(20)])
+    yield "idempotent", batch([(b"k", b"v", [])], producer=(7, 1, 100))
+    yield "transactional", batch([(b"k", b"v", [])], attributes=0x10, producer=(7, 1, 100))
+    yield "control", batch([(b"\0\0\0\1", b"\0\0\0\0\0\0", [])], attributes=0x30, producer=(7, 1, -1))
+    yield "log-append-time", batch([(b"k", b"v", [])], attributes=8)
+    for codec in range(1, 8):
+        yield f"codec{codec}", batch([(b"k", b"v", [])], attributes=codec)
+
+
+def main():
+    kinds = {"RequestFuzzer": requests, "RecordBatchFuzzer": batches}
+    if len(sys.argv) != 3 or sys.argv[1] not in kinds:
+        sys.exit(__doc__)
+    directory = pathlib.Path(sys.argv[2])
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, data in kinds[sys.argv[1]]():
+        (directory / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

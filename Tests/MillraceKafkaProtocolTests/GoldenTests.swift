@@ -1,0 +1,138 @@
+// GoldenTests: another implementation's encodings, read and written back byte for byte.
+
+import MillraceBase
+import MillraceKafkaProtocol
+import MillraceModel
+import Testing
+
+private struct Golden {
+  let name: String
+  let version: Int16
+  let kind: String
+  var bytes: [UInt8]
+}
+
+private let golden: [Golden] = {
+  var all: [Golden] = []
+  for line in goldenMessages.split(separator: "\n") {
+    if line.hasPrefix(" ") {
+      let digits = line.utf8.drop { $0 == UInt8(ascii: " ") }.map { $0 < 58 ? $0 - 48 : $0 - 87 }
+      for index in stride(from: 0, to: digits.count, by: 2) {
+        all[all.count - 1].bytes.append(digits[index] << 4 | digits[index + 1])
+      }
+    } else {
+      let words = line.split(separator: " ").map(String.init)
+      all.append(Golden(name: words[0], version: Int16(words[1]) ?? -1, kind: words[2], bytes: []))
+    }
+  }
+  return all
+}()
+
+private func named<Message: KafkaMessage>(_ type: Message.Type) throws -> Message {
+  let one = try #require(golden.first { $0.name == String(describing: type) && $0.kind == "named" })
+  var reader = ByteReader(Bytes(one.bytes))
+  return try Message(from: &reader, version: one.version)
+}
+
+@Test("golden: every message in every version reads and writes as kafka-python does")
+func goldenRecoding() throws {
+  var covered: [String: Set<Int16>] = [:]
+  for one in golden {
+    let type = try #require(messageTypes[one.name])
+    let recoded = try recode(type, one.bytes, version: one.version)
+    #expect(hex(recoded.bytes) == hex(one.bytes), "\(one.name) version \(one.version)")
+    #expect(recoded.unread == 0 && recoded.isStable, "\(one.name) version \(one.version)")
+    covered[one.name, default: []].insert(one.version)
+  }
+  for (name, type) in messageTypes { #expect(covered[name] == Set(type.versions), "\(name)") }
+}
+
+@Test("golden: a produce request's fields are where they belong")
+func goldenProduce() throws {
+  let request = try named(ProduceRequest.self)
+  #expect(
+    request
+      == ProduceRequest(
+        transactionalID: "tx", acks: -1, timeoutMilliseconds: 1500,
+        topicData: [.init(name: "lines", partitionData: [.init(index: 3, records: Bytes("batch"))])]))
+}
+
+@Test("golden: a fetch response's fields are where they belong")
+func goldenFetch() throws {
+  let partition = FetchResponse.PartitionData(
+    partitionIndex: 4, errorCode: KafkaErrorCode(rawValue: 5), highWatermark: 6, lastStableOffset: 7,
+    logStartOffset: 8, divergingEpoch: .init(epoch: 9, endOffset: 10),
+    abortedTransactions: [.init(producerID: 11, firstOffset: 12)], preferredReadReplica: 13,
+    records: [Bytes("slices")])
+  let expected = FetchResponse(
+    throttleTimeMilliseconds: 1, errorCode: .corruptMessage, sessionID: 3,
+    responses: [
+      .init(
+        topicID: TopicID(high: 0x0102_0304_0506_0708, low: 0x090a_0b0c_0d0e_0f10), partitions: [partition])
+    ])
+  #expect(try named(FetchResponse.self) == expected)
+}
+
+@Test("golden: a join group response's fields are where they belong")
+func goldenJoinGroup() throws {
+  #expect(
+    try named(JoinGroupResponse.self)
+      == JoinGroupResponse(
+        throttleTimeMilliseconds: 1, generationID: 2, protocolType: "consumer", protocolName: "range", leader: "a",
+        memberID: "b", members: [.init(memberID: "a", metadata: Bytes([0, 3]))]))
+}
+
+@Test("golden: a metadata response's fields are where they belong")
+func goldenMetadata() throws {
+  let partition = MetadataResponse.MetadataResponsePartition(
+    errorCode: .replicaNotAvailable, partitionIndex: 1, leaderID: 2, leaderEpoch: 3, replicaNodes: [4],
+    isrNodes: [5], offlineReplicas: [6])
+  #expect(
+    try named(MetadataResponse.self)
+      == MetadataResponse(
+        brokers: [.init(nodeID: 1, host: "h", port: 9092)], clusterID: "c", controllerID: 1,
+        topics: [
+          .init(
+            name: "t", topicID: TopicID(high: 0, low: 5), partitions: [partition], topicAuthorizedOperations: 7)
+        ]))
+}
+
+@Test("golden: every strict prefix of every message is refused")
+func goldenPrefixes() throws {
+  var refused = 0
+  for one in golden {
+    let type = try #require(messageTypes[one.name])
+    let bytes = Bytes(one.bytes)
+    for count in 0..<bytes.count {
+      do throws(DecodingError) {
+        try decode(type, bytes[0..<count], version: one.version)
+        Issue.record("\(one.name) version \(one.version) accepts \(count) of \(bytes.count) bytes")
+      } catch {
+        refused += 1
+      }
+    }
+  }
+  #expect(refused == golden.reduce(0) { $0 + $1.bytes.count })
+}
+
+@Test("a byte flipped anywhere never crashes a reader, and what is still accepted is written and read alike")
+func flippedBytes() throws {
+  var accepted = 0
+  for one in golden {
+    let type = try #require(messageTypes[one.name])
+    for index in one.bytes.indices {
+      for flip: UInt8 in [0x01, 0xff] {
+        var bytes = one.bytes
+        bytes[index] ^= flip
+        do throws(DecodingError) {
+          let recoded = try recode(type, bytes, version: one.version)
+          accepted += 1
+          if !recoded.isStable { Issue.record("\(one.name) version \(one.version): \(hex(bytes))") }
+        } catch {
+          if error.position > bytes.count { Issue.record("position \(error.position) of \(bytes.count)") }
+        }
+      }
+    }
+  }
+  #expect(accepted > 1000)
+}
