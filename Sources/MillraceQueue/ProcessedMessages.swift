@@ -75,7 +75,6 @@ public struct ProcessedMessages<Input: Sendable, Output: Sendable>: AsyncSequenc
       }
       switch received {
       case .success(let output):
-        // There is always room: the permit was taken from here. Nobody closes the permits but a failure.
         work.permits.giveBack()
         return output
       case .failure(let error):
@@ -196,27 +195,4 @@ public struct ProcessedMessages<Input: Sendable, Output: Sendable>: AsyncSequenc
       results.wakeAfterSending()
     }
   }
-}
-
-/// A bounded number of permits, handed out in the order of demand.
-struct Permits: Sendable {
-  private let queue: InProcessQueue<Bool>
-
-  init(_ count: Int) {
-    queue = InProcessQueue(capacity: count)
-    for _ in 0..<count { giveBack() }
-  }
-
-  /// Waits for a permit; false when no more are given.
-  func take() async throws(QueueError) -> Bool { try await queue.receive() ?? false }
-
-  /// Returns a permit; after ``close()`` it is dropped.
-  func giveBack() {
-    let offer = queue.ring.push(true)
-    precondition(offer != .full, "more permits given back than were taken")
-    if offer == .accepted { queue.wakeAfterSending() }
-  }
-
-  /// Those left may still be taken; none comes back.
-  func close() { queue.close() }
 }

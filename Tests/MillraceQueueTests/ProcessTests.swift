@@ -42,6 +42,19 @@ func unorderedGivesAll() async throws {
   #expect(results.sorted() == Array(0..<100))
 }
 
+@Test("many small messages are processed, whatever the workers' timing", arguments: [1, 2, 4, 8], [true, false])
+func manySmallMessages(concurrency: Int, ordered: Bool) async throws {
+  let queue = InProcessQueue<Int>(capacity: 64)
+  async let sending: Void = {
+    for value in 0..<10_000 { try await queue.send(value) }
+    queue.close()
+  }()
+  var results: [Int] = []
+  for try await result in queue.process(concurrency: concurrency, ordered: ordered, { $0 }) { results.append(result) }
+  try await sending
+  #expect((ordered ? results : results.sorted()) == Array(0..<10_000))
+}
+
 @Test("as many tasks as asked run at once, and no more messages are taken than twice that")
 func processingIsBounded() async throws {
   let queue = try filled(0..<100)
