@@ -83,5 +83,6 @@ let package = Package(
     tests("MillraceBaseTests", ["MillraceBase"]),
     tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
     tests("MillraceIOTests", ["MillraceIO", "MillraceBase", "CMillraceSystem"]),
+    tests("MillraceSimulationTests", ["MillraceSimulation", "MillraceIO", "MillraceBase"]),
   ]
 )
