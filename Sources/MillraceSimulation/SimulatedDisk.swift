@@ -19,6 +19,7 @@ final class SimulatedDisk {
       let target: SimulatedInode?
     }
     let entries: [Entry]
+    let order: UInt64
 
     func touches(_ other: NameChange) -> Bool {
       entries.contains { mine in
@@ -38,6 +39,8 @@ final class SimulatedDisk {
   private(set) var root = SimulatedInode(id: 0, isDirectory: true)
   private var nextInode: UInt64 = 1
   private var nameChanges: [NameChange] = []
+  /// Stamped on changes of names; counts only in replays of recordings.
+  var order: UInt64 = 0
   private var locked: [SimulatedInode] = []
 
   init(world: SimulatedWorld, capacity: Int64) {
@@ -86,12 +89,12 @@ final class SimulatedDisk {
   /// Changes names as seen; durable only later.
   func change(_ entries: [NameChange.Entry]) {
     for entry in entries { entry.directory.entries[entry.name] = entry.target }
-    nameChanges.append(NameChange(entries: entries))
+    nameChanges.append(NameChange(entries: entries, order: order))
     usedBytes = measure()
   }
 
-  func syncNames(_ directory: SimulatedInode) {
-    keepNames { $0.entries.contains { $0.directory === directory } }
+  func syncNames(_ directory: SimulatedInode, through order: UInt64 = .max) {
+    keepNames { $0.order <= order && $0.entries.contains { $0.directory === directory } }
   }
 
   /// Makes the changes durable that `chosen` names, and those before them that touch the same names, in order.
@@ -148,11 +151,11 @@ final class SimulatedDisk {
 
   // MARK: Crash
 
-  func crash(_ kind: SimulatedWorld.Crash) {
+  func crash(_ kind: SimulatedWorld.Crash, _ forced: Mood? = nil) {
     generation += 1
     locked = []
     guard kind == .powerLoss else { return }
-    let mood = pickMood()
+    let mood = forced ?? pickMood()
     switch mood {
     case .loseAll: break
     case .keepAll: keepNames { _ in true }
@@ -169,7 +172,7 @@ final class SimulatedDisk {
       }
     }
     nameChanges = []
-    lose(root, pickMood())
+    lose(root, forced ?? pickMood())
     usedBytes = measure()
   }
 

@@ -19,7 +19,8 @@ final class SimulatedInode {
   private(set) var current: [UInt8] = []
   /// What a power loss leaves at least, if none of `changes` got through.
   private(set) var durable: [UInt8] = []
-  private(set) var changes: [Change] = []
+  /// In the order in which they were made; `order` counts only in replays of recordings.
+  private(set) var changes: [(order: UInt64, change: Change)] = []
   /// Names in a directory, as seen and as durable. Looked up only, never iterated without sorting.
   var entries: [String: SimulatedInode] = [:]
   var durableEntries: [String: SimulatedInode] = [:]
@@ -29,15 +30,15 @@ final class SimulatedInode {
     self.isDirectory = isDirectory
   }
 
-  func write(_ bytes: [UInt8], at position: Int, durably: Bool) {
+  func write(_ bytes: [UInt8], at position: Int, durably: Bool, order: UInt64 = 0) {
     SimulatedInode.put(bytes, at: position, into: &current)
     guard durably else {
-      changes.append(.write(at: position, bytes))
+      changes.append((order, .write(at: position, bytes)))
       return
     }
-    if changes.contains(where: { if case .resize = $0 { true } else { false } }) {
+    if changes.contains(where: { if case .resize = $0.change { true } else { false } }) {
       // The new size must be durable with the data, and with it everything that led to it.
-      changes.append(.write(at: position, bytes))
+      changes.append((order, .write(at: position, bytes)))
       flush()
     } else {
       forget(position..<(position + bytes.count))
@@ -45,26 +46,28 @@ final class SimulatedInode {
     }
   }
 
-  func resize(_ size: Int) {
+  func resize(_ size: Int, order: UInt64 = 0) {
     SimulatedInode.cut(&current, size)
-    changes.append(.resize(size))
+    changes.append((order, .resize(size)))
   }
 
-  func flush() {
-    for change in changes { apply(change) }
-    changes = []
+  /// Makes the changes durable that were made up to `order`.
+  func flush(through order: UInt64 = .max) {
+    let count = changes.firstIndex { $0.order > order } ?? changes.count
+    for (_, change) in changes[..<count] { apply(change) }
+    changes.removeFirst(count)
   }
 
   /// A failed flush: the kernel forgets that pages were dirty, so no later flush writes the lost ones, yet reads see them.
   func failFlush(_ random: inout SeededRandom) {
-    for change in changes where random.oneIn(2) { apply(change) }
+    for (_, change) in changes where random.oneIn(2) { apply(change) }
     changes = []
   }
 
   /// Loses power: each change got through, or not, or some of its sectors did.
   func losePower(_ mood: SimulatedDisk.Mood, _ random: inout SeededRandom) {
     var claimed = durable.count
-    for change in changes {
+    for (_, change) in changes {
       if case .write(let position, let bytes) = change { claimed = max(claimed, position + bytes.count) }
       switch mood {
       case .loseAll: break
@@ -113,16 +116,18 @@ final class SimulatedInode {
   /// Drops the parts of un-flushed writes that lie in `range`, which newer durable bytes cover.
   private func forget(_ range: Range<Int>) {
     guard !changes.isEmpty else { return }
-    changes = changes.flatMap { change -> [Change] in
-      guard case .write(let position, let bytes) = change, range.overlaps(position..<(position + bytes.count)) else {
-        return [change]
+    changes = changes.flatMap { entry -> [(order: UInt64, change: Change)] in
+      let order = entry.order
+      guard case .write(let position, let bytes) = entry.change, range.overlaps(position..<(position + bytes.count))
+      else {
+        return [entry]
       }
-      var rest: [Change] = []
+      var rest: [(order: UInt64, change: Change)] = []
       if position < range.lowerBound {
-        rest.append(.write(at: position, Array(bytes[..<(range.lowerBound - position)])))
+        rest.append((order, .write(at: position, Array(bytes[..<(range.lowerBound - position)]))))
       }
       if range.upperBound < position + bytes.count {
-        rest.append(.write(at: range.upperBound, Array(bytes[(range.upperBound - position)...])))
+        rest.append((order, .write(at: range.upperBound, Array(bytes[(range.upperBound - position)...]))))
       }
       return rest
     }

@@ -140,7 +140,7 @@ func networkKeepsBytes() throws {
     var pending = 0
     try serveEcho(world, journal) { pending = max(pending, $0) }
     let clients = (0..<3).map { _ in world.network.connect(to: address) }
-    let sent = clients.indices.map { message(400_000, seed: seed * 10 + UInt64($0)) }
+    let sent = clients.indices.map { message(1_000_000, seed: seed * 10 + UInt64($0)) }
     clients[0].isReading = false
     for (client, bytes) in zip(clients, sent) { client.write(Bytes(bytes)) }
     world.run(for: .seconds(60))
