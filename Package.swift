@@ -86,5 +86,6 @@ let package = Package(
     tests("MillraceKafkaProtocolTests", ["MillraceKafkaProtocol", "MillraceModel", "MillraceBase"]),
     tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),
     tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
+    tests("MillraceSimulationTests", ["MillraceSimulation", "MillraceIO", "MillraceBase"]),
   ]
 )
