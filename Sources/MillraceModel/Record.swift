@@ -84,10 +84,11 @@ public enum RecordReader {
     let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
     for _ in 0..<count {
       let length = Int(cursor.next())
-      let end = cursor.position &+ length
-      guard !cursor.failed, length > 0, end <= records.count else {
+      // Compared with what is left, because adding a length from outside could overflow.
+      guard !cursor.failed, length > 0, length <= records.count &- cursor.position else {
         throw RecordBatchError(.malformed, "a record of \(length) bytes at byte \(cursor.position) of \(records.count)")
       }
+      let end = cursor.position &+ length
       cursor.position &+= 1  // attributes, unused
       let timestampDelta = cursor.next()
       let offsetDelta = Int32(truncatingIfNeeded: cursor.next())
@@ -145,7 +146,7 @@ public enum RecordReader {
             key: key, value: value, headers: headers,
             timestamp: header.hasLogAppendTime
               ? header.maxTimestamp : Timestamp(milliseconds: header.baseTimestamp.milliseconds &+ timestampDelta),
-            offset: header.baseOffset + offsetDelta))
+            offset: header.baseOffset &+ offsetDelta))
       }
     } catch {
       throw RecordBatchError(.malformed, error.description)

@@ -91,9 +91,9 @@ public struct RecordBatchHeader: Equatable, Sendable {
   public var recordCount: Int32
 
   /// Offset of the last record.
-  public var lastOffset: Offset { baseOffset + Int64(lastOffsetDelta) }
+  public var lastOffset: Offset { baseOffset &+ Int64(lastOffsetDelta) }
   /// Offset after the last record.
-  public var nextOffset: Offset { lastOffset + 1 }
+  public var nextOffset: Offset { lastOffset &+ 1 }
   /// The codec, nil when the number stands for none.
   public var codec: CompressionCodec? { CompressionCodec(rawValue: UInt8(attributes & 7)) }
   /// Part of a transaction.
