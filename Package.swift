@@ -82,5 +82,12 @@ let package = Package(
     tests("LayeringTests", []),
     tests("MillraceBaseTests", ["MillraceBase"]),
     tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
+    tests("MillraceDataflowTests", ["MillraceDataflow", "MillraceModel", "MillraceBase"]),
+    tests("MillraceStreamsTests", ["MillraceStreams", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
+    // Benchmarks
+    .executableTarget(
+      name: "WordCountBenchmark",
+      dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams"],
+      path: "Benchmarks/WordCountBenchmark", swiftSettings: settings),
   ]
 )

@@ -106,6 +106,9 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
     signal.locked { (jobs[job]?.log.batches ?? []).reduce(0) { $0 + Int($1.header.recordCount) } }
   }
 
+  /// Offset from which a job's state log is kept.
+  public func stateLogStart(job: String) -> Offset { signal.locked { jobs[job]?.log.start ?? 0 } }
+
   /// Commits submitted so far.
   public var commitCount: UInt64 { signal.locked { commits } }
 
