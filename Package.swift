@@ -84,6 +84,9 @@ let package = Package(
     tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
     tests("MillraceDataflowTests", ["MillraceDataflow", "MillraceModel", "MillraceBase"]),
     tests("MillraceStreamsTests", ["MillraceStreams", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
+    tests(
+      "MillraceConnectorsTests",
+      ["MillraceConnectors", "MillraceDataflow", "MillraceIO", "MillraceModel", "MillraceBase"]),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",

@@ -135,3 +135,20 @@ func unknownOperatorIsRefused() throws {
   #expect(error?.code == .corruptState)
   #expect(error?.reason.contains("\(JobGraph.operatorID("words"))") == true)
 }
+
+@Test("the position of a partition that has long been idle survives every cut of the state log")
+func idlePositionSurvives() throws {
+  var random = SeededRandom(seed: 8)
+  let lines = randomLines(4000, using: &random)
+  let host = MemoryHost()
+  host.createTopic("counts", partitions: 3)
+  host.createTopic("lines", partitions: 2)
+  try host.append(topic: "lines", partition: 1, batch: batch(["idle idle"]))
+  for start in stride(from: 0, to: lines.count, by: 25) {
+    try host.append(topic: "lines", partition: 0, batch: batch(Array(lines[start..<min(start + 25, lines.count)])))
+  }
+  try drain(countJob(), host)
+  #expect(host.stateLogStart(job: "count") > 0)
+  try drain(countJob(), host)
+  try expectExact(host, lines + ["idle idle"], "after a restart")
+}
