@@ -87,5 +87,15 @@ let package = Package(
     tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),
     tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
     tests("MillraceSimulationTests", ["MillraceSimulation", "MillraceIO", "MillraceBase"]),
+    tests("MillraceDataflowTests", ["MillraceDataflow", "MillraceModel", "MillraceBase"]),
+    tests("MillraceStreamsTests", ["MillraceStreams", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
+    tests(
+      "MillraceConnectorsTests",
+      ["MillraceConnectors", "MillraceDataflow", "MillraceIO", "MillraceModel", "MillraceBase"]),
+    // Benchmarks
+    .executableTarget(
+      name: "WordCountBenchmark",
+      dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams"],
+      path: "Benchmarks/WordCountBenchmark", swiftSettings: settings),
   ]
 )

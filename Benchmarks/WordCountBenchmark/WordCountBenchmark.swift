@@ -1,0 +1,91 @@
+// WordCountBenchmark: feeds real text through the word count on a host in memory and prints words/s per core.
+
+import Foundation
+import MillraceBase
+import MillraceDataflow
+import MillraceModel
+import MillraceStreams
+
+/// Arguments: megabytes of text (default 200), then directories to read (default the system's licences and documents).
+enum WordCountBenchmark {
+  static func main() {
+    let arguments = CommandLine.arguments
+    let megabytes = arguments.count > 1 ? Int(arguments[1]) ?? 200 : 200
+    let folders = arguments.count > 2 ? Array(arguments[2...]) : ["/usr/share/common-licenses", "/usr/share/doc"]
+    do {
+      let host = MemoryHost()
+      host.createTopic("lines", partitions: 4)
+      host.createTopic("counts", partitions: 4)
+      let bytes = try load(host, folders: folders, target: megabytes << 20)
+      for _ in 0..<3 { try measure(host, bytes: bytes) }
+    } catch {
+      print("failed: \(error)")
+      exit(1)
+    }
+  }
+
+  private static func measure(_ host: MemoryHost, bytes: Int) throws {
+    let name = "word-count-\(UInt64.random(in: 0...UInt64.max))"
+    let executor = try JobExecutor(WordCount.job(named: name), host: host, options: JobOptions())
+    let clock = MonotonicTime.now
+    let processor = ProcessorTime.thread
+    while executor.figures.lag > 0 || executor.figures.steps == 0 { _ = try executor.turn() }
+    try executor.settle()
+    let used = Double((ProcessorTime.thread - processor).inNanoseconds) / 1e9
+    let passed = Double((MonotonicTime.now - clock).inNanoseconds) / 1e9
+    let figures = executor.figures
+    let words = total(host)
+    print(
+      "words \(words), keys \(figures.stateKeys), lines \(figures.recordsIn), steps \(figures.steps), "
+        + "out \(figures.recordsOut), state \(figures.stateRecords) | "
+        + String(
+          format: "%.1f M words/s per core, %.0f MB/s text, %.2f CPU s, %.2f s", Double(words) / used / 1e6,
+          Double(bytes) / used / 1e6, used, passed))
+    host.createTopic("counts", partitions: 4)
+  }
+
+  /// The sum of the last counts.
+  private static func total(_ host: MemoryHost) -> Int {
+    var last: [String: Int] = [:]
+    for partition in 0..<Int32(4) {
+      for record in (try? host.records(topic: "counts", partition: partition)) ?? [] {
+        last[record.key?.text ?? ""] = Int(record.value?.text ?? "") ?? 0
+      }
+    }
+    return last.values.reduce(0, +)
+  }
+
+  /// Fills topic `lines` with the lines of the folders' text files, over and over up to `target` bytes.
+  private static func load(_ host: MemoryHost, folders: [String], target: Int) throws -> Int {
+    var lines: [[UInt8]] = []
+    var size = 0
+    for folder in folders {
+      for case let name as String in FileManager.default.enumerator(atPath: folder) ?? .init() where size < target {
+        guard !name.hasSuffix(".gz"), let data = FileManager.default.contents(atPath: folder + "/" + name) else {
+          continue
+        }
+        guard !data.prefix(4096).contains(0) else { continue }
+        for line in data.split(separator: 10) where line.count < 65536 {
+          lines.append(Array(line))
+          size += line.count
+        }
+      }
+    }
+    guard size > 0 else { throw JobError(.sourceFailed, "no text under \(folders)") }
+    print("\(lines.count) lines, \(size >> 20) MiB of text")
+    var bytes = 0
+    var partition: Int32 = 0
+    var builder = RecordBatchBuilder()
+    var index = 0
+    while bytes < target {
+      lines[index].withUnsafeBytes { builder.append(key: nil, value: $0, timestamp: Timestamp(milliseconds: 0)) }
+      bytes += lines[index].count
+      index = (index + 1) % lines.count
+      if builder.size > 500_000 || bytes >= target {
+        try host.append(topic: "lines", partition: partition, batch: builder.finish())
+        partition = (partition + 1) % 4
+      }
+    }
+    return bytes
+  }
+}

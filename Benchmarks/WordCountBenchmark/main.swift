@@ -1,0 +1,3 @@
+// WordCountBenchmark: words per second and core, from encoded record batches to counts.
+
+WordCountBenchmark.main()

@@ -1,0 +1,76 @@
+// Flow: the shape of an operator: values go down through nested, statically known calls, once per step.
+//
+// A step is: `process` of every pipeline for every batch of the input, then `endStep` once. Operators without state hand
+// on in `process`; keyed state changes in `process` and hands on in `endStep`, once per changed key.
+
+import MillraceBase
+import MillraceModel
+
+/// An operator and all that lies before it, fused by specialisation: every type is known, so nothing is boxed.
+///
+/// Until ``bound(to:)`` a flow is only a description and may be shared; the bound copy belongs to one run of a job.
+public protocol Flow<Output>: Sendable {
+  /// What the operator hands on.
+  associatedtype Output
+
+  /// A copy with its own state, registered with the job.
+  /// - Throws: `.invalidJob`, for example when two operators have one name.
+  func bound(to graph: inout JobGraph) throws(JobError) -> Self
+
+  /// Runs over one batch of records and hands what results to `body`.
+  /// - Throws: `.corruptInput` when the records cannot be decoded.
+  func process(_ run: InputRun, _ body: (Output) -> Void) throws(JobError)
+
+  /// Hands on what was held back until the step's whole input was seen.
+  func endStep(_ body: (Output) -> Void)
+}
+
+/// The records of one batch, decompressed, on their way through a job.
+public struct InputRun {
+  /// Which of the job's inputs.
+  public var input: Int
+  /// Partition of the topic, 0 for other sources.
+  public var partition: Int32
+  /// The records part. Valid during the step only.
+  public var records: UnsafeRawBufferPointer
+  /// Header of the batch.
+  public var header: RecordBatchHeader
+  /// Records with a lower offset were processed before.
+  public var firstOffset: Offset
+
+  /// Records of the batch with `header`.
+  public init(
+    input: Int, partition: Int32, records: UnsafeRawBufferPointer, header: RecordBatchHeader, firstOffset: Offset
+  ) {
+    self.input = input
+    self.partition = partition
+    self.records = records
+    self.header = header
+    self.firstOffset = firstOffset
+  }
+}
+
+/// A record as an operator sees it. Its bytes are valid only inside the call that receives it.
+public struct InputRecord {
+  /// The key; `baseAddress` is nil for a null key.
+  public let keyBuffer: UnsafeRawBufferPointer
+  /// The value; `baseAddress` is nil for a tombstone.
+  public let valueBuffer: UnsafeRawBufferPointer
+  /// Time in ms.
+  public let timestamp: Timestamp
+  /// Position in the partition.
+  public let offset: Offset
+
+  @inlinable
+  init(key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, timestamp: Timestamp, offset: Offset) {
+    keyBuffer = key
+    valueBuffer = value
+    self.timestamp = timestamp
+    self.offset = offset
+  }
+
+  /// The key, empty when null.
+  @inlinable public var key: BorrowedBytes { BorrowedBytes(keyBuffer) }
+  /// The value, empty when null.
+  @inlinable public var value: BorrowedBytes { BorrowedBytes(valueBuffer) }
+}

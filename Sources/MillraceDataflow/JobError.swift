@@ -1,0 +1,38 @@
+// JobError: why a job cannot start or go on.
+
+/// What stopped a job.
+public struct JobError: Error, Equatable, CustomStringConvertible {
+  /// The kinds that callers tell apart.
+  public enum Code: Sendable, Equatable {
+    /// A newer run of the same job has taken over; this one must stop and commit nothing more.
+    case fenced
+    /// The commit may or may not have been applied; only a new run, which recovers, can tell.
+    case commitFailed
+    /// A topic that the job reads or writes is not there.
+    case unknownTopic
+    /// An input batch cannot be decoded.
+    case corruptInput
+    /// The job's state log cannot be understood.
+    case corruptState
+    /// The job contradicts itself: two operators of one name, for example.
+    case invalidJob
+    /// A source failed.
+    case sourceFailed
+    /// The host is shutting down.
+    case closed
+  }
+
+  /// The kind.
+  public let code: Code
+  /// What happened, with the values.
+  public let reason: String
+
+  /// An error with its explanation.
+  public init(_ code: Code, _ reason: String) {
+    self.code = code
+    self.reason = reason
+  }
+
+  /// Kind and explanation.
+  public var description: String { "\(code): \(reason)" }
+}

@@ -1,0 +1,49 @@
+// JobOptions and JobFigures: how a job is run, and what it tells about itself.
+
+import MillraceBase
+
+/// Limits of a job's steps.
+public struct JobOptions: Sendable {
+  /// Bytes asked for in one read.
+  public var readBytes = 1 << 20
+  /// A step takes no further read once it has this many bytes.
+  public var stepBytes = 4 << 20
+  /// A step takes no further read once it is this old.
+  public var commitInterval = Duration.milliseconds(100)
+  /// Commits handed over and not yet durable, while the next step is computed.
+  public var commitsInFlight = 2
+  /// How long a read waits when there is nothing to do.
+  public var idleWait = Duration.seconds(1)
+  /// How long a read waits while commits are in flight, and between two looks at a source that had nothing.
+  public var briefWait = Duration.milliseconds(2)
+  /// Monotonic clock.
+  public var clock: @Sendable () -> MonotonicTime = { .now }
+  /// Wall clock; gives output records their time.
+  public var wallClock: @Sendable () -> Timestamp = { .now }
+
+  /// The defaults.
+  public init() {}
+}
+
+/// A job's figures since it was started.
+public struct JobFigures: Sendable {
+  /// Records read.
+  public var recordsIn: UInt64 = 0
+  /// Bytes of record batches read.
+  public var bytesIn: UInt64 = 0
+  /// Records emitted.
+  public var recordsOut: UInt64 = 0
+  /// State records written, swept ones included.
+  public var stateRecords: UInt64 = 0
+  /// Steps handed over.
+  public var steps: UInt64 = 0
+  /// Keys in the job's state.
+  public var stateKeys = 0
+  /// Records not yet read, as far as the host tells.
+  public var lag: Int64 = 0
+  /// Time from handing over a commit until it was durable, in nanoseconds.
+  public var commitLatency = Histogram()
+
+  /// Nothing yet.
+  public init() {}
+}

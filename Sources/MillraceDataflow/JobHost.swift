@@ -1,0 +1,150 @@
+// JobHost: everything a job needs from the outside, as one narrow interface that the broker's connector implements.
+
+import MillraceBase
+import MillraceModel
+
+/// Where a job stands in one partition of an input topic.
+public struct InputPosition: Equatable, Sendable {
+  /// Topic.
+  public var topic: String
+  /// Partition of the topic.
+  public var partition: Int32
+  /// Offset of the next record to read. An offset below the partition's first one reads from the first one.
+  public var offset: Offset
+
+  /// A position.
+  public init(topic: String, partition: Int32, offset: Offset) {
+    self.topic = topic
+    self.partition = partition
+    self.offset = offset
+  }
+}
+
+/// One record batch as it lies in the log.
+public struct InputBatch: Sendable {
+  /// Index into the positions that were handed to ``JobHost/read(_:maxBytes:wait:)``.
+  public var position: Int
+  /// A whole record batch, magic 2, with its base offset; possibly compressed.
+  public var bytes: Bytes
+  /// Offset after the last record that the partition lets readers see; −1 when the host does not know.
+  public var endOffset: Offset
+
+  /// A batch read at `positions[position]`.
+  public init(position: Int, bytes: Bytes, endOffset: Offset = -1) {
+    self.position = position
+    self.bytes = bytes
+    self.endOffset = endOffset
+  }
+}
+
+/// A record batch that a step appends to a topic.
+public struct OutputBatch: Sendable {
+  /// Topic.
+  public var topic: String
+  /// Partition of the topic.
+  public var partition: Int32
+  /// A whole record batch, magic 2, base offset 0, uncompressed, with a right CRC.
+  public var bytes: Bytes
+
+  /// A batch for `partition` of `topic`.
+  public init(topic: String, partition: Int32, bytes: Bytes) {
+    self.topic = topic
+    self.partition = partition
+    self.bytes = bytes
+  }
+}
+
+/// Everything one step makes durable: applied whole or not at all.
+public struct StepCommit: Sendable {
+  /// The job.
+  public var job: String
+  /// The run of the job, as ``JobHost/open(job:_:)`` gave it.
+  public var epoch: Int64
+  /// Record batches for topics, in order.
+  public var outputs: [OutputBatch]
+  /// Record batches for the job's state log, in order; at least one. Input positions are among their records.
+  public var state: [Bytes]
+  /// When set, records of the state log below this offset are no longer needed once this commit is durable.
+  public var stateLogStart: Offset?
+
+  /// A commit.
+  public init(job: String, epoch: Int64, outputs: [OutputBatch], state: [Bytes], stateLogStart: Offset?) {
+    self.job = job
+    self.epoch = epoch
+    self.outputs = outputs
+    self.state = state
+    self.stateLogStart = stateLogStart
+  }
+}
+
+/// Names a commit that was handed over and may not be durable yet.
+public struct CommitTicket: Hashable, Sendable {
+  /// The host's number for the commit.
+  public let number: UInt64
+  /// The commit with this number.
+  public init(number: UInt64) { self.number = number }
+}
+
+/// What the host tells about a durable commit.
+public struct CommitReceipt: Equatable, Sendable {
+  /// Offset that the first record of the commit's state batches got in the state log.
+  public var stateLogOffset: Offset
+  /// When the commit became durable; only for the latency figure.
+  public var durableAt: MonotonicTime
+
+  /// A receipt.
+  public init(stateLogOffset: Offset, durableAt: MonotonicTime) {
+    self.stateLogOffset = stateLogOffset
+    self.durableAt = durableAt
+  }
+}
+
+/// The outside of one running job: its input topics, its output topics and its state log.
+///
+/// One value serves one run of one job. All methods but ``interrupt()`` are called by the job's worker thread only, one
+/// at a time; they may block it. Any error ends the run: what was not committed is forgotten, and the next run recovers.
+///
+/// What the host owes the job:
+/// 1. A commit is applied whole or not at all, and in the order of submission.
+/// 2. When a commit is not applied, none submitted after it under the same epoch is.
+/// 3. ``wait(_:)`` returns only once the commit, and so all before it, is durable.
+/// 4. After ``open(job:_:)`` has begun, no commit of an earlier epoch of the job is applied any more.
+/// 5. The state log keeps at least the records from the last durable ``StepCommit/stateLogStart`` on.
+public protocol JobHost: AnyObject, Sendable {
+  /// The number of partitions of `topic`, at least 1.
+  /// - Throws: `.unknownTopic`.
+  func partitionCount(topic: String) throws(JobError) -> Int
+
+  /// Starts a run: fences every earlier run of `job`, then hands every batch of its state log to `body`, oldest first,
+  /// from the log's start offset on. A job that never ran has an empty state log.
+  /// - Returns: the epoch of this run, higher than all before it.
+  /// - Throws: what `body` throws, and `.closed`.
+  func open(job: String, _ body: (Bytes) throws(JobError) -> Void) throws(JobError) -> Int64
+
+  /// Reads batches at the positions. Blocks up to `wait` while there is nothing to read, and returns what is there as
+  /// soon as there is something.
+  ///
+  /// Of each partition the batches come in order and without gaps from the batch that holds the position's offset on;
+  /// only what is durable and not part of an open or aborted transaction is returned. When more than `maxBytes` are
+  /// there, all partitions get their turn over successive calls. At least one batch is returned when there is one,
+  /// however large. Without positions, the call only waits.
+  /// - Returns: nothing when the time passed or ``interrupt()`` was called.
+  /// - Throws: `.unknownTopic`, `.closed`.
+  func read(_ positions: [InputPosition], maxBytes: Int, wait: Duration) throws(JobError) -> [InputBatch]
+
+  /// The records part of a compressed batch, decompressed.
+  /// - Throws: `.corruptInput`.
+  func decompress(_ batch: Bytes, _ header: RecordBatchHeader) throws(JobError) -> Bytes
+
+  /// Hands a commit over without waiting until it is durable. The job keeps a few commits in flight
+  /// (``JobOptions/commitsInFlight``).
+  /// - Throws: `.fenced`, `.commitFailed`, `.unknownTopic`, `.closed`.
+  func submit(_ commit: StepCommit) throws(JobError) -> CommitTicket
+
+  /// Blocks until the commit is durable. Called once for each ticket, in the order of submission.
+  /// - Throws: `.fenced`, `.commitFailed` (the commit may or may not be found at the next open), `.closed`.
+  func wait(_ ticket: CommitTicket) throws(JobError) -> CommitReceipt
+
+  /// Makes a ``read(_:maxBytes:wait:)`` that waits, or the next one, return at once. Any thread may call.
+  func interrupt()
+}

@@ -1,0 +1,141 @@
+// JobInputs: a job's topics and sources, and how far each has been read.
+
+import MillraceBase
+import MillraceModel
+
+/// Reads all inputs of a job and keeps their positions.
+struct JobInputs {
+  /// A batch on its way into a step.
+  struct Batch {
+    let input: Int
+    let partition: Int32
+    let bytes: Bytes
+    let header: RecordBatchHeader
+    let firstOffset: Offset
+  }
+
+  private struct Source {
+    let input: Int
+    let name: [UInt8]
+    let source: any ReplayableSource
+    var position: Bytes?
+    var changed = false
+    var isFinished = false
+  }
+
+  private var positions: [InputPosition] = []
+  private var endOffsets: [Offset] = []
+  private var positionInputs: [Int] = []
+  private var positionNames: [[UInt8]] = []
+  private var changed: [Bool] = []
+  private var sources: [Source] = []
+
+  /// - Parameter recovered: positions of the last commit by their name in the state log.
+  init(_ inputs: [JobInput], host: any JobHost, positions recovered: [[UInt8]: Bytes]) throws(JobError) {
+    for (index, input) in inputs.enumerated() {
+      switch input {
+      case .topic(let topic):
+        for partition in 0..<Int32(try host.partitionCount(topic: topic)) {
+          let name = JobInputs.name(input, partition: partition)
+          let offset = try recovered[name].map { bytes throws(JobError) in try JobInputs.offset(bytes) } ?? 0
+          positions.append(InputPosition(topic: topic, partition: partition, offset: offset))
+          positionNames.append(name)
+          positionInputs.append(index)
+          endOffsets.append(-1)
+          changed.append(false)
+        }
+      case .source(_, let make):
+        let name = JobInputs.name(input, partition: 0)
+        let source = try make()
+        try source.restore(recovered[name])
+        sources.append(Source(input: index, name: name, source: source, position: recovered[name]))
+      }
+    }
+  }
+
+  /// Whether nothing can come any more.
+  var areFinished: Bool { positions.isEmpty && sources.allSatisfy(\.isFinished) }
+
+  /// Whether there are sources that must be asked again when they had nothing.
+  var haveSources: Bool { sources.contains { !$0.isFinished } }
+
+  /// Records not yet read, as far as the host told.
+  var lag: Int64 {
+    zip(positions, endOffsets).reduce(0) { $0 + max(0, $1.1 - $1.0.offset) }
+  }
+
+  /// The next batches; waits for them when there are none.
+  mutating func read(host: any JobHost, maxBytes: Int, wait: Duration) throws(JobError) -> [Batch] {
+    var taken: [Batch] = []
+    for index in sources.indices where !sources[index].isFinished {
+      let got = try sources[index].source.next(maxBytes: maxBytes)
+      sources[index].isFinished = got.isFinished
+      guard let bytes = got.batch else { continue }
+      sources[index].position = got.position
+      sources[index].changed = true
+      let header = try JobInputs.header(bytes)
+      taken.append(Batch(input: sources[index].input, partition: 0, bytes: bytes, header: header, firstOffset: 0))
+    }
+    if positions.isEmpty && (!taken.isEmpty || wait == .zero) { return taken }
+    let batches = try host.read(positions, maxBytes: maxBytes, wait: taken.isEmpty ? wait : .zero)
+    taken.reserveCapacity(taken.count + batches.count)
+    for batch in batches {
+      guard positions.indices.contains(batch.position) else {
+        throw JobError(.corruptInput, "the host answered for position \(batch.position) of \(positions.count)")
+      }
+      let header = try JobInputs.header(batch.bytes)
+      let at = positions[batch.position].offset
+      // A batch from before the position was read twice by the host; a gap is what compaction or retention left.
+      guard header.nextOffset > at else { continue }
+      taken.append(
+        Batch(
+          input: positionInputs[batch.position], partition: positions[batch.position].partition, bytes: batch.bytes,
+          header: header, firstOffset: at))
+      positions[batch.position].offset = header.nextOffset
+      changed[batch.position] = true
+      if batch.endOffset >= 0 { endOffsets[batch.position] = batch.endOffset }
+    }
+    return taken
+  }
+
+  /// Writes the positions that changed since the last call, or all.
+  mutating func writePositions(all: Bool, into writer: inout StateLogWriter) {
+    for index in positions.indices where all || changed[index] {
+      var value = ByteWriter(capacity: 8)
+      value.int64(positions[index].offset)
+      writer.put(position: value.finishJoined(), of: positionNames[index])
+      changed[index] = false
+    }
+    for index in sources.indices where all || sources[index].changed {
+      guard let position = sources[index].position else { continue }
+      writer.put(position: position, of: sources[index].name)
+      sources[index].changed = false
+    }
+  }
+
+  /// What stands behind the prefix of a position's key: the partition, four bytes, then the input's name.
+  static func name(_ input: JobInput, partition: Int32) -> [UInt8] {
+    withUnsafeBytes(of: partition.bigEndian) { Array($0) } + Array(input.positionName.utf8)
+  }
+
+  private static func offset(_ bytes: Bytes) throws(JobError) -> Offset {
+    var reader = ByteReader(bytes)
+    do throws(DecodingError) {
+      return try reader.int64()
+    } catch {
+      throw JobError(.corruptState, "an input position: \(error)")
+    }
+  }
+
+  private static func header(_ bytes: Bytes) throws(JobError) -> RecordBatchHeader {
+    do throws(RecordBatchError) {
+      let header = try RecordBatchHeader(bytes)
+      guard header.totalSize <= bytes.count else {
+        throw RecordBatchError(.malformed, "length says \(header.totalSize) bytes, \(bytes.count) are there")
+      }
+      return header
+    } catch {
+      throw JobError(.corruptInput, error.description)
+    }
+  }
+}

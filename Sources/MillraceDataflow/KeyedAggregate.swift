@@ -1,0 +1,122 @@
+// KeyedAggregate: one value of state per key, changed by each value, handed on once per step and changed key.
+
+/// A key and the value that belongs to it.
+public struct Keyed<Key, Value> {
+  /// The key.
+  public var key: Key
+  /// The value.
+  public var value: Value
+
+  /// `value` under `key`.
+  @inlinable
+  public init(key: Key, value: Value) {
+    self.key = key
+    self.value = value
+  }
+}
+
+/// How a value changes its key's state.
+public protocol Aggregation<Input, State>: Sendable {
+  /// What comes in.
+  associatedtype Input
+  /// The state of a key.
+  associatedtype State: StateValue
+  /// The state of a key that was not seen before.
+  var initial: State { get }
+  /// Changes the state.
+  func add(_ input: Input, to state: inout State)
+}
+
+/// Counts the values of a key.
+public struct Counting<Input>: Aggregation {
+  /// A count.
+  @inlinable public init() {}
+  /// None so far.
+  @inlinable public var initial: Int64 { 0 }
+  /// One more; wraps beyond 2⁶³−1.
+  @inlinable @inline(__always)
+  public func add(_ input: Input, to state: inout Int64) { state &+= 1 }
+}
+
+/// Sums a number of the values of a key.
+public struct Summing<Input>: Aggregation {
+  @usableFromInline let number: @Sendable (Input) -> Int64
+  /// A sum of `number`.
+  @inlinable public init(_ number: @escaping @Sendable (Input) -> Int64) { self.number = number }
+  /// Nothing so far.
+  @inlinable public var initial: Int64 { 0 }
+  /// Adds; wraps beyond 64 bits.
+  @inlinable @inline(__always)
+  public func add(_ input: Input, to state: inout Int64) { state &+= number(input) }
+}
+
+/// Folds values into the state of their key and hands on the state of each key that a step changed, once.
+public struct KeyedAggregate<Upstream: Flow, Key: StreamKey, Fold: Aggregation>: Flow
+where Fold.Input == Upstream.Output {
+  /// The key and its state after the step.
+  public typealias Output = Keyed<Key, Fold.State>
+  @usableFromInline let upstream: Upstream
+  @usableFromInline let key: @Sendable (Upstream.Output) -> Key
+  @usableFromInline let fold: Fold
+  @usableFromInline let kind: String
+  @usableFromInline let name: String?
+  @usableFromInline let table: KeyedTable
+
+  @usableFromInline
+  init(
+    upstream: Upstream, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, kind: String, name: String?,
+    table: KeyedTable
+  ) {
+    self.upstream = upstream
+    self.key = key
+    self.fold = fold
+    self.kind = kind
+    self.name = name
+    self.table = table
+  }
+
+  /// Folds by `key` behind `upstream`. For `kind` and `name` see ``JobGraph/addTable(kind:name:)``.
+  @inlinable
+  public init(
+    _ upstream: Upstream, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, kind: String, name: String?
+  ) {
+    self.init(
+      upstream: upstream, key: key, fold: fold, kind: kind, name: name, table: KeyedTable(operatorID: 0))
+  }
+
+  /// Registers the state.
+  @inlinable
+  public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
+    let upstream = try upstream.bound(to: &graph)
+    return Self(
+      upstream: upstream, key: key, fold: fold, kind: kind, name: name,
+      table: try graph.addTable(kind: kind, name: name))
+  }
+
+  @inlinable @inline(__always)
+  func take(_ input: Upstream.Output) {
+    key(input).withBytes { bytes in
+      table.update(bytes, initial: fold.initial.stateBits) { bits in
+        var state = Fold.State(stateBits: bits)
+        fold.add(input, to: &state)
+        bits = state.stateBits
+      }
+    }
+  }
+
+  /// Changes the state; hands nothing on yet.
+  @inlinable @inline(__always)
+  public func process(_ run: InputRun, _ body: (Output) -> Void) throws(JobError) {
+    try upstream.process(run) { take($0) }
+  }
+
+  /// Hands on every key that changed, with its state.
+  @inlinable
+  public func endStep(_ body: (Output) -> Void) {
+    upstream.endStep { take($0) }
+    table.forEachChange { key, bits in
+      guard let bits else { return }
+      body(Keyed(key: Key(keyBytes: key), value: Fold.State(stateBits: bits)))
+    }
+  }
+}

@@ -1,0 +1,195 @@
+// KeyedTable: an operator's keyed state: an open-addressing table from key bytes to 64-bit values.
+//
+// Entries lie densely in an array and keep their place from insertion to deletion; a separate array of slots, probed
+// linearly, holds (hash tag, entry number). So growing the slots never moves an entry, and a sweep that walks the entries
+// goes on where it was, whatever was inserted, deleted or rehashed in between.
+//
+// Keys lie in an arena, preceded by the four bytes that stand before them in the state log, so that a state record's key
+// is written without assembling it.
+//
+// Entry flags: live (holds a value), dirty (changed in this step, listed in `dirty`), parity (of the round that wrote it
+// last). An entry deleted in this step stays findable, not live, until its deletion was written.
+
+import MillraceBase
+
+/// Keyed state of one operator.
+///
+/// Safety: `@unchecked Sendable` because a table is handed to the job's worker thread once and used there only.
+public final class KeyedTable: @unchecked Sendable {
+  @usableFromInline
+  struct Entry {
+    /// The prefix, then the key.
+    @usableFromInline var key: UnsafeMutableRawPointer
+    /// Of the key without prefix.
+    @usableFromInline var length: UInt32
+    /// Lowest 32 bits of the hash.
+    @usableFromInline var tag: UInt32
+    @usableFromInline var flags: UInt32
+    @usableFromInline var value: UInt64
+
+    @usableFromInline
+    init(key: UnsafeMutableRawPointer, length: UInt32, tag: UInt32, flags: UInt32, value: UInt64) {
+      self.key = key
+      self.length = length
+      self.tag = tag
+      self.flags = flags
+      self.value = value
+    }
+  }
+
+  /// The mutable part, behind a pointer: fields of a class would be checked for exclusive access at every use.
+  @usableFromInline
+  struct Core {
+    @usableFromInline var slots: UnsafeMutablePointer<UInt64>
+    @usableFromInline var mask: Int
+    @usableFromInline var entries: UnsafeMutablePointer<Entry>
+    var entryCapacity: Int
+    /// Entries in use or free below this number.
+    var entryCount = 0
+    @usableFromInline var dirty: UnsafeMutablePointer<UInt32>
+    @usableFromInline var dirtyCapacity: Int
+    @usableFromInline var dirtyCount = 0
+    /// Parity of the current sweep round.
+    var parity: UInt32 = 0
+    var cursor = 0
+    var liveCount = 0
+    var slotsUsed = 0
+  }
+
+  @usableFromInline static var live: UInt32 { 1 }
+  @usableFromInline static var isDirty: UInt32 { 2 }
+  @usableFromInline static var parityBit: UInt32 { 4 }
+  /// Most entries; the slots hold entry numbers of 32 bits.
+  static let maximumEntries = 1 << 30
+
+  /// Stands in the state log before every key of this table.
+  public let operatorID: UInt16
+  // Safety: allocated in init, freed in deinit, used by the owner's thread only.
+  @usableFromInline let core: UnsafeMutablePointer<Core>
+  var arena = KeyArena()
+  var deadKeyBytes = 0
+  var free: [UInt32] = []
+
+  /// An empty table of the operator `operatorID`.
+  public init(operatorID: UInt16) {
+    self.operatorID = operatorID
+    core = .allocate(capacity: 1)
+    let slots = UnsafeMutablePointer<UInt64>.allocate(capacity: 16)
+    slots.initialize(repeating: 0, count: 16)
+    core.initialize(
+      to: Core(
+        slots: slots, mask: 15, entries: .allocate(capacity: 8), entryCapacity: 8, dirty: .allocate(capacity: 8),
+        dirtyCapacity: 8))
+  }
+
+  deinit {
+    core.pointee.slots.deallocate()
+    core.pointee.entries.deallocate()
+    core.pointee.dirty.deallocate()
+    core.deallocate()
+  }
+
+  /// Number of keys that hold a value.
+  public var count: Int { core.pointee.liveCount }
+
+  /// Number of keys changed since the changes were last written.
+  public var changedCount: Int { core.pointee.dirtyCount }
+
+  /// Changes the value of `key`, which starts as `initial` when the key is new, and notes the change.
+  /// - Complexity: O(bytes of the key), amortised.
+  @inlinable @inline(__always)
+  public func update(_ key: UnsafeRawBufferPointer, initial: UInt64, _ body: (inout UInt64) -> Void) {
+    let hash = Hashing.stable(key)
+    let number = find(key, hash) ?? insert(key, hash)
+    let entry = core.pointee.entries + number
+    let flags = entry.pointee.flags
+    if flags & (KeyedTable.live | KeyedTable.isDirty) != KeyedTable.live | KeyedTable.isDirty {
+      touch(number, initial)
+    }
+    body(&entry.pointee.value)
+  }
+
+  /// The value of `key`, nil when it has none.
+  @inlinable
+  public func value(_ key: UnsafeRawBufferPointer) -> UInt64? {
+    guard let number = find(key, Hashing.stable(key)) else { return nil }
+    let entry = core.pointee.entries[number]
+    return entry.flags & KeyedTable.live != 0 ? entry.value : nil
+  }
+
+  /// Takes the value of `key` away and notes the change; no-op when it has none.
+  public func remove(_ key: UnsafeRawBufferPointer) {
+    guard let number = find(key, Hashing.stable(key)) else { return }
+    let flags = core.pointee.entries[number].flags
+    guard flags & KeyedTable.live != 0 else { return }
+    if flags & KeyedTable.isDirty == 0 { note(number) }
+    core.pointee.entries[number].flags = (flags | KeyedTable.isDirty) & ~KeyedTable.live
+    core.pointee.liveCount -= 1
+  }
+
+  /// Calls `body` with each changed key and its value, nil when it was removed, in the order of first change.
+  ///
+  /// The memory of the key is valid inside `body` only; `body` must not change the table.
+  @inlinable
+  public func forEachChange(_ body: (UnsafeRawBufferPointer, UInt64?) -> Void) {
+    for index in 0..<core.pointee.dirtyCount {
+      let entry = core.pointee.entries[Int(core.pointee.dirty[index])]
+      let key = UnsafeRawBufferPointer(start: entry.key + StateRecordKind.prefixSize, count: Int(entry.length))
+      body(key, entry.flags & KeyedTable.live != 0 ? entry.value : nil)
+    }
+  }
+
+  /// Calls `body` with each key that holds a value, in no particular order.
+  public func forEach(_ body: (UnsafeRawBufferPointer, UInt64) -> Void) {
+    for index in 0..<core.pointee.entryCount {
+      let entry = core.pointee.entries[index]
+      guard entry.flags & KeyedTable.live != 0 else { continue }
+      body(
+        UnsafeRawBufferPointer(start: entry.key + StateRecordKind.prefixSize, count: Int(entry.length)), entry.value)
+    }
+  }
+
+  /// The number of the entry of `key`, live or not.
+  @inlinable @inline(__always)
+  func find(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> Int? {
+    let slots = core.pointee.slots
+    let mask = core.pointee.mask
+    let tag = UInt32(truncatingIfNeeded: hash)
+    var at = Int(truncatingIfNeeded: hash) & mask
+    while true {
+      let slot = slots[at]
+      if slot == 0 { return nil }
+      if UInt32(truncatingIfNeeded: slot >> 32) == tag {
+        let number = Int(truncatingIfNeeded: slot & 0xffff_ffff) &- 1
+        let entry = core.pointee.entries + number
+        if Int(entry.pointee.length) == key.count
+          && KeyedTable.same(key, entry.pointee.key + StateRecordKind.prefixSize)
+        {
+          return number
+        }
+      }
+      at = (at &+ 1) & mask
+    }
+  }
+
+  /// Whether `key` and the bytes at `other` are the same.
+  @inlinable @inline(__always)
+  static func same(_ key: UnsafeRawBufferPointer, _ other: UnsafeMutableRawPointer) -> Bool {
+    let count = key.count
+    guard let start = key.baseAddress, count > 0 else { return true }
+    @inline(__always) func differ<T: FixedWidthInteger>(_ at: Int, _: T.Type) -> Bool {
+      start.loadUnaligned(fromByteOffset: at, as: T.self) != other.loadUnaligned(fromByteOffset: at, as: T.self)
+    }
+    if count >= 8 {
+      var at = 0
+      while at &+ 8 <= count {
+        if differ(at, UInt64.self) { return false }
+        at &+= 8
+      }
+      return !differ(count &- 8, UInt64.self)
+    }
+    if count >= 4 { return !differ(0, UInt32.self) && !differ(count &- 4, UInt32.self) }
+    if count >= 2 { return !differ(0, UInt16.self) && !differ(count &- 2, UInt16.self) }
+    return !differ(0, UInt8.self)
+  }
+}

@@ -1,0 +1,30 @@
+// Map: one value for each value.
+
+/// Hands on what a closure makes of each value.
+public struct Map<Upstream: Flow, Output>: Flow {
+  @usableFromInline let upstream: Upstream
+  @usableFromInline let transform: @Sendable (Upstream.Output) -> Output
+
+  /// Applies `transform` behind `upstream`.
+  @inlinable
+  public init(_ upstream: Upstream, _ transform: @escaping @Sendable (Upstream.Output) -> Output) {
+    self.upstream = upstream
+    self.transform = transform
+  }
+
+  /// Binds what lies before.
+  @inlinable
+  public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
+    Self(try upstream.bound(to: &graph), transform)
+  }
+
+  /// Transforms each value.
+  @inlinable @inline(__always)
+  public func process(_ run: InputRun, _ body: (Output) -> Void) throws(JobError) {
+    try upstream.process(run) { body(transform($0)) }
+  }
+
+  /// Transforms what was held back.
+  @inlinable
+  public func endStep(_ body: (Output) -> Void) { upstream.endStep { body(transform($0)) } }
+}

@@ -1,0 +1,231 @@
+// MemoryHost: a host that keeps topics and state logs in memory: to test jobs, and to measure the engine alone.
+
+import MillraceBase
+import MillraceModel
+
+/// Topics and state logs in memory, with the same promises as the broker's host, and failures on demand.
+///
+/// Several runs may share one value; a newer run fences the older. Any thread may call.
+///
+/// Safety: `@unchecked Sendable` because every stored variable is used under `signal`'s lock.
+public final class MemoryHost: JobHost, @unchecked Sendable {
+  /// What becomes of a commit.
+  public enum Fate: Sendable {
+    /// Applied and acknowledged.
+    case acknowledged
+    /// Applied, but the job is told that it failed: its acknowledgement was lost.
+    case applied
+    /// Not applied, nor is any later one of the run: the machine stopped before it was durable.
+    case lost
+  }
+
+  private struct PartitionLog {
+    var batches: [(header: RecordBatchHeader, bytes: Bytes)] = []
+    var end: Offset { batches.last.map { $0.header.nextOffset } ?? start }
+    var start: Offset = 0
+
+    mutating func append(_ batch: Bytes, epoch: Int32) throws(JobError) {
+      let copy = Chunk(capacity: max(1, batch.count))
+      batch.withBuffer { from in
+        if let base = from.baseAddress { copy.base.copyMemory(from: base, byteCount: from.count) }
+      }
+      do throws(RecordBatchError) {
+        _ = try RecordBatchHeader.checked(batch)
+        RecordBatchHeader.patch(copy.base, baseOffset: end, leaderEpoch: epoch)
+        let bytes = copy.bytes(0..<batch.count)
+        batches.append((header: try RecordBatchHeader(bytes), bytes: bytes))
+      } catch {
+        throw JobError(.commitFailed, error.description)
+      }
+    }
+
+    /// The number of the first batch that ends behind `offset`.
+    func index(of offset: Offset) -> Int {
+      var low = 0
+      var high = batches.count
+      while low < high {
+        let middle = (low + high) / 2
+        if batches[middle].header.nextOffset <= offset { low = middle + 1 } else { high = middle }
+      }
+      return low
+    }
+  }
+
+  private struct JobState {
+    var epoch: Int64 = 0
+    var log = PartitionLog()
+    var isBroken = false
+  }
+
+  private let signal = ThreadSignal()
+  private var topics: [String: [PartitionLog]] = [:]
+  private var jobs: [String: JobState] = [:]
+  private var receipts: [UInt64: Result<CommitReceipt, JobError>] = [:]
+  private var commits: UInt64 = 0
+  private var isInterrupted = false
+  private var turn = 0
+  private let fate: @Sendable (UInt64) -> Fate
+
+  /// A host without topics.
+  ///
+  /// - Parameter fate: decides what becomes of the n-th commit of the host's life, counted from 1.
+  public init(fate: @escaping @Sendable (UInt64) -> Fate = { _ in .acknowledged }) { self.fate = fate }
+
+  /// Makes a topic.
+  public func createTopic(_ topic: String, partitions: Int) {
+    signal.locked { topics[topic] = (0..<partitions).map { _ in PartitionLog() } }
+  }
+
+  /// Appends a record batch as a producer would.
+  /// - Throws: `.unknownTopic`; `.commitFailed` when the batch is damaged.
+  public func append(topic: String, partition: Int32, batch: Bytes) throws(JobError) {
+    try signal.locked { () throws(JobError) in
+      try append(OutputBatch(topic: topic, partition: partition, bytes: batch))
+      signal.signal()
+    }
+  }
+
+  /// Everything in a partition, in order.
+  /// - Throws: `.unknownTopic`, `.corruptInput`.
+  public func records(topic: String, partition: Int32) throws(JobError) -> [Record] {
+    let batches = try signal.locked { () throws(JobError) in try log(topic, partition).batches }
+    var out: [Record] = []
+    for batch in batches {
+      let part = batch.bytes[RecordBatchHeader.size..<batch.header.totalSize]
+      do throws(RecordBatchError) {
+        out += try RecordReader.records(part, header: batch.header)
+      } catch {
+        throw JobError(.corruptInput, error.description)
+      }
+    }
+    return out
+  }
+
+  /// Number of records that a job's state log holds from its start on.
+  public func stateRecordCount(job: String) -> Int {
+    signal.locked { (jobs[job]?.log.batches ?? []).reduce(0) { $0 + Int($1.header.recordCount) } }
+  }
+
+  /// Offset from which a job's state log is kept.
+  public func stateLogStart(job: String) -> Offset { signal.locked { jobs[job]?.log.start ?? 0 } }
+
+  /// Commits submitted so far.
+  public var commitCount: UInt64 { signal.locked { commits } }
+
+  private func log(_ topic: String, _ partition: Int32) throws(JobError) -> PartitionLog {
+    guard let logs = topics[topic], logs.indices.contains(Int(partition)) else {
+      throw JobError(.unknownTopic, "\(topic)-\(partition)")
+    }
+    return logs[Int(partition)]
+  }
+
+  private func append(_ output: OutputBatch) throws(JobError) {
+    _ = try log(output.topic, output.partition)
+    try topics[output.topic]?[Int(output.partition)].append(output.bytes, epoch: 0)
+  }
+
+  /// The partitions of a topic.
+  public func partitionCount(topic: String) throws(JobError) -> Int {
+    guard let logs = signal.locked({ topics[topic] }) else { throw JobError(.unknownTopic, topic) }
+    return logs.count
+  }
+
+  /// Starts a run, fencing older ones.
+  public func open(job: String, _ body: (Bytes) throws(JobError) -> Void) throws(JobError) -> Int64 {
+    let (epoch, batches) = signal.locked {
+      jobs[job, default: JobState()].epoch += 1
+      jobs[job, default: JobState()].isBroken = false
+      let state = jobs[job, default: JobState()]
+      return (state.epoch, state.log.batches)
+    }
+    for batch in batches { try body(batch.bytes) }
+    return epoch
+  }
+
+  /// Reads batches, waiting for them.
+  public func read(_ positions: [InputPosition], maxBytes: Int, wait: Duration) throws(JobError) -> [InputBatch] {
+    let deadline = MonotonicTime.now + wait
+    return try signal.locked { () throws(JobError) in
+      while true {
+        let found = try available(positions, maxBytes)
+        if !found.isEmpty { return found }
+        if isInterrupted || MonotonicTime.now >= deadline || !signal.wait(until: deadline) {
+          isInterrupted = false
+          return []
+        }
+      }
+    }
+  }
+
+  private func available(_ positions: [InputPosition], _ maxBytes: Int) throws(JobError) -> [InputBatch] {
+    var found: [InputBatch] = []
+    var bytes = 0
+    guard !positions.isEmpty else { return found }
+    turn = (turn + 1) % positions.count
+    for step in positions.indices {
+      let index = (turn + step) % positions.count
+      guard let logs = topics[positions[index].topic], logs.indices.contains(Int(positions[index].partition)) else {
+        throw JobError(.unknownTopic, "\(positions[index].topic)-\(positions[index].partition)")
+      }
+      let log = logs[Int(positions[index].partition)]
+      var at = log.index(of: positions[index].offset)
+      while at < log.batches.count, found.isEmpty || bytes + log.batches[at].bytes.count <= maxBytes {
+        found.append(InputBatch(position: index, bytes: log.batches[at].bytes, endOffset: log.end))
+        bytes += log.batches[at].bytes.count
+        at += 1
+      }
+    }
+    return found
+  }
+
+  /// Compressed batches are not supported.
+  public func decompress(_ batch: Bytes, _ header: RecordBatchHeader) throws(JobError) -> Bytes {
+    throw JobError(.corruptInput, "a host in memory does not decompress")
+  }
+
+  /// Applies the commit or loses it, as its fate says.
+  public func submit(_ commit: StepCommit) throws(JobError) -> CommitTicket {
+    try signal.locked { () throws(JobError) in
+      commits += 1
+      // Taken out, so that appending does not copy the log.
+      var state = jobs.removeValue(forKey: commit.job) ?? JobState()
+      defer { jobs[commit.job] = state }
+      guard commit.epoch == state.epoch else {
+        throw JobError(.fenced, "epoch \(commit.epoch) of \"\(commit.job)\" was followed by \(state.epoch)")
+      }
+      let fate = state.isBroken ? .lost : fate(commits)
+      var receipt = CommitReceipt(stateLogOffset: state.log.end, durableAt: .now)
+      if fate != .lost {
+        for output in commit.outputs { try append(output) }
+        for batch in commit.state { try state.log.append(batch, epoch: 0) }
+        if let start = commit.stateLogStart {
+          state.log.start = start
+          state.log.batches.removeFirst(state.log.index(of: start))
+        }
+      }
+      if fate != .acknowledged { state.isBroken = true }
+      receipt.durableAt = .now
+      receipts[commits] =
+        fate == .acknowledged
+        ? .success(receipt) : .failure(JobError(.commitFailed, "commit \(commits) was not acknowledged"))
+      signal.signal()
+      return CommitTicket(number: commits)
+    }
+  }
+
+  /// The commit's outcome.
+  public func wait(_ ticket: CommitTicket) throws(JobError) -> CommitReceipt {
+    guard let receipt = signal.locked({ receipts.removeValue(forKey: ticket.number) }) else {
+      throw JobError(.commitFailed, "no commit \(ticket.number) was submitted")
+    }
+    return try receipt.get()
+  }
+
+  /// Wakes a reader.
+  public func interrupt() {
+    signal.locked {
+      isInterrupted = true
+      signal.signal()
+    }
+  }
+}

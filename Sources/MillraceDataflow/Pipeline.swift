@@ -1,0 +1,61 @@
+// Pipeline: a flow with its sink; the one place where types are erased, once per batch.
+
+/// Writes what a flow hands on.
+public protocol RecordSink<Input>: Sendable {
+  /// What it takes.
+  associatedtype Input
+  /// A copy registered with the job.
+  /// - Throws: `.unknownTopic`.
+  func bound(to graph: inout JobGraph) throws(JobError) -> Self
+  /// Takes one value.
+  func receive(_ input: Input)
+}
+
+/// A flow and its sink, bound to one run of a job.
+public struct BoundPipeline {
+  /// Runs one batch through. Called once per batch.
+  public let process: (InputRun) throws(JobError) -> Void
+  /// Ends the step.
+  public let endStep: () -> Void
+
+  /// A pipeline of its two calls.
+  @inlinable
+  public init(process: @escaping (InputRun) throws(JobError) -> Void, endStep: @escaping () -> Void) {
+    self.process = process
+    self.endStep = endStep
+  }
+}
+
+/// The description of a flow with its sink.
+public struct Pipeline: Sendable {
+  /// Makes the pipeline of one run.
+  public let bind: @Sendable (inout JobGraph) throws(JobError) -> BoundPipeline
+
+  /// `flow` into `sink`.
+  ///
+  /// Inlined where the types are known, so that the closures below are the whole pipeline, specialised.
+  @inlinable
+  public init<Source: Flow, Sink: RecordSink>(_ flow: Source, into sink: Sink) where Sink.Input == Source.Output {
+    bind = { (graph: inout JobGraph) throws(JobError) -> BoundPipeline in
+      let flow = try flow.bound(to: &graph)
+      let sink = try sink.bound(to: &graph)
+      return BoundPipeline(
+        process: { (run: InputRun) throws(JobError) in try flow.process(run) { sink.receive($0) } },
+        endStep: { flow.endStep { sink.receive($0) } })
+    }
+  }
+}
+
+/// A job: pipelines that commit together, under a name that owns their state and positions.
+public struct JobDefinition: Sendable {
+  /// Name of the job; names its state log.
+  public let name: String
+  /// What it does.
+  public let pipelines: [Pipeline]
+
+  /// The job `name`.
+  public init(name: String, _ pipelines: [Pipeline]) {
+    self.name = name
+    self.pipelines = pipelines
+  }
+}

@@ -1,0 +1,54 @@
+// RecordInput: the operator at the head of every flow: the records of one input of the job.
+
+import MillraceBase
+import MillraceModel
+
+/// Hands on every record of an input, in the order of its partition.
+///
+///     RecordInput(.topic("lines"))
+public struct RecordInput: Flow {
+  @usableFromInline let input: JobInput
+  @usableFromInline let index: Int
+
+  /// The records of `input`.
+  public init(_ input: JobInput) {
+    self.input = input
+    index = -1
+  }
+
+  private init(_ input: JobInput, index: Int) {
+    self.input = input
+    self.index = index
+  }
+
+  /// Registers the input.
+  public func bound(to graph: inout JobGraph) throws(JobError) -> RecordInput {
+    RecordInput(input, index: graph.addInput(input))
+  }
+
+  /// Decodes the batch when it is this input's.
+  @inlinable @inline(__always)
+  public func process(_ run: InputRun, _ body: (InputRecord) -> Void) throws(JobError) {
+    guard run.input == index else { return }
+    let base = run.header.baseOffset
+    let first = run.firstOffset
+    let broker = run.header.hasLogAppendTime
+    let time = broker ? run.header.maxTimestamp.milliseconds : run.header.baseTimestamp.milliseconds
+    do throws(RecordBatchError) {
+      try RecordReader.forEach(in: run.records, count: Int(run.header.recordCount)) { record in
+        let offset = base &+ Int64(record.offsetDelta)
+        if offset < first { return }
+        body(
+          InputRecord(
+            key: record.key, value: record.value,
+            timestamp: Timestamp(milliseconds: broker ? time : time &+ record.timestampDelta), offset: offset))
+      }
+    } catch {
+      throw JobError(.corruptInput, "partition \(run.partition) at offset \(base): \(error)")
+    }
+  }
+
+  /// Holds nothing back.
+  @inlinable
+  public func endStep(_ body: (InputRecord) -> Void) {}
+}

@@ -1,0 +1,71 @@
+// StateLog: the format of a job's state log: absolute upserts and deletions, never deltas.
+//
+// The state log is a partition log of record batches. A record's key:
+//
+//   byte  field        type
+//   0     operator id  uint16, big endian; 0 is the runtime itself
+//   2     kind         uint8   0 input position, 1 keyed value
+//   3     key group    uint8   of the key that follows (0 for positions)
+//   4     key bytes
+//
+// A record's value is the whole new value (a keyed value: 64 bits, big endian), or null when the key is gone.
+//
+// Invariants:
+// 1. Reading the log from its start offset and keeping the last record of each key gives exactly the state and the input
+//    positions of the last commit.
+// 2. The start offset is the base of a commit at which a sweep round began (see SweepRounds): every key alive at the
+//    round's end has a record between the two.
+
+import MillraceBase
+import MillraceModel
+
+/// What a record of the state log is about.
+public enum StateRecordKind {
+  /// The position of an input; operator id 0.
+  public static let position: UInt8 = 0
+  /// The value of a key in an operator.
+  public static let keyedValue: UInt8 = 1
+  /// Bytes before the key.
+  public static let prefixSize = 4
+}
+
+/// Collects a step's state records into batches.
+public struct StateLogWriter {
+  /// A batch is closed once it has this many bytes.
+  public static let batchSize = 512 * 1024
+
+  private var builder = RecordBatchBuilder()
+  private var batches: [Bytes] = []
+  /// Time given to the records.
+  private let timestamp: Timestamp
+  /// Records written.
+  public private(set) var count = 0
+
+  /// Nothing written yet.
+  public init(timestamp: Timestamp) { self.timestamp = timestamp }
+
+  /// Writes the whole value of a key, or nil when the key is gone. `key` starts with the four bytes of the format.
+  public mutating func put(key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer?) {
+    builder.append(key: key, value: value, timestamp: timestamp)
+    count += 1
+    if builder.size >= StateLogWriter.batchSize { batches.append(builder.finish()) }
+  }
+
+  /// Writes a 64-bit value.
+  mutating func put(key: UnsafeRawBufferPointer, bits: UInt64) {
+    var big = bits.bigEndian
+    withUnsafeBytes(of: &big) { put(key: key, value: $0) }
+  }
+
+  /// Writes an input position under `name`.
+  mutating func put(position: Bytes, of name: [UInt8]) {
+    let key: [UInt8] = [0, 0, StateRecordKind.position, 0] + name
+    key.withUnsafeBytes { key in position.withBuffer { put(key: key, value: $0) } }
+  }
+
+  /// The batches; the writer is done with.
+  public consuming func finish() -> [Bytes] {
+    if builder.count > 0 { batches.append(builder.finish()) }
+    return batches
+  }
+}

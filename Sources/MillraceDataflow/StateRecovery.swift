@@ -1,0 +1,70 @@
+// StateRecovery: reads a job's state log back into its tables and positions.
+
+import MillraceBase
+import MillraceModel
+
+/// What a job's state log held beside the keyed state.
+struct StateRecovery {
+  /// The new run.
+  let epoch: Int64
+  /// Input positions by name.
+  let positions: [[UInt8]: Bytes]
+
+  /// Opens the job and fills `tables`.
+  /// - Throws: `.corruptState` when a record cannot be understood or belongs to an operator the job does not have.
+  static func recover(job: String, host: any JobHost, tables: [KeyedTable]) throws(JobError) -> StateRecovery {
+    var positions: [[UInt8]: Bytes] = [:]
+    let byOperator = Dictionary(uniqueKeysWithValues: tables.map { ($0.operatorID, $0) })
+    let epoch = try host.open(job: job) { (batch: Bytes) throws(JobError) in
+      try apply(batch, job: job, byOperator, &positions)
+    }
+    return StateRecovery(epoch: epoch, positions: positions)
+  }
+
+  private static func apply(
+    _ batch: Bytes, job: String, _ tables: [UInt16: KeyedTable], _ positions: inout [[UInt8]: Bytes]
+  ) throws(JobError) {
+    var failure: JobError?
+    do throws(RecordBatchError) {
+      let header = try RecordBatchHeader.checked(batch)
+      guard header.codec == CompressionCodec.none else {
+        throw RecordBatchError(.unsupportedCodec, "state batches are not compressed")
+      }
+      let records = batch[RecordBatchHeader.size..<header.totalSize]
+      try RecordReader.forEach(in: records.buffer, count: Int(header.recordCount)) { record in
+        guard failure == nil else { return }
+        do throws(JobError) {
+          try apply(record, tables, &positions)
+        } catch {
+          failure = error
+        }
+      }
+      extendLifetime(records)
+    } catch {
+      throw JobError(.corruptState, "state log of \"\(job)\": \(error)")
+    }
+    if let failure { throw failure }
+  }
+
+  private static func apply(
+    _ record: RawRecord, _ tables: [UInt16: KeyedTable], _ positions: inout [[UInt8]: Bytes]
+  ) throws(JobError) {
+    guard record.key.count >= StateRecordKind.prefixSize else {
+      throw JobError(.corruptState, "a state record with a key of \(record.key.count) bytes")
+    }
+    let id = UInt16(record.key[0]) << 8 | UInt16(record.key[1])
+    let key = UnsafeRawBufferPointer(rebasing: record.key[StateRecordKind.prefixSize...])
+    let value = record.value.baseAddress == nil ? nil : record.value
+    switch record.key[2] {
+    case StateRecordKind.position:
+      positions[Array(key)] = value.map { Bytes(copying: $0) }
+    case StateRecordKind.keyedValue:
+      guard let table = tables[id] else {
+        throw JobError(.corruptState, "state of operator \(id), which the job does not have")
+      }
+      try table.restore(key, value)
+    default:
+      throw JobError(.corruptState, "a state record of kind \(record.key[2])")
+    }
+  }
+}

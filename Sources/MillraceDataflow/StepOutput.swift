@@ -1,0 +1,71 @@
+// StepOutput: the records that a step emits, grouped into one batch per partition.
+
+import MillraceBase
+import MillraceModel
+
+/// Collects a step's records for all sinks of a job.
+///
+/// Safety: `@unchecked Sendable` because it is used by the job's worker thread only.
+public final class StepOutput: @unchecked Sendable {
+  /// A batch is closed once it has this many bytes, so that it stays below the broker's default limit of 1 MiB.
+  public static let batchSize = 512 * 1024
+
+  private struct Sink {
+    let topic: String
+    var builders: [RecordBatchBuilder]
+    /// Partition for records without a key: one per step, then the next.
+    var keyless = 0
+  }
+
+  private var sinks: [Sink] = []
+  private var closed: [OutputBatch] = []
+  /// Records emitted since the last ``take()``.
+  public private(set) var recordCount = 0
+  /// Time given to records that bring none.
+  public internal(set) var stepTime = Timestamp.none
+
+  init() {}
+
+  func addSink(topic: String, partitions: Int) -> Int {
+    if let known = sinks.firstIndex(where: { $0.topic == topic }) { return known }
+    // Copies of a builder would share its memory, so each partition gets one of its own.
+    sinks.append(Sink(topic: topic, builders: (0..<max(1, partitions)).map { _ in RecordBatchBuilder() }))
+    return sinks.count - 1
+  }
+
+  /// Adds a record. The partition follows from the key as Kafka's default partitioner says; records without a key go to
+  /// one partition per step, in turn.
+  public func emit(
+    _ sink: Int, key: UnsafeRawBufferPointer?, value: UnsafeRawBufferPointer?, timestamp: Timestamp = .none
+  ) {
+    let count = sinks[sink].builders.count
+    let partition =
+      if count == 1 { 0 } else if let key { Hashing.kafkaPartition(key: key, partitions: count) } else {
+        sinks[sink].keyless
+      }
+    let time = timestamp == .none ? stepTime : timestamp
+    sinks[sink].builders[partition].append(key: key, value: value, timestamp: time)
+    recordCount += 1
+    if sinks[sink].builders[partition].size >= StepOutput.batchSize { close(sink, partition) }
+  }
+
+  /// The step's batches, in order within each partition; the output is empty again.
+  func take() -> [OutputBatch] {
+    for sink in sinks.indices {
+      for partition in sinks[sink].builders.indices where sinks[sink].builders[partition].count > 0 {
+        close(sink, partition)
+      }
+      sinks[sink].keyless = (sinks[sink].keyless + 1) % sinks[sink].builders.count
+    }
+    recordCount = 0
+    let taken = closed
+    closed.removeAll()
+    return taken
+  }
+
+  private func close(_ sink: Int, _ partition: Int) {
+    closed.append(
+      OutputBatch(
+        topic: sinks[sink].topic, partition: Int32(partition), bytes: sinks[sink].builders[partition].finish()))
+  }
+}

@@ -1,0 +1,161 @@
+// DataStream: the typed front door to stream jobs: reads as a chain, compiles to one fused loop.
+
+import MillraceDataflow
+
+/// A stream under construction. A value; nothing runs until a job made of it is started.
+///
+///     let job = DataStream.topic("lines").flatMap(Words()).keyBy(\.self).count()
+///       .to(topic: "counts").job(named: "word-count")
+///
+/// Values are lent to closures for the call only: a closure that keeps bytes must copy them.
+public struct DataStream<Source: Flow>: Sendable {
+  /// The operators so far.
+  public let flow: Source
+
+  /// A stream of what `flow` hands on.
+  @inlinable
+  public init(_ flow: Source) { self.flow = flow }
+}
+
+extension DataStream where Source == RecordInput {
+  /// The records of all partitions of a topic, each partition in order.
+  public static func topic(_ name: String) -> DataStream<RecordInput> { DataStream(RecordInput(.topic(name))) }
+
+  /// The records of a source that is no topic; `name` owns its position in the job's state.
+  public static func source(
+    _ name: String, _ make: @escaping @Sendable () throws(JobError) -> any ReplayableSource
+  ) -> DataStream<RecordInput> {
+    DataStream(RecordInput(.source(name: name, make: make)))
+  }
+
+  /// Appends each record to a topic with its key, value and time; headers are left behind.
+  public func to(topic: String) -> StreamOutput { StreamOutput(Pipeline(flow, into: RecordTopicSink(topic: topic))) }
+}
+
+extension DataStream {
+  /// One value for each value.
+  @inlinable
+  public func map<Output>(
+    _ transform: @escaping @Sendable (Source.Output) -> Output
+  ) -> DataStream<Map<Source, Output>> {
+    DataStream<Map<Source, Output>>(Map(flow, transform))
+  }
+
+  /// Only the values for which `isIncluded` says true.
+  @inlinable
+  public func filter(_ isIncluded: @escaping @Sendable (Source.Output) -> Bool) -> DataStream<Filter<Source>> {
+    DataStream<Filter<Source>>(Filter(flow, isIncluded))
+  }
+
+  /// Any number of values for each value, by a transform that fuses with the operators around it.
+  @inlinable
+  public func flatMap<Transform: FlatTransform>(
+    _ transform: Transform
+  ) -> DataStream<FlatMap<Source, Transform>> where Transform.Input == Source.Output {
+    DataStream<FlatMap<Source, Transform>>(FlatMap(flow, transform))
+  }
+
+  /// Any number of values for each value, handed to the closure's second argument.
+  @inlinable
+  public func flatMap<Output>(
+    _ transform: @escaping @Sendable (Source.Output, (Output) -> Void) -> Void
+  ) -> DataStream<FlatMap<Source, FlatClosure<Source.Output, Output>>> {
+    DataStream<FlatMap<Source, FlatClosure<Source.Output, Output>>>(FlatMap(flow, FlatClosure(transform)))
+  }
+
+  /// The same values, by key.
+  @inlinable
+  public func keyBy<Key: StreamKey>(
+    _ key: @escaping @Sendable (Source.Output) -> Key
+  ) -> KeyedStream<Source, Key> {
+    KeyedStream(flow, key)
+  }
+
+  /// Calls a closure for each value, before the step is committed: after a crash a value may come again.
+  @inlinable
+  public func forEach(_ call: @escaping @Sendable (Source.Output) -> Void) -> StreamOutput {
+    StreamOutput(Pipeline(flow, into: CallSink(call)))
+  }
+
+  /// Prints each value on standard output; after a crash a value may come again.
+  @inlinable
+  public func print(_ describe: @escaping @Sendable (Source.Output) -> String) -> StreamOutput {
+    forEach { Swift.print(describe($0)) }
+  }
+}
+
+extension DataStream where Source.Output: BytesRepresentable {
+  /// Appends each value to a topic as a record without key.
+  @inlinable
+  public func to(topic: String) -> StreamOutput {
+    StreamOutput(Pipeline(flow, into: TopicSink<Source.Output>(topic: topic)))
+  }
+}
+
+extension DataStream {
+  /// Appends each key and value to a topic; the key decides the partition as in Kafka's default partitioner.
+  @inlinable
+  public func to<Key: BytesRepresentable, Value: BytesRepresentable>(topic: String) -> StreamOutput
+  where Source.Output == Keyed<Key, Value> {
+    StreamOutput(Pipeline(flow, into: KeyedTopicSink<Key, Value>(topic: topic)))
+  }
+}
+
+/// A stream whose values have keys.
+public struct KeyedStream<Source: Flow, Key: StreamKey>: Sendable {
+  /// The operators so far.
+  public let flow: Source
+  /// The key of a value.
+  public let key: @Sendable (Source.Output) -> Key
+
+  /// The values of `flow` by `key`.
+  @inlinable
+  public init(_ flow: Source, _ key: @escaping @Sendable (Source.Output) -> Key) {
+    self.flow = flow
+    self.key = key
+  }
+
+  /// The number of values of each key so far. A step hands on each key it changed once, with its last count.
+  ///
+  /// - Parameter name: owns the counts in the job's state; give one when the job's code may change.
+  @inlinable
+  public func count(
+    name: String? = nil
+  ) -> DataStream<KeyedAggregate<Source, Key, Counting<Source.Output>>> {
+    aggregate(Counting(), kind: "count", name: name)
+  }
+
+  /// The sum of a number over the values of each key so far; handed on like ``count(name:)``.
+  @inlinable
+  public func sum(
+    name: String? = nil, _ number: @escaping @Sendable (Source.Output) -> Int64
+  ) -> DataStream<KeyedAggregate<Source, Key, Summing<Source.Output>>> {
+    aggregate(Summing(number), kind: "sum", name: name)
+  }
+
+  /// The state of each key as `fold` changes it; handed on like ``count(name:)``.
+  @inlinable
+  public func aggregate<Fold: Aggregation>(
+    _ fold: Fold, kind: String = "aggregate", name: String? = nil
+  ) -> DataStream<KeyedAggregate<Source, Key, Fold>> where Fold.Input == Source.Output {
+    DataStream<KeyedAggregate<Source, Key, Fold>>(KeyedAggregate(flow, key: key, fold: fold, kind: kind, name: name))
+  }
+}
+
+/// A stream with its end, ready to become a job.
+public struct StreamOutput: Sendable {
+  /// The stream.
+  public let pipeline: Pipeline
+
+  /// The end of `pipeline`.
+  @inlinable
+  public init(_ pipeline: Pipeline) { self.pipeline = pipeline }
+
+  /// A job of this one stream. The name owns state and positions.
+  public func job(named name: String) -> JobDefinition { JobDefinition(name: name, [pipeline]) }
+
+  /// A job of several streams, which commit together.
+  public static func job(named name: String, _ outputs: [StreamOutput]) -> JobDefinition {
+    JobDefinition(name: name, outputs.map(\.pipeline))
+  }
+}
