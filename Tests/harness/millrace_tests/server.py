@@ -39,6 +39,7 @@ class Server:
         self.port = port
         self.host = None
         self.process = None
+        self._launched = None
         self.output = []
         self.ready_after_seconds = None
 
@@ -55,16 +56,24 @@ class Server:
 
     def start(self, timeout_seconds=30):
         """Starts the program and returns once it printed its ready line."""
+        return self.launch().await_ready(timeout_seconds)
+
+    def launch(self):
+        """Starts the program and returns at once."""
         if not Path(self.binary).exists():
             raise ServerFailed(f"{self.binary} is not there; `make build` makes it")
         with open(self.log, "ab") as log:
             log.write(f"--- {' '.join(self.command_line())}\n".encode())
             log.flush()
-            began = time.monotonic()
+            self._launched = time.monotonic()
             self.process = subprocess.Popen(
                 self.command_line(), stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, env=environment())
-        line = self._first_line(began + timeout_seconds)
-        self.ready_after_seconds = time.monotonic() - began
+        return self
+
+    def await_ready(self, timeout_seconds=30):
+        """Returns once the launched program printed its ready line."""
+        line = self._first_line(self._launched + timeout_seconds)
+        self.ready_after_seconds = time.monotonic() - self._launched
         match = READY.match(line)
         if not match:
             self.kill()
