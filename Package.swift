@@ -82,5 +82,9 @@ let package = Package(
     tests("LayeringTests", []),
     tests("MillraceBaseTests", ["MillraceBase"]),
     tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
+    tests("MillraceIOTests", ["MillraceIO", "MillraceBase", "CMillraceSystem"]),
+    tests("MillraceKafkaProtocolTests", ["MillraceKafkaProtocol", "MillraceModel", "MillraceBase"]),
+    tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),
+    tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
   ]
 )

@@ -11,13 +11,17 @@ public struct InputBuffer {
   private var end = 0
   /// Most bytes that may wait unread; the reactor stops reading at this size.
   public let limit: Int
+  /// Room made for a read when new memory is needed; follows how much comes.
+  private var readSize = InputBuffer.initialCapacity
+  private var smallReads = 0
   private static let initialCapacity = 16 * 1024
+  private static let smallReadsToShrink = 64
   private static let largestRead = 1 << 20
 
   /// An empty buffer that never holds more than `limit` unread bytes.
   public init(limit: Int) {
     self.limit = limit
-    chunk = Chunk(capacity: InputBuffer.initialCapacity)
+    chunk = Chunk(capacity: max(1, min(limit, InputBuffer.initialCapacity)))
   }
 
   /// Unread bytes.
@@ -41,20 +45,19 @@ public struct InputBuffer {
     return out
   }
 
-  /// Room to receive into: at least 4 KiB unless the limit is near; empty at the limit. For reactors.
+  /// Room to receive into: a quarter of the usual read or more, unless the limit is near; empty at the limit. For reactors.
   ///
   /// Bytes handed out by ``take(_:)`` may still be in use, so memory is reused only when nobody else holds the chunk.
   public mutating func prepareRoom() -> UnsafeMutableRawBufferPointer {
-    if start == end {
-      if isKnownUniquelyReferenced(&chunk) {
-        start = 0
-        end = 0
-      } else if chunk.capacity - end < 4096 {
-        renew(capacity: chunk.capacity)
-      }
-    } else if chunk.capacity - end < 4096 {
+    if start == end && isKnownUniquelyReferenced(&chunk) {
+      start = 0
+      end = 0
+      // A connection that has become quiet gives the memory of its busy days back.
+      if chunk.capacity > 4 * readSize { renew(capacity: readSize) }
+    } else if chunk.capacity - end < max(4096, readSize / 4) {
       // Keep the unread part; ask for twice of it, so that a large message costs O(its size) copying in all.
-      renew(capacity: max(InputBuffer.initialCapacity, 2 * count))
+      let capacity = max(readSize, min(2 * count, limit))
+      if capacity - count > chunk.capacity - end { renew(capacity: capacity) }
     }
     let room = min(chunk.capacity - end, limit - count)
     return UnsafeMutableRawBufferPointer(start: chunk.base + end, count: max(0, room))
@@ -70,16 +73,22 @@ public struct InputBuffer {
   }
 
   /// Says that `length` bytes were received into the room. For reactors.
-  ///
-  /// A read that filled its room doubles the next one's, up to 1 MiB.
   public mutating func received(_ length: Int) {
     precondition(end + length <= chunk.capacity, "received \(length) bytes into \(chunk.capacity - end)")
     end += length
+    if length * 8 >= readSize {
+      smallReads = 0
+    } else if readSize > InputBuffer.initialCapacity {
+      smallReads += 1
+      if smallReads == InputBuffer.smallReadsToShrink {
+        smallReads = 0
+        readSize /= 2
+      }
+    }
   }
 
-  /// Grows the room after a read that filled it. For reactors.
+  /// Says that a read filled its room: the next one's is twice as large, up to 1 MiB. For reactors.
   public mutating func grow() {
-    let capacity = min(2 * chunk.capacity, max(InputBuffer.largestRead, 2 * count))
-    if capacity > chunk.capacity { renew(capacity: capacity) }
+    readSize = min(2 * readSize, InputBuffer.largestRead)
   }
 }

@@ -1,0 +1,247 @@
+// Broker+Fetch: record batches to readers, now or when enough have come.
+
+import MillraceBase
+import MillraceIO
+import MillraceLog
+import MillraceModel
+
+/// What a reader wants of one partition.
+public struct FetchTarget {
+  /// The partition; nil when it does not exist.
+  public var partition: PartitionLog?
+  /// Offset of the first record wanted.
+  public var offset: Offset
+  /// Most bytes of this partition, save that the first batch always comes whole.
+  public var limit: Int
+  /// The leader epoch the reader believes in, −1 to skip the check.
+  public var currentLeaderEpoch: Int32
+  /// Leader epoch of the last record the reader has, −1 to skip the check.
+  public var lastFetchedEpoch: Int32
+
+  /// A wish for one partition.
+  public init(
+    partition: PartitionLog?, offset: Offset, limit: Int, currentLeaderEpoch: Int32 = -1, lastFetchedEpoch: Int32 = -1
+  ) {
+    self.partition = partition
+    self.offset = offset
+    self.limit = limit
+    self.currentLeaderEpoch = currentLeaderEpoch
+    self.lastFetchedEpoch = lastFetchedEpoch
+  }
+}
+
+/// What a reader gets of one partition.
+public struct FetchedPartition {
+  /// Why nothing was read.
+  public var error: BrokerError?
+  /// Offset after the last durable record, −1 when unknown.
+  public var highWatermark: Offset = -1
+  /// End of what transactions in progress let be seen.
+  public var lastStableOffset: Offset = -1
+  /// Offset of the oldest record.
+  public var startOffset: Offset = -1
+  /// Set when the reader's last record is of an epoch that ended earlier: that epoch and its end.
+  public var diverging: (epoch: Int32, endOffset: Offset)?
+  /// Whole batches in order; the first may begin before the offset asked for.
+  public var batches: [Bytes] = []
+
+  /// Bytes of all batches.
+  public var size: Int { batches.reduce(0) { $0 + $1.count } }
+}
+
+/// Readers that wait for more records.
+struct FetchWaits {
+  var byPartition: [PartitionLogID: [FetchWait]] = [:]
+}
+
+/// One reader that waits.
+final class FetchWait {
+  let partitions: [PartitionLogID]
+  let isSatisfied: () -> Bool
+  private var finish: (() -> Void)?
+  var timer: Timer?
+
+  init(partitions: [PartitionLogID], isSatisfied: @escaping () -> Bool, finish: @escaping () -> Void) {
+    self.partitions = partitions
+    self.isSatisfied = isSatisfied
+    self.finish = finish
+  }
+
+  var isOver: Bool { finish == nil }
+
+  func end() {
+    timer?.cancel()
+    let held = finish
+    finish = nil
+    held?()
+  }
+}
+
+extension Broker {
+  /// Reads from several partitions.
+  ///
+  /// Answers at once when `minimum` bytes (or any error) are there, else when they have come or `wait` is over.
+  /// - Parameters:
+  ///   - minimum: bytes that make waiting end; 0 never waits.
+  ///   - limit: most bytes in all, save that the first batch of the first partition with data always comes.
+  ///   - completion: gets one result for each target, in order; may be called before this returns.
+  public func fetch(
+    _ targets: [FetchTarget], minimum: Int, limit: Int, wait: Duration,
+    completion: @escaping ([FetchedPartition]) -> Void
+  ) {
+    let isEnough = { [unowned self] in self.hasEnough(targets, minimum: minimum) }
+    guard minimum > 0, wait > .zero, isOpen, !isEnough() else {
+      return readAll(targets, limit: limit, completion)
+    }
+    let ids = Array(Set(targets.compactMap { $0.partition?.id }))
+    let pending = FetchWait(partitions: ids, isSatisfied: isEnough) { [self] in
+      readAll(targets, limit: limit, completion)
+    }
+    for id in ids { waits.byPartition[id, default: []].append(pending) }
+    pending.timer = reactor.schedule(after: wait) { [weak self] in self?.end(pending) }
+  }
+
+  /// The epochs' verdict on a target, before anything is read.
+  private func problem(_ target: FetchTarget) -> BrokerError? {
+    guard let partition = target.partition, !partition.isDeleted else {
+      return BrokerError(.unknownTopicOrPartition, "the topic or partition does not exist")
+    }
+    if let error = checkLeaderEpoch(target.currentLeaderEpoch) { return error }
+    guard target.offset >= partition.startOffset, target.offset <= partition.highWatermark else {
+      return BrokerError(
+        .offsetOutOfRange,
+        "offset \(target.offset) is not within \(partition.startOffset)...\(partition.highWatermark)")
+    }
+    return nil
+  }
+
+  /// What is wrong with the leader epoch a client believes in; −1 is never wrong.
+  public func checkLeaderEpoch(_ epoch: Int32) -> BrokerError? {
+    if epoch < 0 || epoch == leaderEpoch { return nil }
+    return epoch < leaderEpoch
+      ? BrokerError(.fencedLeaderEpoch, "leader epoch \(epoch) is over, \(leaderEpoch) is current")
+      : BrokerError(.unknownLeaderEpoch, "leader epoch \(epoch) has not begun, \(leaderEpoch) is current")
+  }
+
+  private func divergence(_ target: FetchTarget) -> (epoch: Int32, endOffset: Offset)? {
+    guard target.lastFetchedEpoch >= 0, let partition = target.partition,
+      let end = partition.endOffset(ofEpoch: target.lastFetchedEpoch),
+      end.epoch < target.lastFetchedEpoch || end.endOffset < target.offset
+    else { return nil }
+    return end
+  }
+
+  private func hasEnough(_ targets: [FetchTarget], minimum: Int) -> Bool {
+    var available: Int64 = 0
+    for target in targets {
+      if problem(target) != nil || divergence(target) != nil { return true }
+      guard let partition = target.partition else { continue }
+      available += partition.availableBytes(from: target.offset, atMost: Int64(minimum) - available)
+      if available >= minimum { return true }
+    }
+    return false
+  }
+
+  private func readAll(_ targets: [FetchTarget], limit: Int, _ completion: @escaping ([FetchedPartition]) -> Void) {
+    FetchRun(broker: self, targets: targets, limit: limit, completion: completion).run()
+  }
+
+  fileprivate func start(_ target: FetchTarget) -> FetchedPartition {
+    var result = FetchedPartition()
+    if let partition = target.partition, !partition.isDeleted {
+      result.highWatermark = partition.highWatermark
+      result.lastStableOffset = partition.lastStableOffset
+      result.startOffset = partition.startOffset
+    }
+    result.error = problem(target)
+    if result.error == nil { result.diverging = divergence(target) }
+    return result
+  }
+
+  fileprivate func finish(
+    _ result: inout FetchedPartition, _ outcome: Result<[Bytes], LogError>, _ partition: PartitionLog
+  ) {
+    switch outcome {
+    case .success(let batches):
+      result.batches = batches
+      traffic[partition.id, default: PartitionTraffic()].bytesOut += UInt64(result.size)
+    case .failure(let error): result.error = BrokerError(error)
+    }
+  }
+
+  // MARK: Waiting
+
+  /// A partition has more records, or is gone: whoever waited for it looks again.
+  func advanced(_ partition: PartitionLog) {
+    guard let held = waits.byPartition[partition.id] else { return }
+    for wait in held where !wait.isOver && wait.isSatisfied() { end(wait) }
+  }
+
+  func end(_ wait: FetchWait) {
+    for id in wait.partitions {
+      waits.byPartition[id]?.removeAll { $0 === wait }
+      if waits.byPartition[id]?.isEmpty == true { waits.byPartition[id] = nil }
+    }
+    wait.end()
+  }
+
+  func endAllWaits() {
+    let all = waits.byPartition.values.flatMap { $0 }
+    waits.byPartition = [:]
+    for wait in all { wait.end() }
+  }
+}
+
+/// Reads target after target: in one go while memory answers at once, going on later where the disk has to be asked.
+private final class FetchRun {
+  private let broker: Broker
+  private let targets: [FetchTarget]
+  private let completion: ([FetchedPartition]) -> Void
+  private var results: [FetchedPartition] = []
+  private var rest: Int
+  private var hasData = false
+  private var isRunning = false
+
+  init(broker: Broker, targets: [FetchTarget], limit: Int, completion: @escaping ([FetchedPartition]) -> Void) {
+    self.broker = broker
+    self.targets = targets
+    self.completion = completion
+    rest = limit
+    results.reserveCapacity(targets.count)
+  }
+
+  func run() {
+    isRunning = true
+    while results.count < targets.count {
+      let target = targets[results.count]
+      let result = broker.start(target)
+      guard result.error == nil, result.diverging == nil, let partition = target.partition,
+        target.offset < partition.highWatermark, rest > 0 || !hasData
+      else {
+        results.append(result)
+        continue
+      }
+      let before = results.count
+      broker.log.read(partition, from: target.offset, limit: max(1, min(target.limit, rest))) { [self] outcome in
+        take(outcome, result, partition)
+        if !isRunning { run() }
+      }
+      guard results.count > before else {
+        isRunning = false
+        return
+      }
+    }
+    isRunning = false
+    completion(results)
+  }
+
+  private func take(_ outcome: Result<[Bytes], LogError>, _ begun: FetchedPartition, _ partition: PartitionLog) {
+    var result = begun
+    broker.finish(&result, outcome, partition)
+    // Only the first batch of all may exceed the limit; a later one waits for the next fetch.
+    if hasData, result.size > rest { result.batches = [] }
+    rest -= result.size
+    hasData = hasData || result.size > 0
+    results.append(result)
+  }
+}

@@ -1,0 +1,103 @@
+// Broker: topics, appending, fetching, groups and jobs over one log; what protocol servers and the library call.
+
+import MillraceBase
+import MillraceIO
+import MillraceLog
+import MillraceMetadata
+import MillraceModel
+
+/// A broker over one data directory. Everything belongs to its reactor.
+public final class Broker {
+  /// The reactor that owns all of this.
+  public let reactor: any Reactor
+  /// Settings, fixed at the start.
+  public let settings: BrokerSettings
+  /// Receives what operators should know.
+  public let logger: Logger
+  let metadata: Metadata
+  let log: LogStore
+  var random: SeededRandom
+  /// Groups and their members.
+  public private(set) var groups: GroupCoordinator!
+  var waits = FetchWaits()
+  var producerIDs: Range<Int64> = 0..<0
+  var waitingForProducerIDs: [(Result<Int64, BrokerError>) -> Void] = []
+  var traffic: [PartitionLogID: PartitionTraffic] = [:]
+  /// When the broker was opened.
+  let started: MonotonicTime
+  /// False once the broker is closed or its log has failed.
+  public private(set) var isOpen = true
+  /// Called once when a flush failed: the owner must stop the program or close the broker.
+  public var onFailure: (BrokerError) -> Void = { _ in }
+
+  /// Opens a broker; blocks while the log is replayed. Call on the reactor, or before it runs.
+  ///
+  /// - Parameters:
+  ///   - log: sizes and the data directory.
+  ///   - writer: makes commits durable.
+  ///   - background: drains, snapshots, reads from disk.
+  ///   - seed: of identities; nil takes the operating system's entropy.
+  /// - Throws: `.storage` when the directory is in use, cannot be read, or is damaged.
+  public init(
+    log configuration: LogConfiguration, settings: BrokerSettings = BrokerSettings(), fileSystem: any FileSystem,
+    reactor: any Reactor, writer: any BlockingExecutor, background: any BlockingExecutor, logger: Logger,
+    seed: UInt64? = nil
+  ) throws(BrokerError) {
+    self.reactor = reactor
+    self.settings = settings
+    self.logger = logger
+    random = seed.map { SeededRandom(seed: $0) } ?? .system()
+    metadata = Metadata()
+    started = reactor.now
+    var configuration = configuration
+    configuration.producerExpiration = settings.producerExpiration
+    do throws(LogError) {
+      log = try LogStore(
+        configuration: configuration, fileSystem: fileSystem, reactor: reactor, writer: writer,
+        background: background, stateMachine: metadata, logger: logger, random: &random)
+    } catch {
+      throw BrokerError(error)
+    }
+    groups = GroupCoordinator(broker: self)
+    log.onAdvance = { [unowned self] in self.advanced($0) }
+    log.onFailure = { [unowned self] error in
+      self.isOpen = false
+      self.logger.log(.error, "broker", "a flush failed; nothing is acknowledged any more", ["error": error.reason])
+      self.onFailure(BrokerError(error))
+    }
+    producerIDs = metadata.reservedProducerIDs..<metadata.reservedProducerIDs
+    let clusterID = metadata.clusterID.isEmpty ? TopicID.random(using: &random).description : metadata.clusterID
+    record(.started(epoch: metadata.leaderEpoch + 1, clusterID: clusterID)) { _ in }
+  }
+
+  /// The cluster's name.
+  public var clusterID: String { metadata.clusterID }
+  /// Leader epoch of this start.
+  public var leaderEpoch: Int32 { metadata.leaderEpoch }
+
+  /// Appends an event; `completion` follows when it is durable.
+  func record(_ event: MetadataEvent, completion: @escaping (BrokerError?) -> Void) {
+    log.append(AppendUnit(event: event.encoded())) { result in
+      switch result {
+      case .success: completion(nil)
+      case .failure(let error): completion(BrokerError(error))
+      }
+    }
+  }
+
+  /// Calls `body` when all that was appended so far is durable.
+  public func whenDurable(_ body: @escaping (BrokerError?) -> Void) {
+    log.whenDurable { error in body(error.map { BrokerError($0) }) }
+  }
+
+  /// Whether appends wait for room in the journal: a server reads less from producers while this is so.
+  public var isCongested: Bool { log.waitingUnits > 0 }
+
+  /// Answers everyone who waits, makes everything durable, lets go of the directory.
+  public func close(_ done: @escaping (BrokerError?) -> Void) {
+    isOpen = false
+    endAllWaits()
+    groups.close()
+    log.close { error in done(error.map { BrokerError($0) }) }
+  }
+}

@@ -1,0 +1,72 @@
+// BrokerError: why the broker refused a request, in terms that no protocol owns.
+
+import MillraceLog
+
+/// A refusal, with the values that led to it.
+public struct BrokerError: Error, Equatable, CustomStringConvertible {
+  /// The kinds that protocols translate into their own codes.
+  public enum Code: Sendable, Equatable {
+    case unknownTopicOrPartition
+    case unknownTopicID
+    case topicExists
+    case invalidTopic
+    case invalidPartitions
+    case invalidReplicationFactor
+    case invalidReplicaAssignment
+    case invalidConfig
+    case invalidRequest
+    case corruptBatch
+    case invalidRecord
+    case unsupportedBatchFormat
+    case unsupportedCompression
+    case messageTooLarge
+    case invalidTransactionState
+    case offsetOutOfRange
+    case fencedLeaderEpoch
+    case unknownLeaderEpoch
+    case outOfOrderSequence
+    case invalidProducerEpoch
+    case storage
+    case stopped
+    case invalidGroupID
+    case unknownMember
+    case illegalGeneration
+    case rebalanceInProgress
+    case inconsistentGroupProtocol
+    case invalidSessionTimeout
+    case fencedInstance
+    case memberIDRequired
+    case groupTooLarge
+    case offsetMetadataTooLarge
+    case fencedJob
+  }
+
+  /// The kind.
+  public let code: Code
+  /// The values, in words, for people.
+  public let reason: String
+
+  /// A refusal with its explanation.
+  public init(_ code: Code, _ reason: String) {
+    self.code = code
+    self.reason = reason
+  }
+
+  /// The log's refusal as the broker's.
+  public init(_ error: LogError) {
+    let code: Code =
+      switch error.code {
+      case .unknownPartition: .unknownTopicOrPartition
+      case .offsetOutOfRange: .offsetOutOfRange
+      case .outOfOrderSequence: .outOfOrderSequence
+      case .invalidProducerEpoch: .invalidProducerEpoch
+      case .tooLarge: .messageTooLarge
+      case .noSpace, .corruption, .io: .storage
+      case .stopped: .stopped
+      }
+    self.init(code, error.reason)
+  }
+
+  /// Kind and explanation.
+  public var description: String { "\(code): \(reason)" }
+}

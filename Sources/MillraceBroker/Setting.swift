@@ -1,0 +1,208 @@
+// Setting: one named value of the broker or of a topic, with its rule; the tables that configuration is read from.
+
+/// The type of a setting's value. Raw values are those of Kafka's DescribeConfigs.
+public enum SettingType: Int8, Sendable {
+  case boolean = 1
+  case string = 2
+  case int = 3
+  case long = 5
+  case double = 6
+  case list = 7
+}
+
+/// One entry of a settings table.
+public struct Setting: Sendable {
+  /// Kafka's name.
+  public let name: String
+  /// Type of the value.
+  public let type: SettingType
+  /// Value when nothing is set, as text.
+  public let standard: String
+  /// Smallest and largest number allowed.
+  public let range: ClosedRange<Int64>?
+  /// Words allowed; for lists, each of them.
+  public let words: [String]
+  /// False when the name is accepted, but changes nothing in this version.
+  public let isHonoured: Bool
+  /// One sentence for people.
+  public let text: String
+
+  init(
+    _ name: String, _ type: SettingType, _ standard: String, range: ClosedRange<Int64>? = nil, words: [String] = [],
+    honoured: Bool = true, _ text: String
+  ) {
+    self.name = name
+    self.type = type
+    self.standard = standard
+    self.range = range
+    self.words = words
+    isHonoured = honoured
+    self.text = text
+  }
+
+  /// What is wrong with `value`, nil when it is allowed.
+  public func problem(with value: String) -> String? {
+    switch type {
+    case .boolean:
+      return value == "true" || value == "false" ? nil : "\(name) must be true or false, not \"\(value)\""
+    case .int, .long:
+      guard let number = Int64(value) else { return "\(name) must be a whole number, not \"\(value)\"" }
+      if let range, !range.contains(number) {
+        return "\(name) must be between \(range.lowerBound) and \(range.upperBound), not \(number)"
+      }
+      return nil
+    case .double:
+      return Double(value) == nil ? "\(name) must be a number, not \"\(value)\"" : nil
+    case .string:
+      if words.isEmpty || words.contains(value) { return nil }
+      return "\(name) must be one of \(words.joined(separator: ", ")), not \"\(value)\""
+    case .list:
+      for part in value.split(separator: ",") where !words.isEmpty && !words.contains(String(part)) {
+        return "\(name) may hold \(words.joined(separator: ", ")), not \"\(part)\""
+      }
+      return nil
+    }
+  }
+}
+
+/// Settings of the broker by Kafka's names; what is not set has its standard value.
+public struct BrokerSettings: Sendable {
+  /// All that can be set.
+  public static let table: [Setting] = [
+    Setting(
+      "num.partitions", .int, "1", range: 1...10_000, "Partitions of a topic that is created without saying how many."),
+    Setting(
+      "auto.create.topics.enable", .boolean, "true", "Create a topic when a client asks for one that does not exist."),
+    Setting(
+      "message.max.bytes", .int, "1048588", range: 1...33_000_000,
+      "Largest record batch, in bytes; a topic's max.message.bytes overrides it."),
+    Setting(
+      "socket.request.max.bytes", .int, "104857600", range: 1024...104_857_600, "Largest request, in bytes."),
+    Setting("fetch.max.bytes", .int, "57671680", range: 1024...104_857_600, "Most bytes of records in one fetch answer."),
+    Setting(
+      "group.initial.rebalance.delay.ms", .int, "0", range: 0...300_000,
+      "How long the first member of a group waits for others, in ms."),
+    Setting(
+      "group.min.session.timeout.ms", .int, "6000", range: 1...86_400_000, "Shortest session time-out, in ms."),
+    Setting(
+      "group.max.session.timeout.ms", .int, "1800000", range: 1...86_400_000, "Longest session time-out, in ms."),
+    Setting("group.max.size", .int, "10000", range: 1...1_000_000, "Most members of a group."),
+    Setting(
+      "offset.metadata.max.bytes", .int, "4096", range: 0...1_000_000, "Longest text committed with an offset."),
+    Setting(
+      "max.incremental.fetch.session.cache.slots", .int, "1000", range: 0...100_000, "Most fetch sessions held."),
+    Setting("max.connections", .int, "10000", range: 1...1_000_000, "Most connections at once."),
+    Setting(
+      "producer.id.expiration.ms", .int, "86400000", range: 1...Int64.max,
+      "A producer that was silent for this long is forgotten, in ms."),
+  ]
+
+  private var values: [String: String] = [:]
+
+  /// All at their standard values.
+  public init() {}
+
+  /// Sets one value.
+  /// - Throws: `.invalidConfig` for an unknown name or a value outside its rule.
+  public mutating func set(_ name: String, _ value: String) throws(BrokerError) {
+    guard let setting = BrokerSettings.table.first(where: { $0.name == name }) else {
+      throw BrokerError(.invalidConfig, "unknown setting \"\(name)\"")
+    }
+    if let problem = setting.problem(with: value) { throw BrokerError(.invalidConfig, problem) }
+    values[name] = value
+  }
+
+  /// The value as text, nil for an unknown name.
+  public func text(_ name: String) -> String? {
+    values[name] ?? BrokerSettings.table.first { $0.name == name }?.standard
+  }
+
+  /// Whether a value was set.
+  public func isSet(_ name: String) -> Bool { values[name] != nil }
+
+  private func number(_ name: String) -> Int {
+    guard let number = text(name).flatMap({ Int($0) }) else { preconditionFailure("no number setting \(name)") }
+    return number
+  }
+
+  /// `num.partitions`
+  public var partitions: Int { number("num.partitions") }
+  /// `auto.create.topics.enable`
+  public var createsTopics: Bool { text("auto.create.topics.enable") == "true" }
+  /// `message.max.bytes`
+  public var largestMessage: Int { number("message.max.bytes") }
+  /// `socket.request.max.bytes`
+  public var largestRequest: Int { number("socket.request.max.bytes") }
+  /// `fetch.max.bytes`
+  public var largestFetch: Int { number("fetch.max.bytes") }
+  /// `group.initial.rebalance.delay.ms`
+  public var initialRebalanceDelay: Duration { .milliseconds(number("group.initial.rebalance.delay.ms")) }
+  /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`
+  public var sessionTimeouts: ClosedRange<Int> {
+    let shortest = number("group.min.session.timeout.ms")
+    return shortest...max(shortest, number("group.max.session.timeout.ms"))
+  }
+  /// `group.max.size`
+  public var largestGroup: Int { number("group.max.size") }
+  /// `offset.metadata.max.bytes`
+  public var largestOffsetMetadata: Int { number("offset.metadata.max.bytes") }
+  /// `max.incremental.fetch.session.cache.slots`
+  public var fetchSessions: Int { number("max.incremental.fetch.session.cache.slots") }
+  /// `max.connections`
+  public var connections: Int { number("max.connections") }
+  /// `producer.id.expiration.ms`
+  public var producerExpiration: Int64 { Int64(number("producer.id.expiration.ms")) }
+}
+
+/// Settings of a topic by Kafka's names.
+public enum TopicSettings {
+  private static let any = 0...Int64.max
+  private static let orNone = -1...Int64.max
+
+  /// All that can be set. Names that are not honoured yet are accepted, kept and shown.
+  public static let table: [Setting] = [
+    Setting("max.message.bytes", .int, "1048588", range: 1...33_000_000, "Largest record batch, in bytes."),
+    Setting(
+      "message.timestamp.type", .string, "CreateTime", words: ["CreateTime", "LogAppendTime"],
+      "Whether a record's time is the producer's or the broker's."),
+    Setting(
+      "cleanup.policy", .list, "delete", words: ["delete", "compact"], honoured: false, "How old records are removed."),
+    Setting(
+      "compression.type", .string, "producer", words: ["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"],
+      honoured: false, "Batches are kept as the producer sent them."),
+    Setting("delete.retention.ms", .long, "86400000", range: any, honoured: false, "How long a tombstone is kept."),
+    Setting("file.delete.delay.ms", .long, "60000", range: any, honoured: false, "Delay before a file is removed."),
+    Setting("flush.messages", .long, "9223372036854775807", range: 1...Int64.max, honoured: false,
+      "Every acknowledged record is flushed already."),
+    Setting("flush.ms", .long, "9223372036854775807", range: any, honoured: false,
+      "Every acknowledged record is flushed already."),
+    Setting("index.interval.bytes", .int, "4096", range: any, honoured: false, "Distance of index entries."),
+    Setting("max.compaction.lag.ms", .long, "9223372036854775807", range: 1...Int64.max, honoured: false,
+      "Longest time a record stays uncompacted."),
+    Setting("message.timestamp.after.max.ms", .long, "3600000", range: any, honoured: false, "Clock lead allowed."),
+    Setting("message.timestamp.before.max.ms", .long, "9223372036854775807", range: any, honoured: false,
+      "Clock lag allowed."),
+    Setting("min.cleanable.dirty.ratio", .double, "0.5", honoured: false, "Share of old records that starts compaction."),
+    Setting("min.compaction.lag.ms", .long, "0", range: any, honoured: false, "Shortest time a record stays uncompacted."),
+    Setting("min.insync.replicas", .int, "1", range: 1...Int64.max, honoured: false, "There is one node."),
+    Setting("preallocate", .boolean, "false", honoured: false, "Journal files are always allocated in advance."),
+    Setting("retention.bytes", .long, "-1", range: orNone, honoured: false, "Most bytes kept of a partition."),
+    Setting("retention.ms", .long, "604800000", range: orNone, honoured: false, "How long a record is kept."),
+    Setting("segment.bytes", .int, "1073741824", range: 14...Int64.max, honoured: false, "Size of a segment."),
+    Setting("segment.index.bytes", .int, "10485760", range: 4...Int64.max, honoured: false, "Size of an index."),
+    Setting("segment.jitter.ms", .long, "0", range: any, honoured: false, "Spread of segment ends."),
+    Setting("segment.ms", .long, "604800000", range: 1...Int64.max, honoured: false, "Age of a segment."),
+    Setting("unclean.leader.election.enable", .boolean, "false", honoured: false, "There is one node."),
+  ]
+
+  /// Checks settings for a new topic.
+  /// - Throws: `.invalidConfig` for an unknown name or a value outside its rule.
+  public static func check(_ configs: [String: String]) throws(BrokerError) {
+    for (name, value) in configs.sorted(by: { $0.key < $1.key }) {
+      guard let setting = table.first(where: { $0.name == name }) else {
+        throw BrokerError(.invalidConfig, "unknown topic setting \"\(name)\"")
+      }
+      if let problem = setting.problem(with: value) { throw BrokerError(.invalidConfig, problem) }
+    }
+  }
+}

@@ -1,0 +1,124 @@
+// APIKey: the APIs of Kafka's protocol that are spoken here, with the versions that are advertised.
+
+import MillraceBase
+
+/// An API of Kafka's protocol; the raw value is its key on the wire.
+public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
+  case produce = 0
+  case fetch = 1
+  case listOffsets = 2
+  case metadata = 3
+  case offsetCommit = 8
+  case offsetFetch = 9
+  case findCoordinator = 10
+  case joinGroup = 11
+  case heartbeat = 12
+  case leaveGroup = 13
+  case syncGroup = 14
+  case describeGroups = 15
+  case listGroups = 16
+  case apiVersions = 18
+  case createTopics = 19
+  case deleteTopics = 20
+  case initProducerId = 22
+  case offsetForLeaderEpoch = 23
+  case describeConfigs = 32
+
+  /// Kafka's name.
+  public var name: String { facts.request.apiName }
+  /// Kafka's name.
+  public var description: String { name }
+
+  /// The first version with compact lengths and tagged fields.
+  public var firstFlexibleVersion: Int16 { facts.flexible }
+
+  /// Versions that a broker advertises.
+  ///
+  /// Produce starts at 0 although versions 0 to 2 cannot be read: without them librdkafka believes that the broker
+  /// knows no compression. Source: KAFKA-18659.
+  public var advertisedVersions: ClosedRange<Int16> { facts.advertised }
+
+  /// Versions whose bodies are read and answered; a request in any other gets `.unsupportedVersion`.
+  public var supportedVersions: ClosedRange<Int16> { facts.advertised.clamped(to: facts.request.versions) }
+
+  /// Whether a version has compact lengths and tagged fields.
+  public func isFlexible(_ version: Int16) -> Bool { version >= firstFlexibleVersion }
+
+  /// The version of the request header in front of a request of version `version`: 1, or 2 with tagged fields.
+  public func requestHeaderVersion(_ version: Int16) -> Int16 { isFlexible(version) ? 2 : 1 }
+
+  /// The version of the response header: 0, or 1 with tagged fields.
+  ///
+  /// Always 0 for ApiVersions, because a client cannot know yet what the broker understands. Source: KIP-511.
+  public func responseHeaderVersion(_ version: Int16) -> Int16 {
+    self != .apiVersions && isFlexible(version) ? 1 : 0
+  }
+
+  /// The request's type.
+  public var requestType: any KafkaRequest.Type { facts.request }
+
+  private struct Facts {
+    let request: any KafkaRequest.Type
+    let flexible: Int16
+    let advertised: ClosedRange<Int16>
+    init(_ request: any KafkaRequest.Type, flexible: Int16, advertised: ClosedRange<Int16>) {
+      self.request = request
+      self.flexible = flexible
+      self.advertised = advertised
+    }
+  }
+
+  private var facts: Facts {
+    switch self {
+    case .produce: Facts(ProduceRequest.self, flexible: 9, advertised: 0...12)
+    case .fetch: Facts(FetchRequest.self, flexible: 12, advertised: 4...16)
+    case .listOffsets: Facts(ListOffsetsRequest.self, flexible: 6, advertised: 1...7)
+    case .metadata: Facts(MetadataRequest.self, flexible: 9, advertised: 0...13)
+    case .offsetCommit: Facts(OffsetCommitRequest.self, flexible: 8, advertised: 2...9)
+    case .offsetFetch: Facts(OffsetFetchRequest.self, flexible: 6, advertised: 1...9)
+    case .findCoordinator: Facts(FindCoordinatorRequest.self, flexible: 3, advertised: 0...4)
+    case .joinGroup: Facts(JoinGroupRequest.self, flexible: 6, advertised: 0...9)
+    case .heartbeat: Facts(HeartbeatRequest.self, flexible: 4, advertised: 0...4)
+    case .leaveGroup: Facts(LeaveGroupRequest.self, flexible: 4, advertised: 0...5)
+    case .syncGroup: Facts(SyncGroupRequest.self, flexible: 4, advertised: 0...5)
+    case .describeGroups: Facts(DescribeGroupsRequest.self, flexible: 5, advertised: 0...6)
+    case .listGroups: Facts(ListGroupsRequest.self, flexible: 3, advertised: 0...5)
+    case .apiVersions: Facts(ApiVersionsRequest.self, flexible: 3, advertised: 0...4)
+    case .createTopics: Facts(CreateTopicsRequest.self, flexible: 5, advertised: 2...7)
+    case .deleteTopics: Facts(DeleteTopicsRequest.self, flexible: 4, advertised: 1...6)
+    case .initProducerId: Facts(InitProducerIdRequest.self, flexible: 2, advertised: 0...4)
+    case .offsetForLeaderEpoch: Facts(OffsetForLeaderEpochRequest.self, flexible: 4, advertised: 2...4)
+    case .describeConfigs: Facts(DescribeConfigsRequest.self, flexible: 4, advertised: 1...4)
+    }
+  }
+}
+
+extension KafkaRequest {
+  /// Kafka's name of the API: the type's name without `Request`.
+  static var apiName: String { String(String(describing: Self.self).dropLast("Request".count)) }
+  /// The response's type, with its versions.
+  static var responseType: any KafkaResponse.Type { Response.self }
+}
+
+extension APIKey {
+  /// The response's type.
+  public var responseType: any KafkaResponse.Type { requestType.responseType }
+
+  /// What a broker that speaks all of this puts into its ApiVersions response.
+  public static var advertisedList: [ApiVersionsResponse.ApiVersion] {
+    allCases.map { api in
+      ApiVersionsResponse.ApiVersion(
+        apiKey: api.rawValue, minVersion: api.advertisedVersions.lowerBound,
+        maxVersion: api.advertisedVersions.upperBound)
+    }
+  }
+
+  /// The highest version that both sides speak, nil when there is none.
+  /// - Parameter peer: what the broker listed in its ApiVersions response.
+  public func commonVersion(with peer: [ApiVersionsResponse.ApiVersion]) -> Int16? {
+    guard let theirs = peer.first(where: { $0.apiKey == rawValue }) else { return nil }
+    let lowest = max(theirs.minVersion, supportedVersions.lowerBound)
+    let highest = min(theirs.maxVersion, supportedVersions.upperBound)
+    return lowest <= highest ? highest : nil
+  }
+}

@@ -1,0 +1,349 @@
+// Journal: the sequencer and group commit. What enters the open commit is ordered by that; one write makes it durable.
+//
+//   reserve ── append ── append … ── (end of turn, or commit full) ── seal ── write in flight ── durable
+//
+// While a commit is being written the next one fills. An acknowledgement leaves when its commit and all before it are
+// durable. Everything here runs on the journal's reactor; only the write itself happens on the writing executor.
+
+import MillraceBase
+import MillraceIO
+
+/// One commit from its first entry until it is durable.
+final class Commit {
+  let sequence: UInt64
+  let started: MonotonicTime
+  /// Where the commit starts in its file.
+  let position: Int
+  /// Bytes of entries so far.
+  var payloadLength = 0
+  var entryCount = 0
+  /// Partitions that got records, with their next offsets after this commit.
+  var touched: [(log: PartitionLog, next: Int64)] = []
+  /// Called in order once the commit is durable (nil) or never will be.
+  var waiters: [(LogError?) -> Void] = []
+  var isWritten = false
+  var submitted = MonotonicTime(nanoseconds: 0)
+
+  init(sequence: UInt64, position: Int, started: MonotonicTime) {
+    self.sequence = sequence
+    self.position = position
+    self.started = started
+  }
+}
+
+/// Figures of a journal.
+public struct JournalFigures: Sendable {
+  /// Time from handing a write to the device until it is durable.
+  public var flushLatency = Histogram()
+  /// Time from a commit's first entry until it is durable.
+  public var commitLatency = Histogram()
+  /// Commits that became durable.
+  public var commits: UInt64 = 0
+  /// Bytes written to journal files, padding included.
+  public var bytesWritten: UInt64 = 0
+}
+
+/// Whether a unit can enter the open commit.
+enum Reservation {
+  case ready
+  /// No journal file is free yet; try again after `onRoom`.
+  case wait
+  case refused(LogError)
+}
+
+final class Journal {
+  private let reactor: any Reactor
+  private let writer: any BlockingExecutor
+  private let configuration: LogConfiguration
+  let identity: JournalIdentity
+  let files: JournalFiles
+  private(set) var hotTail: HotTail
+
+  private(set) var active: JournalFile?
+  private var nextFileNumber: UInt64
+  /// Where the next commit starts in the active file.
+  private var position: Int
+  private var chunk: Chunk?
+  /// The file position that the chunk's first byte mirrors.
+  private var chunkPosition = 0
+  /// Start of the write that carries the next commit: the commit's own start, or 0 when the file header goes with it.
+  private var writeStart: Int
+  private var chain: UInt64
+
+  private var open: Commit?
+  private var inFlight = Deque<Commit>()
+  private(set) var nextSequence: UInt64
+  private(set) var durableSequence: UInt64
+  private var claimedDurable: UInt64
+  private var endOfTurnRegistered = false
+  private var idleTimer: Timer?
+  private(set) var failure: LogError?
+  private(set) var figures = JournalFigures()
+
+  /// Called when a commit has become durable, before its waiters.
+  var onDurable: (Commit) -> Void = { _ in }
+  /// Called when a file was sealed: nothing more will be written to it.
+  var onSealed: (JournalFile) -> Void = { _ in }
+  /// Called once when a write failed; nothing will be acknowledged any more.
+  var onFailure: (LogError) -> Void = { _ in }
+  /// Called when a refused or waiting reservation may succeed now.
+  var onRoom: () -> Void = {}
+
+  /// A journal that goes on where recovery found the end.
+  init(
+    recovered: RecoveredJournal, files: JournalFiles, reactor: any Reactor, writer: any BlockingExecutor,
+    configuration: LogConfiguration
+  ) {
+    self.reactor = reactor
+    self.writer = writer
+    self.configuration = configuration
+    self.files = files
+    identity = recovered.identity
+    hotTail = HotTail(budget: configuration.hotTailSize)
+    active = recovered.active
+    nextFileNumber = recovered.nextFileNumber
+    position = recovered.position
+    writeStart = recovered.position
+    chain = recovered.chain
+    nextSequence = recovered.nextSequence
+    durableSequence = recovered.nextSequence - 1
+    claimedDurable = recovered.nextSequence - 1
+    files.onChange = { [unowned self] in self.onRoom() }
+  }
+
+  /// Sequence of the newest commit that has entries, open or not.
+  var lastSequence: UInt64 { open?.sequence ?? (nextSequence - 1) }
+
+  /// Makes room for entries of `size` bytes in all (each with its header and padding) in one commit.
+  func reserve(_ size: Int) -> Reservation {
+    if let failure { return .refused(failure) }
+    let needed = JournalFormat.commitHeaderSize + size
+    if let open, let chunk {
+      let end = open.position - chunkPosition + JournalFormat.commitHeaderSize + open.payloadLength + size
+      if end <= chunk.capacity { return .ready }
+      // A slow device must push back instead of filling memory with sealed commits.
+      if inFlight.count >= configuration.writeDepth { return .wait }
+      seal()
+    }
+    if let chunk, position - chunkPosition + JournalFormat.aligned(needed) <= chunk.capacity {
+      return .ready
+    }
+    return newChunk(for: JournalFormat.aligned(needed))
+  }
+
+  private func newChunk(for needed: Int) -> Reservation {
+    if let active, position + needed <= active.slot.size {
+      place(size: min(max(needed, 1 << 20), active.slot.size - position), at: position, in: active)
+      return .ready
+    }
+    guard let slot = files.take(size: needed) else {
+      files.provide(size: needed)
+      if let failure = files.failure { return .refused(failure) }
+      return .wait
+    }
+    if let sealed = active {
+      sealed.lastSequence = nextSequence - 1
+      onSealed(sealed)
+    }
+    let file = JournalFile(slot: slot, number: nextFileNumber, firstSequence: nextSequence)
+    nextFileNumber += 1
+    active = file
+    place(size: min(max(needed + JournalFormat.blockSize, 1 << 20), slot.size), at: 0, in: file)
+    guard let chunk else { preconditionFailure("a chunk was just placed") }
+    JournalFileHeader(
+      identity: identity, fileNumber: file.number, fileSize: slot.size, firstSequence: file.firstSequence
+    ).write(to: chunk.base)
+    position = JournalFormat.blockSize
+    writeStart = 0
+    return .ready
+  }
+
+  private func place(size: Int, at start: Int, in file: JournalFile) {
+    let fresh = Chunk(capacity: size)
+    chunk = fresh
+    chunkPosition = start
+    writeStart = start
+    hotTail.add(file: file.number, position: start, chunk: fresh)
+  }
+
+  /// Adds an entry of `length` bytes; room must have been reserved.
+  /// - Returns: where to copy the entry's bytes to, before the current turn ends, and their position in the file.
+  func append(_ kind: JournalEntryKind, target: Int64, length: Int) -> (memory: UnsafeMutableRawPointer, position: Int)
+  {
+    guard let chunk else { preconditionFailure("append without a reservation") }
+    let commit = openCommit()
+    let at = commit.position + JournalFormat.commitHeaderSize + commit.payloadLength
+    let memory = chunk.base + (at - chunkPosition)
+    precondition(
+      at - chunkPosition + JournalFormat.entrySize(length) <= chunk.capacity,
+      "entry of \(length) bytes was not reserved")
+    memory.storeBytes(of: (UInt32(kind.rawValue) << 24).bigEndian, as: UInt32.self)
+    memory.storeBytes(of: UInt32(length).bigEndian, toByteOffset: 4, as: UInt32.self)
+    memory.storeBytes(of: target.bigEndian, toByteOffset: 8, as: Int64.self)
+    commit.payloadLength += JournalFormat.entrySize(length)
+    commit.entryCount += 1
+    return (memory + JournalFormat.entryHeaderSize, at + JournalFormat.entryHeaderSize)
+  }
+
+  private func openCommit() -> Commit {
+    if let open { return open }
+    let commit = Commit(sequence: nextSequence, position: position, started: reactor.now)
+    nextSequence += 1
+    open = commit
+    if !endOfTurnRegistered {
+      endOfTurnRegistered = true
+      reactor.atEndOfTurn { [weak self] in
+        guard let self else { return }
+        self.endOfTurnRegistered = false
+        self.submitIfUseful()
+      }
+    }
+    return commit
+  }
+
+  /// Records which partition got records in the open commit.
+  func touch(_ log: PartitionLog, next: Int64) {
+    guard let open else { preconditionFailure("touch without an open commit") }
+    if let last = open.touched.indices.last, open.touched[last].log === log {
+      open.touched[last].next = next
+    } else {
+      open.touched.append((log, next))
+    }
+  }
+
+  /// Calls `waiter` when everything appended so far is durable: at once when it is already.
+  func whenDurable(_ waiter: @escaping (LogError?) -> Void) {
+    if let failure { return waiter(failure) }
+    if let open {
+      open.waiters.append(waiter)
+    } else if let last = inFlight.last {
+      last.waiters.append(waiter)
+    } else {
+      waiter(nil)
+    }
+  }
+
+  /// Submits the open commit early when it is large, so that the device works while more arrives.
+  func submitIfLarge() {
+    guard let open, open.payloadLength >= configuration.commitSize else { return }
+    submitIfUseful()
+  }
+
+  private func submitIfUseful() {
+    guard let open, failure == nil else { return }
+    if inFlight.isEmpty { return seal() }
+    if open.payloadLength >= configuration.commitSize, inFlight.count < configuration.writeDepth { seal() }
+  }
+
+  /// Closes the open commit, if there is one, whatever is in flight.
+  func sealOpen() { seal() }
+
+  /// Closes the open commit and hands it to the writer.
+  private func seal() {
+    guard let commit = open, let chunk, let active else { return }
+    open = nil
+    let start = commit.position - chunkPosition
+    let memory = chunk.base + start
+    let payload = UnsafeRawBufferPointer(
+      start: memory + JournalFormat.commitHeaderSize, count: commit.payloadLength)
+    let header = CommitHeader(
+      sequence: commit.sequence, durable: durableSequence, payloadLength: commit.payloadLength,
+      entryCount: commit.entryCount, previous: chain, payloadCRC: CRC32C.checksum(payload), identity: identity,
+      fileNumber: active.number, time: reactor.wallClock)
+    claimedDurable = durableSequence
+    chain = header.write(to: memory)
+    let end = JournalFormat.aligned(start + JournalFormat.commitHeaderSize + commit.payloadLength)
+    let used = start + JournalFormat.commitHeaderSize + commit.payloadLength
+    (chunk.base + used).initializeMemory(as: UInt8.self, repeating: 0, count: end - used)
+    let from = writeStart - chunkPosition
+    let at = Int64(writeStart)
+    position = chunkPosition + end
+    writeStart = position
+    inFlight.append(commit)
+    commit.submitted = reactor.now
+    figures.bytesWritten += UInt64(end - from)
+    let file = active.slot.file
+    let bytes = chunk.bytes(from..<end)
+    let box = ReactorBound(self, on: reactor)
+    let reactor = reactor
+    let sequence = commit.sequence
+    writer.submit {
+      var failed: LogError?
+      do throws(IOError) {
+        try bytes.withBuffer { buffer throws(IOError) in try file.write(buffer, at: at) }
+      } catch {
+        failed = LogError(.io, "writing commit \(sequence): \(error)")
+      }
+      let outcome = failed
+      reactor.submit { box.take().written(sequence, error: outcome) }
+    }
+  }
+
+  private func written(_ sequence: UInt64, error: LogError?) {
+    guard failure == nil else { return }
+    if let error { return fail(error) }
+    guard let first = inFlight.first else { preconditionFailure("commit \(sequence) is not in flight") }
+    let now = reactor.now
+    let finished = inFlight[Int(sequence - first.sequence)]
+    finished.isWritten = true
+    figures.flushLatency.record(now - finished.submitted)
+    while let commit = inFlight.first, commit.isWritten {
+      inFlight.removeFirst()
+      durableSequence = commit.sequence
+      figures.commits += 1
+      figures.commitLatency.record(now - commit.started)
+      onDurable(commit)
+      for waiter in commit.waiters { waiter(nil) }
+    }
+    onRoom()
+    submitIfUseful()
+    if open == nil, inFlight.isEmpty { scheduleIdleHeader() }
+  }
+
+  private func fail(_ error: LogError) {
+    failure = LogError(.stopped, "the journal stopped: \(error.reason)")
+    var waiting: [(LogError?) -> Void] = []
+    while let commit = inFlight.popFirst() { waiting += commit.waiters }
+    waiting += open?.waiters ?? []
+    open = nil
+    onFailure(error)
+    for waiter in waiting { waiter(failure) }
+  }
+
+  /// An idle journal says once more what is durable, so that losing its end is noticed as corruption.
+  private func scheduleIdleHeader() {
+    guard claimedDurable < durableSequence, idleTimer == nil else { return }
+    idleTimer = reactor.schedule(after: .milliseconds(configuration.idleHeaderDelay)) { [weak self] in
+      guard let self else { return }
+      self.idleTimer = nil
+      self.writeIdleHeader()
+    }
+  }
+
+  private func writeIdleHeader() {
+    // A claim that only leaves out the previous claim's own empty commit needs no other.
+    guard open == nil, inFlight.isEmpty, failure == nil, claimedDurable < durableSequence else { return }
+    guard case .ready = reserve(0) else { return }
+    let commit = openCommit()
+    commit.waiters.append { [weak self] _ in
+      guard let self else { return }
+      self.claimedDurable = max(self.claimedDurable, commit.sequence)
+    }
+  }
+
+  /// Writes everything out and says once more what is durable; `done` follows when that is durable too.
+  func close(_ done: @escaping (LogError?) -> Void) {
+    idleTimer?.cancel()
+    idleTimer = nil
+    whenDurable { [self] error in
+      guard error == nil else { return done(error) }
+      writeIdleHeader()
+      whenDurable { [self] error in
+        failure = failure ?? LogError(.stopped, "the log is closed")
+        files.close()
+        active?.slot.file.close()
+        done(error)
+      }
+    }
+  }
+}

@@ -1,0 +1,130 @@
+// JournalReader: verified reads of journal files, for recovery, draining and readers that have fallen behind.
+
+import MillraceBase
+import MillraceIO
+import MillraceModel
+
+enum JournalReader {
+  /// Reads `length` bytes at `position`, widening to blocks because the file may be open past the page cache.
+  static func read(_ file: any File, at position: Int, length: Int) throws(LogError) -> Bytes {
+    let start = position & ~(JournalFormat.blockSize - 1)
+    let end = JournalFormat.aligned(position + length)
+    // Mapped memory, so that the buffer is aligned to blocks whatever its size.
+    let chunk = Chunk(capacity: max(end - start, 64 * 1024))
+    let got = try LogError.wrapping { () throws(IOError) in
+      try file.read(into: UnsafeMutableRawBufferPointer(start: chunk.base, count: end - start), at: Int64(start))
+    }
+    guard got >= position - start + length else {
+      throw LogError(
+        .corruption, "\(file.path): the file ends at byte \(start + got), \(length) bytes at \(position) are wanted")
+    }
+    return chunk.bytes((position - start)..<(position - start + length))
+  }
+
+  /// Reads a batch and checks that it is the one that `reference` speaks of.
+  static func batch(_ reference: BatchReference, in file: any File) throws(LogError) -> Bytes {
+    let bytes = try read(file, at: Int(reference.position), length: Int(reference.length))
+    do throws(RecordBatchError) {
+      let header = try RecordBatchHeader.checked(bytes)
+      guard header.baseOffset == reference.baseOffset, header.totalSize == bytes.count else {
+        throw RecordBatchError(
+          .corrupt,
+          "offset \(header.baseOffset) and \(header.totalSize) bytes instead of \(reference.baseOffset) and \(bytes.count)"
+        )
+      }
+    } catch {
+      throw LogError(.corruption, "\(file.path): batch at byte \(reference.position): \(error)")
+    }
+    return bytes
+  }
+}
+
+/// A commit as recovery and inspection see it.
+struct ReadCommit {
+  let header: CommitHeader
+  /// Header and payload.
+  let bytes: Bytes
+  let fileNumber: UInt64
+  /// Where it starts in its file.
+  let position: Int
+}
+
+/// Why reading commits ended where it did.
+enum CommitEnd: Equatable {
+  /// The bytes there are no commit that follows.
+  case noCommit(String)
+  /// The file is full.
+  case endOfFile
+}
+
+/// One journal file in memory, read commit by commit.
+struct JournalScan {
+  let slot: JournalSlot
+  let header: JournalFileHeader
+  private let contents: Bytes
+
+  init(slot: JournalSlot, header: JournalFileHeader) throws(LogError) {
+    self.slot = slot
+    self.header = header
+    contents = try JournalReader.read(slot.file, at: 0, length: slot.size)
+  }
+
+  /// Calls `body` for each whole commit in order.
+  ///
+  /// - Parameters:
+  ///   - sequence: what the first commit must have; afterwards, what the next one would have.
+  ///   - chain: the value the first commit must carry, nil to accept any; afterwards, what the next one must carry.
+  /// - Returns: where the file's commits end, and why.
+  func commits(
+    sequence: inout UInt64, chain: inout UInt64?, _ body: (ReadCommit) throws(LogError) -> Void
+  ) throws(LogError) -> (position: Int, end: CommitEnd) {
+    var at = JournalFormat.blockSize
+    while at + JournalFormat.commitHeaderSize <= contents.count {
+      let rest = contents[at..<contents.count]
+      guard let commit = rest.withBuffer({ CommitHeader($0) }) else { return (at, .noCommit("no header")) }
+      guard commit.identity == header.identity, commit.fileNumber == header.fileNumber else {
+        return (at, .noCommit("a header of an earlier use"))
+      }
+      guard commit.sequence == sequence else {
+        return (at, .noCommit("sequence \(commit.sequence) instead of \(sequence)"))
+      }
+      guard chain == nil || commit.previous == chain else { return (at, .noCommit("chain broken")) }
+      guard commit.payloadLength <= rest.count - JournalFormat.commitHeaderSize else {
+        return (at, .noCommit("payload of \(commit.payloadLength) bytes runs past the end"))
+      }
+      let whole = rest[0..<(JournalFormat.commitHeaderSize + commit.payloadLength)]
+      guard whole[JournalFormat.commitHeaderSize..<whole.count].crc32c == commit.payloadCRC else {
+        return (at, .noCommit("payload checksum of commit \(sequence) is wrong"))
+      }
+      try body(ReadCommit(header: commit, bytes: whole, fileNumber: header.fileNumber, position: at))
+      chain = whole.withBuffer { CommitHeader.chainValue($0) }
+      sequence += 1
+      at += commit.alignedSize
+    }
+    return (at, .endOfFile)
+  }
+
+  /// The highest sequence that any header from `position` on says is durable, with that header's place.
+  static func highestClaim(
+    in slot: JournalSlot, from position: Int, identity: JournalIdentity
+  ) throws(LogError) -> (durable: UInt64, position: Int)? {
+    var best: (durable: UInt64, position: Int)?
+    var at = JournalFormat.aligned(position)
+    let window = 4 << 20
+    while at < slot.size {
+      let length = min(window, slot.size - at)
+      let bytes = try JournalReader.read(slot.file, at: at, length: length)
+      bytes.withBuffer { buffer in
+        for block in stride(from: 0, to: length - JournalFormat.commitHeaderSize, by: JournalFormat.blockSize) {
+          guard buffer.number(block, UInt32.self) == JournalFormat.commitMagic,
+            let header = CommitHeader(UnsafeRawBufferPointer(rebasing: buffer[block...])),
+            header.identity == identity, header.durable > best?.durable ?? 0
+          else { continue }
+          best = (header.durable, at + block)
+        }
+      }
+      at += length
+    }
+    return best
+  }
+}

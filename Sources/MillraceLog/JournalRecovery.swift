@@ -1,0 +1,160 @@
+// JournalRecovery: finds the journal's end after any stop, tells a torn tail from corruption, and replays what counts.
+
+import MillraceBase
+import MillraceIO
+
+/// Where a journal goes on.
+struct RecoveredJournal {
+  var identity: JournalIdentity
+  /// The file that the next commit goes into, if it has room.
+  var active: JournalFile?
+  /// Where the next commit starts in it.
+  var position: Int
+  var chain: UInt64
+  var nextSequence: UInt64
+  var nextFileNumber: UInt64
+  /// Files that are full and hold commits that are not drained, oldest first.
+  var sealed: [JournalFile] = []
+  /// Files that hold nothing needed.
+  var spares: [JournalSlot] = []
+  /// For naming new files.
+  var nextName: Int
+  var largestFile: Int
+  /// What was cut off, in words; nil when the journal ended cleanly.
+  var tornTail: String?
+}
+
+struct JournalRecovery {
+  private struct Candidate {
+    let slot: JournalSlot
+    let header: JournalFileHeader?
+  }
+
+  let directory: String
+  let fileSystem: any FileSystem
+
+  /// Reads all journal files.
+  ///
+  /// - Parameters:
+  ///   - snapshot: the newest snapshot, if any: commits up to its drained sequence are not looked at.
+  ///   - newIdentity: used when there is no journal yet.
+  ///   - visit: receives each whole commit above the drained sequence, in order.
+  /// - Throws: `.corruption` naming file and position when something that was durable cannot be read.
+  func run(
+    snapshot: Snapshot?, newIdentity: JournalIdentity, visit: (ReadCommit) throws(LogError) -> Void
+  ) throws(LogError) -> RecoveredJournal {
+    var (candidates, nextName) = try openFiles()
+    let identity = try identity(of: candidates, snapshot: snapshot) ?? newIdentity
+    let first = (snapshot?.drainedSequence ?? 0) + 1
+    var sequence = first
+    var chain: UInt64? = snapshot == nil ? 0 : nil
+    let highestNumber = candidates.compactMap { $0.header?.fileNumber }.max() ?? 0
+    var result = RecoveredJournal(
+      identity: identity, active: nil, position: 0, chain: 0, nextSequence: first,
+      nextFileNumber: max(highestNumber + 1, snapshot?.nextFileNumber ?? 1), nextName: nextName,
+      largestFile: candidates.map(\.slot.size).max() ?? 0)
+    var end = CommitEnd.endOfFile
+    while let index = JournalRecovery.file(startingAt: sequence, in: candidates) {
+      let candidate = candidates.remove(at: index)
+      guard let header = candidate.header else { continue }
+      if let previous = result.active {
+        previous.lastSequence = sequence - 1
+        result.sealed.append(previous)
+      }
+      let scan = try JournalScan(slot: candidate.slot, header: header)
+      result.active = JournalFile(
+        slot: candidate.slot, number: header.fileNumber, firstSequence: header.firstSequence)
+      (result.position, end) = try scan.commits(sequence: &sequence, chain: &chain, visit)
+    }
+    result.chain = chain ?? 0
+    result.nextSequence = sequence
+    result.nextName = nextName
+    nextName += 1
+    result.spares = candidates.map(\.slot)
+    try checkTail(result, candidates: candidates, snapshot: snapshot, end: end)
+    if case .noCommit(let reason) = end, reason != "no header" {
+      result.tornTail = "after commit \(sequence - 1): \(reason)"
+    }
+    return result
+  }
+
+  /// Opens everything in the journal's directory.
+  private func openFiles() throws(LogError) -> ([Candidate], nextName: Int) {
+    var candidates: [Candidate] = []
+    var nextName = 1
+    let names = try LogError.wrapping { () throws(IOError) in try fileSystem.list(directory) }
+    for name in names.sorted() where name.hasSuffix(".journal") {
+      guard let number = Int(name.dropLast(".journal".count)) else { continue }
+      nextName = max(nextName, number + 1)
+      let path = "\(directory)/\(name)"
+      let (file, size) = try LogError.wrapping { () throws(IOError) in
+        let file = try fileSystem.open(path, [.read, .write, .direct, .durableWrites])
+        return (file, Int(try file.size()))
+      }
+      // A file whose making was interrupted is shorter than its first commit would need, or not a whole number of blocks.
+      guard size >= 2 * JournalFormat.blockSize, size % JournalFormat.blockSize == 0 else {
+        file.close()
+        try LogError.wrapping { () throws(IOError) in try fileSystem.remove(path) }
+        continue
+      }
+      let block = try JournalReader.read(file, at: 0, length: JournalFormat.blockSize)
+      let header = block.withBuffer { JournalFileHeader($0) }
+      candidates.append(Candidate(slot: JournalSlot(file: file, size: size), header: header))
+    }
+    return (candidates, nextName)
+  }
+
+  private func identity(of candidates: [Candidate], snapshot: Snapshot?) throws(LogError) -> JournalIdentity? {
+    var known = snapshot?.identity
+    for candidate in candidates {
+      guard let header = candidate.header else { continue }
+      if let known, known != header.identity {
+        throw LogError(.corruption, "\(candidate.slot.path): this journal file belongs to another data directory")
+      }
+      known = header.identity
+    }
+    return known
+  }
+
+  /// The file whose first commit has `sequence`; of several, the one used last.
+  private static func file(startingAt sequence: UInt64, in candidates: [Candidate]) -> Int? {
+    candidates.indices.filter { candidates[$0].header?.firstSequence == sequence }
+      .max { candidates[$0].header?.fileNumber ?? 0 < candidates[$1].header?.fileNumber ?? 0 }
+  }
+
+  /// Makes sure that what is cut off was never known as durable.
+  private func checkTail(
+    _ result: RecoveredJournal, candidates: [Candidate], snapshot: Snapshot?, end: CommitEnd
+  ) throws(LogError) {
+    let tail = result.nextSequence
+    if let snapshot, snapshot.sequence >= tail {
+      throw LogError(
+        .corruption,
+        "\(directory): the journal ends before commit \(tail), but the snapshot stands for commit \(snapshot.sequence)")
+    }
+    var places: [(slot: JournalSlot, from: Int)] = []
+    if let active = result.active { places.append((active.slot, result.position)) }
+    for candidate in candidates {
+      // A file that was drained before it became spare can claim nothing new.
+      if let header = candidate.header, let snapshot, header.firstSequence <= snapshot.drainedSequence { continue }
+      places.append((candidate.slot, JournalFormat.blockSize))
+    }
+    for place in places {
+      guard
+        let claim = try JournalScan.highestClaim(in: place.slot, from: place.from, identity: result.identity),
+        claim.durable >= tail
+      else { continue }
+      let lost = result.active.map { "\($0.slot.path) at byte \(result.position)" } ?? directory
+      let reason: String
+      if case .noCommit(let words) = end {
+        reason = words
+      } else {
+        reason = "the file that follows is missing or damaged"
+      }
+      throw LogError(
+        .corruption,
+        "commit \(tail) was durable and cannot be read (\(lost): \(reason)); "
+          + "\(place.slot.path) at byte \(claim.position) says that commit \(claim.durable) was durable")
+    }
+  }
+}

@@ -1,0 +1,32 @@
+// LogConfiguration: sizes and limits of one data directory's log.
+
+/// Sizes and limits of a log. The defaults suit a small machine.
+public struct LogConfiguration: Sendable {
+  /// The data directory.
+  public var directory: String
+  /// Size of a journal file once the journal has grown to it, in bytes; a multiple of 4,096.
+  public var journalFileSize = 64 << 20
+  /// Size of the very first journal file, small so that an empty start is instant; later ones grow fourfold.
+  public var firstJournalFileSize = 1 << 20
+  /// Most journal files, written and spare together; producers wait when all hold data that is not drained yet.
+  public var journalFileLimit = 8
+  /// Recent commits kept in memory for readers, in bytes.
+  public var hotTailSize = 64 << 20
+  /// An open commit of this size is written even while another write is in flight.
+  public var commitSize = 256 << 10
+  /// Most writes in flight at once.
+  public var writeDepth = 4
+  /// Largest unit (all that one append makes atomic), in bytes.
+  public var largestUnit = 32 << 20
+  /// Bytes of batches that one segment block holds before it is closed.
+  public var segmentBlockSize = 64 << 10
+  /// Producers that were silent for this long are forgotten when a snapshot is written, in ms. Kafka's default.
+  public var producerExpiration: Int64 = 86_400_000
+  /// How long after the last commit an idle journal writes a header that makes it known as durable, in ms.
+  public var idleHeaderDelay: Int64 = 100
+
+  /// The defaults for `directory`.
+  public init(directory: String) {
+    self.directory = directory
+  }
+}

@@ -1,0 +1,201 @@
+// LogStore+Read: batches for readers, from memory at once, from disk by way of a background thread.
+
+import MillraceBase
+import MillraceIO
+import MillraceModel
+
+/// What a read from disk needs, free of anything that belongs to the reactor.
+private enum ColdRead: Sendable {
+  case segment(SegmentExtent, from: Offset, limit: Int)
+  case journal([BatchReference], any File)
+}
+
+extension LogStore {
+  /// Reads whole batches from the one that holds `offset` on, up to the high watermark.
+  ///
+  /// The first batch comes whatever its size; after it only what fits into `limit` bytes. `completion` is called at once
+  /// when memory holds the batches, otherwise in a later turn.
+  /// - Errors: `.offsetOutOfRange` below the start or above the high watermark, `.corruption`, `.io`.
+  public func read(
+    _ log: PartitionLog, from offset: Offset, limit: Int, completion: @escaping (Result<[Bytes], LogError>) -> Void
+  ) {
+    read(log, from: offset, limit: limit, attempts: 3, completion: completion)
+  }
+
+  private func read(
+    _ log: PartitionLog, from offset: Offset, limit: Int, attempts: Int,
+    completion: @escaping (Result<[Bytes], LogError>) -> Void
+  ) {
+    guard !log.isDeleted else {
+      return completion(.failure(LogError(.unknownPartition, "partition \(log.id) was deleted")))
+    }
+    guard offset >= log.startOffset, offset <= log.highWatermark else {
+      return completion(
+        .failure(
+          LogError(.offsetOutOfRange, "offset \(offset) is not within \(log.startOffset)...\(log.highWatermark)")))
+    }
+    guard offset < log.highWatermark else { return completion(.success([])) }
+    trim(log)
+    if let first = log.recent.first, offset >= first.baseOffset {
+      readRecent(log, from: offset, limit: limit, attempts: attempts, completion)
+    } else {
+      let index = log.extents.partitioningIndex { $0.nextOffset <= offset }
+      guard index < log.extents.count else {
+        return completion(.failure(LogError(.corruption, "partition \(log.id) has no batch for offset \(offset)")))
+      }
+      readCold(
+        .segment(log.extents[index], from: offset, limit: limit), log, from: offset, limit: limit, attempts: attempts,
+        completion)
+    }
+  }
+
+  private func readRecent(
+    _ log: PartitionLog, from offset: Offset, limit: Int, attempts: Int,
+    _ completion: @escaping (Result<[Bytes], LogError>) -> Void
+  ) {
+    var index = log.recent.partitioningIndex { $0.nextOffset <= offset }
+    var out: [Bytes] = []
+    var cold: [BatchReference] = []
+    var held = 0
+    while index < log.recent.count {
+      let reference = log.recent[index]
+      guard reference.nextOffset <= log.highWatermark else { break }
+      if held > 0, held + Int(reference.length) > limit { break }
+      if let bytes = journal.hotTail.bytes(
+        file: reference.file, position: Int(reference.position), length: Int(reference.length))
+      {
+        if !cold.isEmpty { break }
+        out.append(bytes)
+      } else {
+        guard out.isEmpty, cold.isEmpty || cold[0].file == reference.file else { break }
+        cold.append(reference)
+      }
+      held += Int(reference.length)
+      index += 1
+    }
+    guard let first = cold.first else { return completion(.success(out)) }
+    guard let file = journalFile(first.file) else {
+      return completion(
+        .failure(LogError(.corruption, "journal file number \(first.file) of partition \(log.id) is gone")))
+    }
+    readCold(.journal(cold, file), log, from: offset, limit: limit, attempts: attempts, completion)
+  }
+
+  private func journalFile(_ number: UInt64) -> (any File)? {
+    if journal.active?.number == number { return journal.active?.slot.file }
+    return (drain.sealed.first { $0.number == number } ?? drain.drained.first { $0.number == number })?.slot.file
+  }
+
+  private func readCold(
+    _ plan: ColdRead, _ log: PartitionLog, from offset: Offset, limit: Int, attempts: Int,
+    _ completion: @escaping (Result<[Bytes], LogError>) -> Void
+  ) {
+    let segments = segments
+    let box = ReactorBound((self, log, completion), on: reactor)
+    let reactor = reactor
+    background.submit {
+      let result: Result<[Bytes], LogError>
+      do throws(LogError) {
+        switch plan {
+        case .segment(let extent, let from, let limit):
+          result = .success(try segments.batches(in: extent, from: from, limit: limit))
+        case .journal(let references, let file):
+          var out: [Bytes] = []
+          for reference in references { out.append(try JournalReader.batch(reference, in: file)) }
+          result = .success(out)
+        }
+      } catch {
+        result = .failure(error)
+      }
+      reactor.submit {
+        let (store, log, completion) = box.take()
+        if case .failure(let error) = result, attempts > 1 {
+          // The file may have been drained and used again, or the segment removed, while it was being read.
+          store.logger.log(.debug, "log", "reading again", ["error": error.description])
+          return store.read(log, from: offset, limit: limit, attempts: attempts - 1, completion: completion)
+        }
+        if case .failure(let error) = result {
+          store.logger.log(.error, "log", "reading failed", ["error": error.description])
+        }
+        completion(result)
+      }
+    }
+  }
+
+  /// The first batch that holds a record at or after `time`, nil when there is none.
+  ///
+  /// Which record of the batch it is only its records tell.
+  public func firstBatch(
+    _ log: PartitionLog, notBefore time: Timestamp, completion: @escaping (Result<Bytes?, LogError>) -> Void
+  ) {
+    trim(log)
+    let recentBase = log.recent.first?.baseOffset ?? .max
+    if let extent = log.extents.first(where: { $0.maxTimestamp >= time.milliseconds && $0.baseOffset < recentBase }) {
+      return firstBatch(in: extent, log, notBefore: time, completion)
+    }
+    for index in 0..<log.recent.count {
+      let reference = log.recent[index]
+      guard reference.nextOffset <= log.highWatermark else { break }
+      if reference.maxTimestamp >= time.milliseconds {
+        return read(log, from: reference.baseOffset, limit: 1) { result in completion(result.map(\.first)) }
+      }
+    }
+    completion(.success(nil))
+  }
+
+  private func firstBatch(
+    in extent: SegmentExtent, _ log: PartitionLog, notBefore time: Timestamp,
+    _ completion: @escaping (Result<Bytes?, LogError>) -> Void
+  ) {
+    let segments = segments
+    let box = ReactorBound(completion, on: reactor)
+    let reactor = reactor
+    let start = log.startOffset
+    background.submit {
+      let result: Result<Bytes?, LogError>
+      do throws(LogError) {
+        var found: Bytes?
+        for block in try segments.index(extent)
+        where block.maxTimestamp >= time.milliseconds && block.lastOffset >= start {
+          let from = max(block.baseOffset, start)
+          let bytes = try segments.batches(in: extent, from: from, limit: block.length)
+          guard let run = bytes.first else { continue }
+          for (position, header) in try BatchScan.headers(in: run) where header.maxTimestamp >= time {
+            found = run[position..<(position + header.totalSize)]
+            break
+          }
+          if found != nil { break }
+        }
+        result = .success(found)
+      } catch {
+        result = .failure(error)
+      }
+      reactor.submit { box.take()(result) }
+    }
+  }
+
+  /// The batch with the largest timestamp, nil when the partition is empty.
+  public func newestBatch(_ log: PartitionLog, completion: @escaping (Result<Bytes?, LogError>) -> Void) {
+    trim(log)
+    var largest = Int64.min
+    for extent in log.extents { largest = max(largest, extent.maxTimestamp) }
+    for index in 0..<log.recent.count where log.recent[index].nextOffset <= log.highWatermark {
+      largest = max(largest, log.recent[index].maxTimestamp)
+    }
+    guard largest > .min else { return completion(.success(nil)) }
+    firstBatch(log, notBefore: Timestamp(milliseconds: largest), completion: completion)
+  }
+}
+
+extension Array {
+  /// The first index whose element does not satisfy `isBefore`, when the elements are partitioned by it. O(log count).
+  func partitioningIndex(_ isBefore: (Element) -> Bool) -> Int {
+    var low = 0
+    var high = count
+    while low < high {
+      let middle = (low + high) / 2
+      if isBefore(self[middle]) { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+}

@@ -1,0 +1,380 @@
+// LogStore: one data directory's log: partitions, the journal behind them, segments, snapshots.
+
+import MillraceBase
+import MillraceIO
+import MillraceModel
+
+/// The state machine whose events the log keeps. Called on the log's reactor.
+public protocol LogStateMachine: AnyObject {
+  /// Starts from a snapshot that ``snapshot()`` made. Partitions are there already.
+  func restore(_ snapshot: Bytes, log: LogStore) throws(LogError)
+  /// Applies one event: when it enters the journal, and again when the journal is replayed. Must be deterministic.
+  func apply(_ event: Bytes, log: LogStore) throws(LogError)
+  /// All state that events have led to so far.
+  func snapshot() -> Bytes
+}
+
+/// What one append makes atomic: all of it becomes durable, or nothing.
+public struct AppendUnit {
+  /// Events for the state machine, applied first.
+  public var events: [Bytes] = []
+  /// Checked record batches, each for one partition.
+  public var batches: [(log: PartitionLog, bytes: Bytes, header: RecordBatchHeader)] = []
+  /// New start offsets, applied last; an offset beyond the partition's end means its end.
+  public var startOffsets: [(log: PartitionLog, offset: Offset)] = []
+
+  /// Nothing yet.
+  public init() {}
+
+  /// One batch for one partition.
+  public init(_ log: PartitionLog, _ bytes: Bytes, _ header: RecordBatchHeader) {
+    batches = [(log, bytes, header)]
+  }
+
+  /// One event.
+  public init(event: Bytes) {
+    events = [event]
+  }
+
+  var size: Int {
+    var size = startOffsets.count * JournalFormat.entrySize(8)
+    for event in events { size += JournalFormat.entrySize(event.count) }
+    for batch in batches { size += JournalFormat.entrySize(batch.header.totalSize) }
+    return size
+  }
+}
+
+/// What an append gave a batch.
+public struct AppendedBatch: Equatable, Sendable {
+  /// Offset of the batch's first record.
+  public var baseOffset: Offset
+  /// The batch had been appended before; nothing was added.
+  public var isDuplicate: Bool
+}
+
+/// The log of one data directory. Everything belongs to its reactor, except where said otherwise.
+public final class LogStore {
+  let configuration: LogConfiguration
+  let fileSystem: any FileSystem
+  let reactor: any Reactor
+  let writer: any BlockingExecutor
+  let background: any BlockingExecutor
+  let logger: Logger
+  let stateMachine: any LogStateMachine
+  let segments: SegmentReader
+  private(set) var journal: Journal!
+  private var lock: (any FileLock)?
+  private(set) var partitions: [PartitionLogID: PartitionLog] = [:]
+  private var waiting = Deque<(unit: AppendUnit, completion: (Result<[AppendedBatch], LogError>) -> Void)>()
+  var drain: DrainState
+
+  /// The leader epoch that new batches carry; set once the start was recorded.
+  public var leaderEpoch: Int32 = 0
+  /// Called when a partition's high watermark has risen.
+  public var onAdvance: (PartitionLog) -> Void = { _ in }
+  /// Called once when a flush failed. The owner must stop: nothing will be acknowledged any more.
+  public var onFailure: (LogError) -> Void = { _ in }
+
+  /// Opens the log in `configuration.directory`, which is made when missing, and replays it into `stateMachine`.
+  ///
+  /// Blocks; call it before the reactor serves anything.
+  /// - Parameters:
+  ///   - writer: makes commits durable; two threads or more keep the device busy.
+  ///   - background: drains, snapshots and reads from disk.
+  ///   - random: entropy for the identity of a new journal.
+  /// - Throws: `.io` when another process holds the directory, `.corruption` when durable bytes cannot be read.
+  public init(
+    configuration: LogConfiguration, fileSystem: any FileSystem, reactor: any Reactor, writer: any BlockingExecutor,
+    background: any BlockingExecutor, stateMachine: any LogStateMachine, logger: Logger,
+    random: inout some RandomNumberGenerator
+  ) throws(LogError) {
+    self.configuration = configuration
+    self.fileSystem = fileSystem
+    self.reactor = reactor
+    self.writer = writer
+    self.background = background
+    self.stateMachine = stateMachine
+    self.logger = logger
+    let directory = configuration.directory
+    segments = SegmentReader(directory: "\(directory)/segments", fileSystem: fileSystem)
+    drain = DrainState()
+    lock = try LogError.wrapping { () throws(IOError) in
+      try fileSystem.createDirectory(directory)
+      try fileSystem.createDirectory("\(directory)/journal")
+      try fileSystem.createDirectory("\(directory)/segments")
+      try fileSystem.syncDirectory(directory)
+      return try fileSystem.lock("\(directory)/lock")
+    }
+    try recover(newIdentity: JournalIdentity(high: random.next(), low: random.next()))
+  }
+
+  // MARK: Partitions
+
+  /// Makes a partition's log; only the state machine may call, from an event.
+  @discardableResult
+  public func createPartition(_ id: PartitionLogID) -> PartitionLog {
+    precondition(partitions[id] == nil, "partition \(id) exists already")
+    let log = PartitionLog(id: id)
+    partitions[id] = log
+    return log
+  }
+
+  /// Removes a partition's log; only the state machine may call, from an event. Its space is given back with the next
+  /// snapshot.
+  public func removePartition(_ id: PartitionLogID) {
+    guard let log = partitions.removeValue(forKey: id) else { return }
+    log.isDeleted = true
+  }
+
+  /// The log with this number.
+  public func partition(_ id: PartitionLogID) -> PartitionLog? { partitions[id] }
+
+  // MARK: Appending
+
+  /// Appends a unit.
+  ///
+  /// Offsets are given when the unit enters the open commit, in the order of the calls. `completion` follows once the
+  /// unit is durable, or with the reason why nothing was appended; it may be called before this returns.
+  /// - Errors: `.outOfOrderSequence`, `.invalidProducerEpoch` (idempotent producers), `.unknownPartition` (deleted
+  ///   meanwhile), `.tooLarge`, `.noSpace`, `.stopped`.
+  public func append(_ unit: AppendUnit, completion: @escaping (Result<[AppendedBatch], LogError>) -> Void) {
+    if waiting.isEmpty, enter(unit, completion) { return }
+    waiting.append((unit, completion))
+  }
+
+  /// Units that wait for room in the journal; a server reads less while there are any.
+  public var waitingUnits: Int { waiting.count }
+
+  /// Calls `body` when everything appended so far is durable (nil) or never will be.
+  public func whenDurable(_ body: @escaping (LogError?) -> Void) {
+    journal.whenDurable(body)
+  }
+
+  private func drainWaiting() {
+    while let (unit, completion) = waiting.first {
+      guard enter(unit, completion) else { return }
+      waiting.removeFirst()
+    }
+  }
+
+  /// Enters a unit into the open commit, or says that it has to wait.
+  private func enter(_ unit: AppendUnit, _ completion: @escaping (Result<[AppendedBatch], LogError>) -> Void) -> Bool {
+    let size = unit.size
+    guard size <= configuration.largestUnit else {
+      completion(.failure(LogError(.tooLarge, "\(size) bytes in one unit, \(configuration.largestUnit) are allowed")))
+      return true
+    }
+    var results: [AppendedBatch]?
+    do throws(LogError) {
+      results = try check(unit)
+    } catch {
+      completion(.failure(error))
+      return true
+    }
+    if let results {
+      // Nothing but repeats: they are acknowledged when the first copy is durable.
+      journal.whenDurable { error in completion(error.map { .failure($0) } ?? .success(results)) }
+      return true
+    }
+    switch journal.reserve(size) {
+    case .wait: return false
+    case .refused(let error):
+      completion(.failure(error))
+      return true
+    case .ready: break
+    }
+    let appended = write(unit)
+    journal.whenDurable { error in completion(error.map { .failure($0) } ?? .success(appended)) }
+    journal.submitIfLarge()
+    return true
+  }
+
+  /// Checks a unit against producers' sequences.
+  /// - Returns: the earlier offsets when the unit is one batch that was appended before, nil when it is to be appended.
+  private func check(_ unit: AppendUnit) throws(LogError) -> [AppendedBatch]? {
+    for batch in unit.batches {
+      guard !batch.log.isDeleted else { throw LogError(.unknownPartition, "partition \(batch.log.id) was deleted") }
+      guard batch.header.isIdempotent else { continue }
+      let verdict = try ProducerState.judge(batch.log.producers[batch.header.producerID], batch.header)
+      if case .duplicate(let earlier) = verdict, unit.batches.count == 1, unit.events.isEmpty {
+        return [AppendedBatch(baseOffset: earlier.baseOffset, isDuplicate: true)]
+      }
+    }
+    return nil
+  }
+
+  private func write(_ unit: AppendUnit) -> [AppendedBatch] {
+    for event in unit.events {
+      let (memory, _) = journal.append(.event, target: 0, length: event.count)
+      event.withBuffer { memory.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(memory), byteCount: $0.count) }
+      do throws(LogError) {
+        try stateMachine.apply(event, log: self)
+      } catch {
+        preconditionFailure("an event that this program made cannot be applied: \(error)")
+      }
+    }
+    var appended: [AppendedBatch] = []
+    appended.reserveCapacity(unit.batches.count)
+    let now = reactor.wallClock
+    for batch in unit.batches {
+      let length = batch.header.totalSize
+      let log = batch.log
+      let (memory, position) = journal.append(.records, target: log.id.number, length: length)
+      batch.bytes.withBuffer { memory.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(memory), byteCount: length) }
+      RecordBatchHeader.patch(memory, baseOffset: log.nextOffset, leaderEpoch: leaderEpoch)
+      appended.append(AppendedBatch(baseOffset: log.nextOffset, isDuplicate: false))
+      guard let file = journal.active?.number else { preconditionFailure("no active file after an append") }
+      log.appended(
+        batch.header,
+        at: BatchReference(
+          baseOffset: log.nextOffset, maxTimestamp: batch.header.maxTimestamp.milliseconds, file: file,
+          position: UInt32(position), length: UInt32(length), lastOffsetDelta: batch.header.lastOffsetDelta),
+        leaderEpoch: leaderEpoch, now: now)
+      drain.touched(log, file: file)
+      journal.touch(log, next: log.nextOffset)
+    }
+    for (log, offset) in unit.startOffsets {
+      let target = min(offset, log.nextOffset)
+      let (memory, _) = journal.append(.startOffset, target: log.id.number, length: 8)
+      memory.storeBytes(of: target.bigEndian, as: Int64.self)
+      log.advanceStart(to: target)
+    }
+    return appended
+  }
+
+  private func becameDurable(_ commit: Commit) {
+    for (log, next) in commit.touched where next > log.highWatermark {
+      log.highWatermark = next
+      if !log.isDeleted { onAdvance(log) }
+    }
+    drainNext()
+  }
+
+  // MARK: Opening and closing
+
+  private func recover(newIdentity: JournalIdentity) throws(LogError) {
+    let snapshot = try readSnapshot()
+    if let snapshot { try restore(snapshot) }
+    let recovery = JournalRecovery(directory: "\(configuration.directory)/journal", fileSystem: fileSystem)
+    var replayed = 0
+    var recovered = try recovery.run(snapshot: snapshot, newIdentity: newIdentity) { commit throws(LogError) in
+      try replay(commit, above: snapshot?.sequence ?? 0)
+      replayed += 1
+    }
+    if let torn = recovered.tornTail {
+      logger.log(.info, "log", "cut off a torn tail", ["reason": torn])
+    }
+    for log in partitions.values { log.highWatermark = log.nextOffset }
+    if recovered.active == nil, recovered.spares.isEmpty {
+      recovered.spares = [
+        try JournalFiles.make(
+          "\(configuration.directory)/journal/\(JournalFiles.name(recovered.nextName))",
+          size: configuration.firstJournalFileSize, directory: "\(configuration.directory)/journal",
+          fileSystem: fileSystem)
+      ]
+      recovered.nextName += 1
+      recovered.largestFile = configuration.firstJournalFileSize
+    }
+    let files = JournalFiles(
+      directory: "\(configuration.directory)/journal", fileSystem: fileSystem, reactor: reactor,
+      background: background, configuration: configuration,
+      existing: recovered.spares.count + recovered.sealed.count + (recovered.active == nil ? 0 : 1),
+      nextName: recovered.nextName, largest: recovered.largestFile)
+    journal = Journal(
+      recovered: recovered, files: files, reactor: reactor, writer: writer, configuration: configuration)
+    for spare in recovered.spares { files.release(spare) }
+    journal.onDurable = { [unowned self] in self.becameDurable($0) }
+    journal.onRoom = { [unowned self] in self.drainWaiting() }
+    journal.onSealed = { [unowned self] in self.sealed($0) }
+    journal.onFailure = { [unowned self] in self.onFailure($0) }
+    drain.sealed = recovered.sealed
+    drain.removeOrphans = true
+    logger.log(
+      .info, "log", "opened",
+      [
+        "directory": configuration.directory, "partitions": "\(partitions.count)",
+        "commits-replayed": "\(replayed)", "next-commit": "\(recovered.nextSequence)",
+      ])
+    drainNext()
+  }
+
+  private func replay(_ commit: ReadCommit, above snapshotSequence: UInt64) throws(LogError) {
+    let isNew = commit.header.sequence > snapshotSequence
+    try commit.bytes.withBuffer { buffer throws(LogError) in
+      try JournalEntry.forEach(in: buffer, header: commit.header) { entry throws(LogError) in
+        let bytes = commit.bytes[entry.position..<(entry.position + entry.length)]
+        switch entry.kind {
+        case .event:
+          // A copy, because what the state machine keeps must not hold the whole file's memory.
+          if isNew { try stateMachine.apply(bytes.withBuffer { Bytes(copying: $0) }, log: self) }
+        case .startOffset:
+          guard isNew, entry.length == 8, let log = partitions[PartitionLogID(entry.target)] else { return }
+          log.advanceStart(to: bytes.withBuffer { $0.number(0, Int64.self) })
+        case .records:
+          try replay(batch: bytes, entry: entry, commit: commit, isNew: isNew)
+        }
+      }
+    }
+  }
+
+  private func replay(
+    batch bytes: Bytes, entry: JournalEntry, commit: ReadCommit, isNew: Bool
+  ) throws(LogError) {
+    // The partition may have been deleted by the time of the snapshot.
+    guard let log = partitions[PartitionLogID(entry.target)] else { return }
+    let header: RecordBatchHeader
+    do throws(RecordBatchError) {
+      header = try RecordBatchHeader(bytes)
+    } catch {
+      throw LogError(.corruption, "commit \(commit.header.sequence), entry at byte \(entry.position): \(error)")
+    }
+    let reference = BatchReference(
+      baseOffset: header.baseOffset, maxTimestamp: header.maxTimestamp.milliseconds, file: commit.fileNumber,
+      position: UInt32(commit.position + entry.position), length: UInt32(entry.length),
+      lastOffsetDelta: header.lastOffsetDelta)
+    if isNew {
+      guard header.baseOffset == log.nextOffset else {
+        throw LogError(
+          .corruption,
+          "commit \(commit.header.sequence): partition \(log.id) goes on at \(header.baseOffset), not \(log.nextOffset)"
+        )
+      }
+      log.appended(header, at: reference, leaderEpoch: header.leaderEpoch, now: commit.header.time)
+    } else if reference.nextOffset > log.startOffset {
+      log.recent.append(reference)
+    }
+    drain.touched(log, file: commit.fileNumber)
+  }
+
+  /// Puts a partition back as a snapshot describes it.
+  func restorePartition(_ partition: SnapshotPartition) {
+    let log = createPartition(partition.id)
+    log.startOffset = partition.startOffset
+    log.nextOffset = partition.nextOffset
+    log.size = partition.size
+    log.epochs = partition.epochs
+    log.extents = partition.extents
+    for (id, state) in partition.producers { log.producers[id] = state }
+  }
+
+  /// Writes everything out and lets go of the directory. `done` follows with what went wrong, if anything.
+  public func close(_ done: @escaping (LogError?) -> Void) {
+    if let failure = journal.failure {
+      lock?.release()
+      return done(failure)
+    }
+    takeSnapshot { [self] in
+      journal.close { [self] error in
+        drain.isClosed = true
+        lock?.release()
+        lock = nil
+        done(error)
+      }
+    }
+  }
+
+  /// Figures of the journal so far.
+  public var journalFigures: JournalFigures { journal.figures }
+  /// Bytes of recent batches held in memory.
+  public var hotTailSize: Int { journal.hotTail.size }
+}

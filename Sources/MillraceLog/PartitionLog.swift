@@ -1,0 +1,132 @@
+// PartitionLog: one partition's offsets, epochs, producers, and where its batches are.
+
+import MillraceBase
+import MillraceModel
+
+/// Where a batch stands in the journal.
+struct BatchReference: Sendable {
+  var baseOffset: Offset
+  var maxTimestamp: Int64
+  var file: UInt64
+  var position: UInt32
+  var length: UInt32
+  var lastOffsetDelta: Int32
+
+  var nextOffset: Offset { baseOffset + Int64(lastOffsetDelta) + 1 }
+}
+
+/// The start of a leader epoch in a partition.
+public struct LeaderEpochStart: Equatable, Sendable {
+  /// The epoch.
+  public var epoch: Int32
+  /// Offset of the first record written under it.
+  public var startOffset: Offset
+}
+
+/// One partition's log. Everything here belongs to the log's reactor.
+///
+/// Offsets, in order: `startOffset` ≤ `highWatermark` ≤ `nextOffset`. Records below the high watermark are durable and
+/// may be read; those from there to `nextOffset` are in commits that are not durable yet.
+public final class PartitionLog {
+  /// The partition's number in this data directory.
+  public let id: PartitionLogID
+  /// Offset of the oldest record that may be read.
+  public internal(set) var startOffset: Offset = 0
+  /// Offset that the next record gets.
+  public internal(set) var nextOffset: Offset = 0
+  /// Offset after the last durable record.
+  public internal(set) var highWatermark: Offset = 0
+  /// Leader epochs in rising order; each entry's records end where the next one's start.
+  public internal(set) var epochs: [LeaderEpochStart] = []
+  /// Bytes of all batches from the start on, roughly.
+  public internal(set) var size: Int64 = 0
+  var producers: [Int64: ProducerState] = [:]
+  /// Batches still addressed in the journal, oldest first.
+  var recent = Deque<BatchReference>()
+  /// Batches in segments, oldest first; all of them below `recent`, or overlapping it while memory still holds them.
+  var extents: [SegmentExtent] = []
+  /// Set when the partition was deleted; held references must not be used any further.
+  public internal(set) var isDeleted = false
+
+  /// The newest journal file that this partition is known to have batches in.
+  var lastTouchedFile: UInt64 = 0
+
+  init(id: PartitionLogID) {
+    self.id = id
+  }
+
+  /// The end of what a transaction in progress lets readers see. Without transactions, the high watermark.
+  public var lastStableOffset: Offset { highWatermark }
+
+  /// The leader epoch that `epoch` or the next older one with records ended with, and the offset after its last record.
+  ///
+  /// Source: Kafka protocol, OffsetForLeaderEpoch.
+  public func endOffset(ofEpoch epoch: Int32) -> (epoch: Int32, endOffset: Offset)? {
+    guard let index = epochs.lastIndex(where: { $0.epoch <= epoch }) else { return nil }
+    let end = index + 1 < epochs.count ? epochs[index + 1].startOffset : highWatermark
+    return (epochs[index].epoch, end)
+  }
+
+  /// The leader epoch of the record at `offset`, −1 when unknown.
+  public func epoch(ofOffset offset: Offset) -> Int32 {
+    epochs.last(where: { $0.startOffset <= offset })?.epoch ?? -1
+  }
+
+  /// Accounts for a batch that entered the journal.
+  func appended(_ header: RecordBatchHeader, at reference: BatchReference, leaderEpoch: Int32, now: Timestamp) {
+    precondition(
+      reference.baseOffset == nextOffset, "partition \(id): batch at \(reference.baseOffset), \(nextOffset) is next")
+    if epochs.last?.epoch != leaderEpoch {
+      epochs.append(LeaderEpochStart(epoch: leaderEpoch, startOffset: reference.baseOffset))
+    }
+    if header.isIdempotent {
+      producers[header.producerID] = ProducerState.appending(
+        header, at: reference.baseOffset, to: producers[header.producerID], now: now)
+    }
+    nextOffset = reference.nextOffset
+    size += Int64(reference.length)
+    recent.append(reference)
+  }
+
+  /// Moves the start; what lies wholly below it is no longer addressed.
+  func advanceStart(to offset: Offset) {
+    guard offset > startOffset else { return }
+    startOffset = min(offset, nextOffset)
+    while let first = recent.first, first.nextOffset <= startOffset {
+      recent.removeFirst()
+      size -= Int64(first.length)
+    }
+    while let first = extents.first, first.nextOffset <= startOffset {
+      extents.removeFirst()
+      size -= first.bytes
+    }
+    size = max(0, size)
+    // The newest epoch that began at or below the start covers it; older ones have no records left.
+    while epochs.count > 1, epochs[1].startOffset <= startOffset { epochs.removeFirst() }
+    if let first = epochs.first, first.startOffset < startOffset { epochs[0].startOffset = startOffset }
+  }
+}
+
+extension PartitionLog {
+  /// Bytes of whole batches between `offset` and the high watermark, counted no further than `limit`.
+  ///
+  /// Exact for recent batches; for those that only segments hold, the rest of the segment's run is taken.
+  /// - Complexity: O(log batches + batches counted).
+  public func availableBytes(from offset: Offset, atMost limit: Int64) -> Int64 {
+    var bytes: Int64 = 0
+    if let first = recent.first, offset >= first.baseOffset {
+      var index = recent.partitioningIndex { $0.nextOffset <= offset }
+      while index < recent.count, bytes < limit, recent[index].nextOffset <= highWatermark {
+        bytes += Int64(recent[index].length)
+        index += 1
+      }
+      return bytes
+    }
+    var index = extents.partitioningIndex { $0.nextOffset <= offset }
+    while index < extents.count, bytes < limit {
+      bytes += extents[index].bytes
+      index += 1
+    }
+    return bytes
+  }
+}

@@ -1,0 +1,82 @@
+// SegmentFormat: the bytes of segment files.
+//
+// A segment is written once, in order, and never changed. It holds the batches of a run of journal commits, sorted by
+// partition and offset. Numbers are big endian.
+//
+// Header (4,096 bytes): 0 magic uint32 "MRSG", 4 crc uint32 of bytes 8..<64, 8 version uint32 1, 12 reserved,
+//   16 journal identity 16 bytes, 32 segment number uint64, 40 first and 48 last sequence drained uint64, 56 reserved.
+// Blocks follow without padding: whole batches of one partition, at least `segmentBlockSize` bytes except a
+//   partition's last. A block is what is read, verified and indexed.
+// Index, a part for each partition in rising order of its number: its blocks, 40 bytes each:
+//   0 base offset int64, 8 last offset int64, 16 position uint64, 24 length uint32, 28 crc uint32 (CRC-32C of the block,
+//   base offsets and leader epochs included), 32 max timestamp int64.
+// Zeros up to a multiple of 4,096.
+//
+// Where each partition's index part lies, and its own CRC, is kept in the manifest (see Snapshot.swift), so a segment is
+// opened without reading anything but the part needed.
+
+import MillraceBase
+import MillraceModel
+
+enum SegmentFormat {
+  static let magic: UInt32 = 0x4d52_5347
+  static let version: UInt32 = 1
+  static let headerSize = 4096
+  static let indexEntrySize = 40
+
+  static func name(_ number: UInt64) -> String {
+    let digits = String(number)
+    return String(repeating: "0", count: max(0, 12 - digits.count)) + digits + ".segment"
+  }
+}
+
+/// A run of one partition's batches in one segment.
+struct SegmentExtent: Equatable, Sendable {
+  var segment: UInt64
+  var baseOffset: Offset
+  var nextOffset: Offset
+  var maxTimestamp: Int64
+  /// Bytes of the batches.
+  var bytes: Int64
+  /// Where the index part lies.
+  var indexPosition: Int64
+  var blockCount: Int
+  var indexCRC: UInt32
+}
+
+/// One block of an extent.
+struct SegmentBlock: Equatable, Sendable {
+  var baseOffset: Offset
+  var lastOffset: Offset
+  var position: Int64
+  var length: Int
+  var crc: UInt32
+  var maxTimestamp: Int64
+
+  func write(to writer: inout ByteWriter) {
+    writer.int64(baseOffset)
+    writer.int64(lastOffset)
+    writer.int64(position)
+    writer.uint32(UInt32(length))
+    writer.uint32(crc)
+    writer.int64(maxTimestamp)
+  }
+
+  init(_ buffer: UnsafeRawBufferPointer) {
+    baseOffset = buffer.number(0, Int64.self)
+    lastOffset = buffer.number(8, Int64.self)
+    position = buffer.number(16, Int64.self)
+    length = Int(buffer.number(24, UInt32.self))
+    crc = buffer.number(28, UInt32.self)
+    maxTimestamp = buffer.number(32, Int64.self)
+  }
+
+  init(baseOffset: Offset, lastOffset: Offset, position: Int64, length: Int, crc: UInt32, maxTimestamp: Int64) {
+    self.baseOffset = baseOffset
+    self.lastOffset = lastOffset
+    self.position = position
+    self.length = length
+    self.crc = crc
+    self.maxTimestamp = maxTimestamp
+  }
+}

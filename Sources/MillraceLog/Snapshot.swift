@@ -1,0 +1,200 @@
+// Snapshot: the state as of a commit, so that journal files before it can be used again. Also the segments' manifest.
+//
+// One file, `snapshot`, replaced as a whole (written beside, flushed, renamed, directory flushed). Big endian:
+//   magic uint32 "MRSN", crc uint32 of all that follows, version uint32 1,
+//   journal identity 16 bytes,
+//   sequence uint64          the commit whose effects, and those of all before it, are in here
+//   drained sequence uint64  all records up to this commit are in segments
+//   next file number uint64, next segment number uint64,
+//   segment count uint32, each: number uint64, file size int64
+//   partition count uint32, each: number int64, start, next offset int64, size int64,
+//     epoch count uint32 (epoch int32, start int64),
+//     producer count uint32 (id int64, epoch int16, last append int64, batch count uint8
+//       (first and last sequence int32, base offset int64, timestamp int64)),
+//     open transactions uint32 0 (none in this version),
+//     extent count uint32 (segment uint64, base, next offset, max timestamp, bytes, index position int64,
+//       block count uint32, index crc uint32)
+//   application state: length uint32, bytes
+
+import MillraceBase
+import MillraceModel
+
+struct SnapshotSegment: Equatable, Sendable {
+  var number: UInt64
+  var fileSize: Int64
+}
+
+struct SnapshotPartition: Equatable, Sendable {
+  var id: PartitionLogID
+  var startOffset: Offset
+  var nextOffset: Offset
+  var size: Int64
+  var epochs: [LeaderEpochStart]
+  var producers: [(id: Int64, state: ProducerState)]
+  var extents: [SegmentExtent]
+
+  static func == (left: SnapshotPartition, right: SnapshotPartition) -> Bool {
+    left.id == right.id && left.startOffset == right.startOffset && left.nextOffset == right.nextOffset
+      && left.size == right.size && left.epochs == right.epochs && left.extents == right.extents
+      && left.producers.count == right.producers.count
+      && zip(left.producers, right.producers).allSatisfy { $0.id == $1.id && $0.state == $1.state }
+  }
+}
+
+struct Snapshot: Sendable {
+  static let magic: UInt32 = 0x4d52_534e
+  static let version: UInt32 = 1
+  static let fileName = "snapshot"
+
+  var identity: JournalIdentity
+  var sequence: UInt64
+  var drainedSequence: UInt64
+  var nextFileNumber: UInt64
+  var nextSegmentNumber: UInt64
+  var segments: [SnapshotSegment]
+  var partitions: [SnapshotPartition]
+  var application: Bytes
+
+  func encoded() -> Bytes {
+    var body = ByteWriter(capacity: 4096)
+    body.uint32(Snapshot.version)
+    body.uint64(identity.high)
+    body.uint64(identity.low)
+    body.uint64(sequence)
+    body.uint64(drainedSequence)
+    body.uint64(nextFileNumber)
+    body.uint64(nextSegmentNumber)
+    body.uint32(UInt32(segments.count))
+    for segment in segments {
+      body.uint64(segment.number)
+      body.int64(segment.fileSize)
+    }
+    body.uint32(UInt32(partitions.count))
+    for partition in partitions { Snapshot.write(partition, to: &body) }
+    body.uint32(UInt32(application.count))
+    body.append(application)
+    let bytes = body.finishJoined()
+    var writer = ByteWriter(capacity: 64)
+    writer.uint32(Snapshot.magic)
+    writer.uint32(bytes.crc32c)
+    writer.append(bytes)
+    return writer.finishJoined()
+  }
+
+  private static func write(_ partition: SnapshotPartition, to body: inout ByteWriter) {
+    body.int64(partition.id.number)
+    body.int64(partition.startOffset)
+    body.int64(partition.nextOffset)
+    body.int64(partition.size)
+    body.uint32(UInt32(partition.epochs.count))
+    for epoch in partition.epochs {
+      body.int32(epoch.epoch)
+      body.int64(epoch.startOffset)
+    }
+    body.uint32(UInt32(partition.producers.count))
+    for (id, state) in partition.producers {
+      body.int64(id)
+      body.int16(state.epoch)
+      body.int64(state.lastAppend.milliseconds)
+      body.uint8(UInt8(state.batches.count))
+      for batch in state.batches {
+        body.int32(batch.firstSequence)
+        body.int32(batch.lastSequence)
+        body.int64(batch.baseOffset)
+        body.int64(batch.timestamp.milliseconds)
+      }
+    }
+    body.uint32(0)
+    body.uint32(UInt32(partition.extents.count))
+    for extent in partition.extents {
+      body.uint64(extent.segment)
+      body.int64(extent.baseOffset)
+      body.int64(extent.nextOffset)
+      body.int64(extent.maxTimestamp)
+      body.int64(extent.bytes)
+      body.int64(extent.indexPosition)
+      body.uint32(UInt32(extent.blockCount))
+      body.uint32(extent.indexCRC)
+    }
+  }
+
+  /// Reads a snapshot file's contents.
+  /// - Throws: `.corruption` when they are not what was written, or of a later version.
+  init(_ bytes: Bytes, path: String) throws(LogError) {
+    do throws(DecodingError) {
+      try self.init(decoding: bytes)
+    } catch {
+      throw LogError(.corruption, "\(path): \(error)")
+    }
+  }
+
+  private init(decoding bytes: Bytes) throws(DecodingError) {
+    var reader = ByteReader(bytes)
+    guard try reader.uint32() == Snapshot.magic else { throw DecodingError("this is no snapshot", at: 0) }
+    let crc = try reader.uint32()
+    guard bytes[8..<bytes.count].crc32c == crc else { throw DecodingError("wrong checksum", at: 4) }
+    let version = try reader.uint32()
+    guard version == Snapshot.version else {
+      throw DecodingError("snapshot version \(version), this program reads \(Snapshot.version)", at: 8)
+    }
+    identity = JournalIdentity(high: try reader.uint64(), low: try reader.uint64())
+    sequence = try reader.uint64()
+    drainedSequence = try reader.uint64()
+    nextFileNumber = try reader.uint64()
+    nextSegmentNumber = try reader.uint64()
+    segments = []
+    for _ in 0..<(try reader.uint32()) {
+      segments.append(SnapshotSegment(number: try reader.uint64(), fileSize: try reader.int64()))
+    }
+    partitions = []
+    for _ in 0..<(try reader.uint32()) { partitions.append(try Snapshot.partition(&reader)) }
+    application = try reader.slice(Int(try reader.uint32()))
+  }
+
+  private static func partition(_ reader: inout ByteReader) throws(DecodingError) -> SnapshotPartition {
+    var partition = SnapshotPartition(
+      id: PartitionLogID(try reader.int64()), startOffset: try reader.int64(), nextOffset: try reader.int64(),
+      size: try reader.int64(), epochs: [], producers: [], extents: [])
+    for _ in 0..<(try reader.uint32()) {
+      partition.epochs.append(LeaderEpochStart(epoch: try reader.int32(), startOffset: try reader.int64()))
+    }
+    for _ in 0..<(try reader.uint32()) {
+      let id = try reader.int64()
+      var state = ProducerState(
+        epoch: try reader.int16(), lastAppend: Timestamp(milliseconds: try reader.int64()))
+      for _ in 0..<(try reader.uint8()) {
+        state.batches.append(
+          ProducedBatch(
+            firstSequence: try reader.int32(), lastSequence: try reader.int32(), baseOffset: try reader.int64(),
+            timestamp: Timestamp(milliseconds: try reader.int64())))
+      }
+      partition.producers.append((id, state))
+    }
+    let transactions = try reader.uint32()
+    guard transactions == 0 else {
+      throw DecodingError("\(transactions) open transactions, this version knows none", at: reader.position)
+    }
+    for _ in 0..<(try reader.uint32()) {
+      partition.extents.append(
+        SegmentExtent(
+          segment: try reader.uint64(), baseOffset: try reader.int64(), nextOffset: try reader.int64(),
+          maxTimestamp: try reader.int64(), bytes: try reader.int64(), indexPosition: try reader.int64(),
+          blockCount: Int(try reader.uint32()), indexCRC: try reader.uint32()))
+    }
+    return partition
+  }
+
+  init(
+    identity: JournalIdentity, sequence: UInt64, drainedSequence: UInt64, nextFileNumber: UInt64,
+    nextSegmentNumber: UInt64, segments: [SnapshotSegment], partitions: [SnapshotPartition], application: Bytes
+  ) {
+    self.identity = identity
+    self.sequence = sequence
+    self.drainedSequence = drainedSequence
+    self.nextFileNumber = nextFileNumber
+    self.nextSegmentNumber = nextSegmentNumber
+    self.segments = segments
+    self.partitions = partitions
+    self.application = application
+  }
+}

@@ -1,0 +1,167 @@
+// Metadata: the broker's deterministic state machine: topics, committed offsets, producer ids, job epochs.
+//
+// State changes only by applying events, which the log keeps; the same events always lead to the same state. What is
+// asked of it in between (names free? which offset?) reads that state.
+//
+// Snapshot bytes: version uint32 1, then the sections in the order of `snapshot()`, in the encoding of events.
+
+import MillraceBase
+import MillraceLog
+import MillraceModel
+
+/// A topic.
+public struct TopicMetadata: Equatable, Sendable {
+  /// Name.
+  public let name: String
+  /// Identity; new when a topic of the same name is created again.
+  public let id: TopicID
+  /// The log of each partition.
+  public let partitions: [PartitionLogID]
+  /// Settings that differ from the defaults, by Kafka's names.
+  public let configs: [String: String]
+  /// When it was created.
+  public let created: Timestamp
+
+  /// Kept by Millrace for itself; names that begin with two underscores.
+  public var isInternal: Bool { name.hasPrefix("__") }
+}
+
+/// The state that events have led to. Belongs to the log's reactor.
+public final class Metadata: LogStateMachine {
+  private static let version: UInt32 = 1
+
+  /// Leader epoch of this start; the number of starts so far.
+  public private(set) var leaderEpoch: Int32 = -1
+  /// The cluster's name, given at the first start.
+  public private(set) var clusterID = ""
+  /// Topics by name.
+  public private(set) var topics: [String: TopicMetadata] = [:]
+  private var topicNames: [TopicID: String] = [:]
+  private var nextPartition: Int64 = 1
+  /// Committed offsets of each group.
+  public private(set) var groupOffsets: [String: [TopicPartition: CommittedOffset]] = [:]
+  /// Producer ids below this one may have been given out.
+  public private(set) var reservedProducerIDs: Int64 = 0
+  private var jobEpochs: [String: Int64] = [:]
+
+  /// The state before the first event.
+  public init() {}
+
+  /// The topic with this identity.
+  public func topic(_ id: TopicID) -> TopicMetadata? { topicNames[id].flatMap { topics[$0] } }
+
+  /// Numbers for the logs of `count` new partitions; they are taken once the event that names them is applied.
+  public func newPartitions(_ count: Int) -> [PartitionLogID] {
+    (0..<Int64(count)).map { PartitionLogID(nextPartition + $0) }
+  }
+
+  /// The epoch of the newest start of a job, 0 when it never ran.
+  public func jobEpoch(_ name: String) -> Int64 { jobEpochs[name] ?? 0 }
+
+  /// Applies one event.
+  public func apply(_ event: Bytes, log: LogStore) throws(LogError) {
+    do throws(DecodingError) {
+      apply(try MetadataEvent(event), log: log)
+    } catch {
+      throw LogError(.corruption, "metadata event: \(error)")
+    }
+  }
+
+  private func apply(_ event: MetadataEvent, log: LogStore) {
+    switch event {
+    case .started(let epoch, let clusterID):
+      leaderEpoch = epoch
+      self.clusterID = clusterID
+      log.leaderEpoch = epoch
+    case .topicCreated(let name, let id, let partitions, let configs, let time):
+      for partition in partitions { log.createPartition(partition) }
+      add(TopicMetadata(name: name, id: id, partitions: partitions, configs: configs, created: time))
+    case .topicDeleted(let id):
+      guard let name = topicNames.removeValue(forKey: id), let topic = topics.removeValue(forKey: name) else { return }
+      for partition in topic.partitions { log.removePartition(partition) }
+      for group in groupOffsets.keys {
+        groupOffsets[group] = groupOffsets[group]?.filter { $0.key.topic != name }
+        if groupOffsets[group]?.isEmpty == true { groupOffsets[group] = nil }
+      }
+    case .offsetsCommitted(let group, let offsets):
+      for offset in offsets { groupOffsets[group, default: [:]][offset.partition] = offset.committed }
+    case .producerIDsReserved(let next):
+      reservedProducerIDs = max(reservedProducerIDs, next)
+    case .jobStarted(let name, let epoch):
+      jobEpochs[name] = epoch
+    }
+  }
+
+  private func add(_ topic: TopicMetadata) {
+    topics[topic.name] = topic
+    topicNames[topic.id] = topic.name
+    nextPartition = max(nextPartition, (topic.partitions.map(\.number).max() ?? 0) + 1)
+  }
+
+  /// The whole state.
+  public func snapshot() -> Bytes {
+    var writer = ByteWriter(capacity: 4096)
+    writer.uint32(Metadata.version)
+    writer.int32(leaderEpoch)
+    writer.text(clusterID)
+    writer.int64(nextPartition)
+    writer.int64(reservedProducerIDs)
+    writer.uint32(UInt32(topics.count))
+    for (_, topic) in topics.sorted(by: { $0.key < $1.key }) {
+      let event = MetadataEvent.topicCreated(
+        name: topic.name, id: topic.id, partitions: topic.partitions, configs: topic.configs, time: topic.created)
+      let bytes = event.encoded()
+      writer.uint32(UInt32(bytes.count))
+      writer.append(bytes)
+    }
+    writer.uint32(UInt32(groupOffsets.count))
+    for (group, offsets) in groupOffsets.sorted(by: { $0.key < $1.key }) {
+      writer.text(group)
+      writer.uint32(UInt32(offsets.count))
+      let sorted = offsets.sorted {
+        ($0.key.topic, $0.key.partition) < ($1.key.topic, $1.key.partition)
+      }
+      for (partition, committed) in sorted {
+        writer.offset(PartitionOffset(partition: partition, committed: committed))
+      }
+    }
+    writer.uint32(UInt32(jobEpochs.count))
+    for (name, epoch) in jobEpochs.sorted(by: { $0.key < $1.key }) {
+      writer.text(name)
+      writer.int64(epoch)
+    }
+    return writer.finishJoined()
+  }
+
+  /// Starts from a snapshot.
+  public func restore(_ snapshot: Bytes, log: LogStore) throws(LogError) {
+    do throws(DecodingError) {
+      var reader = ByteReader(snapshot)
+      let version = try reader.uint32()
+      guard version == Metadata.version else {
+        throw DecodingError("metadata of version \(version), this program reads \(Metadata.version)", at: 0)
+      }
+      leaderEpoch = try reader.int32()
+      clusterID = try reader.text()
+      let next = try reader.int64()
+      reservedProducerIDs = try reader.int64()
+      for _ in 0..<(try reader.uint32()) {
+        let bytes = try reader.slice(Int(try reader.uint32()))
+        guard case .topicCreated(let name, let id, let partitions, let configs, let time) = try MetadataEvent(bytes)
+        else { throw DecodingError("a topic is expected", at: reader.position) }
+        add(TopicMetadata(name: name, id: id, partitions: partitions, configs: configs, created: time))
+      }
+      nextPartition = max(next, nextPartition)
+      for _ in 0..<(try reader.uint32()) {
+        let group = try reader.text()
+        for _ in 0..<(try reader.uint32()) {
+          let offset = try reader.offset()
+          groupOffsets[group, default: [:]][offset.partition] = offset.committed
+        }
+      }
+      for _ in 0..<(try reader.uint32()) { jobEpochs[try reader.text()] = try reader.int64() }
+    } catch {
+      throw LogError(.corruption, "metadata snapshot: \(error)")
+    }
+  }
+}

@@ -1,0 +1,174 @@
+// MetadataEvent: the events that change the broker's durable state, and their bytes in the journal.
+//
+// An event is: kind uint8, version uint8 (1), then its fields, big endian; strings are uint32 length and UTF-8,
+// optional strings have a length of 0xffffffff when absent, lists a uint32 count.
+
+import MillraceBase
+import MillraceModel
+
+/// An offset that a consumer group committed.
+public struct CommittedOffset: Equatable, Sendable {
+  /// The next offset to read.
+  public var offset: Offset
+  /// Leader epoch of the last record read, −1 when not told.
+  public var leaderEpoch: Int32
+  /// Free text of the client.
+  public var metadata: String?
+  /// When it was committed.
+  public var time: Timestamp
+
+  /// A committed offset.
+  public init(offset: Offset, leaderEpoch: Int32, metadata: String?, time: Timestamp) {
+    self.offset = offset
+    self.leaderEpoch = leaderEpoch
+    self.metadata = metadata
+    self.time = time
+  }
+}
+
+/// A committed offset and the partition it belongs to.
+public struct PartitionOffset: Equatable, Sendable {
+  /// The partition.
+  public var partition: TopicPartition
+  /// What was committed.
+  public var committed: CommittedOffset
+
+  /// An offset for a partition.
+  public init(partition: TopicPartition, committed: CommittedOffset) {
+    self.partition = partition
+    self.committed = committed
+  }
+}
+
+/// One change of the broker's durable state.
+public enum MetadataEvent: Equatable, Sendable {
+  /// The program started: a new leader epoch for all partitions. The first one also names the cluster.
+  case started(epoch: Int32, clusterID: String)
+  /// A topic with its partitions' log numbers and its settings.
+  case topicCreated(name: String, id: TopicID, partitions: [PartitionLogID], configs: [String: String], time: Timestamp)
+  /// A topic and its committed offsets are gone.
+  case topicDeleted(id: TopicID)
+  /// A group's offsets.
+  case offsetsCommitted(group: String, offsets: [PartitionOffset])
+  /// Producer ids below `next` have been given out, or may have been.
+  case producerIDsReserved(next: Int64)
+  /// A stream job started with a new epoch; older ones are fenced.
+  case jobStarted(name: String, epoch: Int64)
+
+  /// The event's bytes.
+  public func encoded() -> Bytes {
+    var writer = ByteWriter(capacity: 256)
+    func begin(_ kind: UInt8) {
+      writer.uint8(kind)
+      writer.uint8(1)
+    }
+    switch self {
+    case .started(let epoch, let clusterID):
+      begin(1)
+      writer.int32(epoch)
+      writer.text(clusterID)
+    case .topicCreated(let name, let id, let partitions, let configs, let time):
+      begin(2)
+      writer.text(name)
+      writer.uint64(id.high)
+      writer.uint64(id.low)
+      writer.uint32(UInt32(partitions.count))
+      for partition in partitions { writer.int64(partition.number) }
+      writer.uint32(UInt32(configs.count))
+      for (key, value) in configs.sorted(by: { $0.key < $1.key }) {
+        writer.text(key)
+        writer.text(value)
+      }
+      writer.int64(time.milliseconds)
+    case .topicDeleted(let id):
+      begin(3)
+      writer.uint64(id.high)
+      writer.uint64(id.low)
+    case .offsetsCommitted(let group, let offsets):
+      begin(4)
+      writer.text(group)
+      writer.uint32(UInt32(offsets.count))
+      for offset in offsets { writer.offset(offset) }
+    case .producerIDsReserved(let next):
+      begin(5)
+      writer.int64(next)
+    case .jobStarted(let name, let epoch):
+      begin(6)
+      writer.text(name)
+      writer.int64(epoch)
+    }
+    return writer.finishJoined()
+  }
+
+  /// Reads an event.
+  /// - Throws: when the bytes are no event that this version knows.
+  public init(_ bytes: Bytes) throws(DecodingError) {
+    var reader = ByteReader(bytes)
+    let kind = try reader.uint8()
+    let version = try reader.uint8()
+    guard version == 1 else { throw DecodingError("metadata event of version \(version), this program reads 1", at: 1) }
+    switch kind {
+    case 1: self = .started(epoch: try reader.int32(), clusterID: try reader.text())
+    case 2:
+      let name = try reader.text()
+      let id = TopicID(high: try reader.uint64(), low: try reader.uint64())
+      var partitions: [PartitionLogID] = []
+      for _ in 0..<(try reader.uint32()) { partitions.append(PartitionLogID(try reader.int64())) }
+      var configs: [String: String] = [:]
+      for _ in 0..<(try reader.uint32()) { configs[try reader.text()] = try reader.text() }
+      self = .topicCreated(
+        name: name, id: id, partitions: partitions, configs: configs,
+        time: Timestamp(milliseconds: try reader.int64()))
+    case 3: self = .topicDeleted(id: TopicID(high: try reader.uint64(), low: try reader.uint64()))
+    case 4:
+      let group = try reader.text()
+      var offsets: [PartitionOffset] = []
+      for _ in 0..<(try reader.uint32()) { offsets.append(try reader.offset()) }
+      self = .offsetsCommitted(group: group, offsets: offsets)
+    case 5: self = .producerIDsReserved(next: try reader.int64())
+    case 6: self = .jobStarted(name: try reader.text(), epoch: try reader.int64())
+    default: throw DecodingError("metadata event of kind \(kind), which this program does not know", at: 0)
+    }
+    guard reader.remaining == 0 else {
+      throw DecodingError("\(reader.remaining) bytes too many in a metadata event", at: reader.position)
+    }
+  }
+}
+
+extension ByteWriter {
+  mutating func text(_ text: String) {
+    uint32(UInt32(text.utf8.count))
+    utf8(text)
+  }
+
+  mutating func optionalText(_ value: String?) {
+    guard let value else { return uint32(.max) }
+    text(value)
+  }
+
+  mutating func offset(_ offset: PartitionOffset) {
+    text(offset.partition.topic)
+    int32(offset.partition.partition)
+    int64(offset.committed.offset)
+    int32(offset.committed.leaderEpoch)
+    optionalText(offset.committed.metadata)
+    int64(offset.committed.time.milliseconds)
+  }
+}
+
+extension ByteReader {
+  mutating func text() throws(DecodingError) -> String { try string(Int(try uint32())) }
+
+  mutating func optionalText() throws(DecodingError) -> String? {
+    let length = try uint32()
+    return length == .max ? nil : try string(Int(length))
+  }
+
+  mutating func offset() throws(DecodingError) -> PartitionOffset {
+    PartitionOffset(
+      partition: TopicPartition(try text(), try int32()),
+      committed: CommittedOffset(
+        offset: try int64(), leaderEpoch: try int32(), metadata: try optionalText(),
+        time: Timestamp(milliseconds: try int64())))
+  }
+}
