@@ -11,11 +11,13 @@ PYTHON := .venv/bin/python
 BINARY := .build/release/millrace
 SWIFT_FOLDERS := Package.swift $(wildcard Sources Tests Benchmarks Fuzz Simulator examples)
 
-# Knobs: make crash CYCLES=1000 SEED=7, make fuzz SECONDS=60, make bench RUNS=9
+# Knobs: make crash CYCLES=1000 SEED=7, make fuzz SECONDS=60 (or RUNS=100000), make bench RUNS=9
 CYCLES ?= 200
 SEED ?=
 RUNS ?= 5
 SECONDS ?= 30
+FUZZERS := RequestFuzzer RecordBatchFuzzer
+FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
 .PHONY: run build test lint unit clients cli crash crash-counts examples bench fuzz format clean setup setup-test
 
@@ -65,7 +67,7 @@ bench: setup-test build-release
 	$(PYTHON) Benchmarks/run.py --runs $(RUNS) --write docs/benchmarks.md
 
 fuzz: setup
-	Scripts/fuzz $(SECONDS)
+	for target in $(FUZZERS); do PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh $$target $(FUZZ_AMOUNT); done
 
 format:
 	$(SWIFT) format -i -r $(SWIFT_FOLDERS)

@@ -1,11 +1,13 @@
 """The protocol byte by byte: what clients trip over, and what hostile or broken peers send."""
 
+import re
 import struct
 import time
 
 import pytest
 from millrace_tests import wire
 from millrace_tests.batches import Record, crc32c, decode, encode
+from millrace_tests.server import ROOT
 from millrace_tests.wire import Closed, Wire
 
 UNSUPPORTED_VERSION = 35
@@ -72,6 +74,13 @@ def test_the_advertised_ranges(connection):
                              32: (1, 4)}.items():
         assert key in ranges, f"API {key} is missing"
         assert ranges[key][0] <= low and ranges[key][1] >= high, f"API {key} is advertised as {ranges[key]}"
+
+
+def test_the_reference_page_lists_what_is_advertised(connection):
+    page = (ROOT / "docs" / "reference" / "protocol.md").read_text()
+    listed = {int(key): (int(low), int(high))
+              for key, low, high in re.findall(r"^\| (\d+) \| \w+ \| (\d+)–(\d+) \|", page, re.MULTILINE)}
+    assert listed == wire.api_versions(connection)
 
 
 # Acknowledgements
