@@ -47,7 +47,7 @@ unit:
 	$(SWIFT) test
 
 clients:
-	$(PYTHON) -m pytest -q Tests/harness Tests/clients
+	$(PYTHON) -m pytest -q Tests/harness Tests/crash Tests/clients
 
 cli:
 	$(PYTHON) -m pytest -q Tests/cli
