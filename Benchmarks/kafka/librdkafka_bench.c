@@ -1,0 +1,195 @@
+// librdkafka_bench: what an unmodified librdkafka client reaches, against a server or its own mock cluster.
+//
+//   librdkafka_bench produce --bootstrap HOST:PORT|mock --topic T [--count N] [--size S] [--linger MS] [--batch BYTES]
+//   librdkafka_bench paced   --bootstrap HOST:PORT|mock --topic T [--rate R] [--seconds N] [--size S]
+//   librdkafka_bench consume --bootstrap HOST:PORT --topic T [--count N]
+//
+// `produce`: as fast as it goes, acks=all. `paced`: open loop, linger 0, latency from the moment a record was due to its
+// acknowledgement. `mock`: librdkafka's mock cluster inside this process. Prints one line of JSON.
+#include "measure.h"
+
+#include <librdkafka/rdkafka.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+
+static long failures;
+static double *latencies, *due;
+static _Atomic long acknowledged;
+
+static void delivered(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque) {
+  (void)rk, (void)opaque;
+  if (message->err) {
+    if (failures++ == 0) fprintf(stderr, "delivery: %s\n", rd_kafka_err2str(message->err));
+  } else if (latencies != NULL) {
+    long index = (long)(intptr_t)message->_private;
+    latencies[index] = now_seconds() - due[index];
+    acknowledged++;
+  }
+}
+
+static void set(rd_kafka_conf_t *conf, const char *name, const char *value) {
+  char why[512];
+  if (rd_kafka_conf_set(conf, name, value, why, sizeof why) != RD_KAFKA_CONF_OK) die(name, why);
+}
+
+static rd_kafka_t *make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf, const char *bootstrap) {
+  char why[512];
+  if (strcmp(bootstrap, "mock") == 0) {
+    set(conf, "test.mock.num.brokers", "1");
+    set(conf, "log_level", "3");
+  } else {
+    set(conf, "bootstrap.servers", bootstrap);
+  }
+  rd_kafka_t *rk = rd_kafka_new(type, conf, why, sizeof why);
+  if (rk == NULL) die("librdkafka", why);
+  return rk;
+}
+
+static rd_kafka_topic_t *make_topic(rd_kafka_t *rk, const char *name) {
+  rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
+  const struct rd_kafka_metadata *metadata;
+  // Metadata first, so that the measurement does not begin with a lookup; asked again while the topic is being made.
+  for (int tries = 0; tries < 50; tries++) {
+    rd_kafka_resp_err_t error = rd_kafka_metadata(rk, 0, topic, &metadata, 10000);
+    if (error) die("metadata", rd_kafka_err2str(error));
+    int ready = metadata->topic_cnt == 1 && !metadata->topics[0].err && metadata->topics[0].partition_cnt > 0;
+    rd_kafka_metadata_destroy(metadata);
+    if (ready) return topic;
+    sleep_until(now_seconds() + 0.02);
+  }
+  die(name, "the topic is not there");
+  return NULL;
+}
+
+static int produce(int argc, char **argv) {
+  long count = number_option(argc, argv, "count", 1000000);
+  size_t size = (size_t)number_option(argc, argv, "size", 100);
+  rd_kafka_conf_t *conf = rd_kafka_conf_new();
+  set(conf, "acks", "all");
+  set(conf, "linger.ms", option(argc, argv, "linger", "5"));
+  set(conf, "batch.size", option(argc, argv, "batch", "1000000"));
+  set(conf, "batch.num.messages", "1000000");
+  set(conf, "queue.buffering.max.messages", "1000000");
+  set(conf, "queue.buffering.max.kbytes", "262144");
+  set(conf, "delivery.report.only.error", "true");
+  rd_kafka_conf_set_dr_msg_cb(conf, delivered);
+  rd_kafka_t *rk = make_client(RD_KAFKA_PRODUCER, conf, option(argc, argv, "bootstrap", "localhost:9092"));
+  rd_kafka_topic_t *topic = make_topic(rk, option(argc, argv, "topic", "bench"));
+
+  enum { step = 1000 };
+  static rd_kafka_message_t messages[step];
+  char *payload = malloc(size);
+  memset(payload, 'x', size);
+  double cpu = cpu_seconds(), began = now_seconds();
+  for (long sent = 0; sent < count;) {
+    int want = (int)(count - sent < step ? count - sent : step);
+    for (int i = 0; i < want; i++) messages[i] = (rd_kafka_message_t){.payload = payload, .len = size};
+    int taken = rd_kafka_produce_batch(topic, 0, 0, messages, want);
+    sent += taken;
+    // When the client's queue is full the first ones may have been refused and later ones taken: count, not order,
+    // is what matters here, since all payloads are equal.
+    rd_kafka_poll(rk, taken < want ? 1 : 0);
+  }
+  if (rd_kafka_flush(rk, 120000) != RD_KAFKA_RESP_ERR_NO_ERROR) die("flush", "not all was acknowledged in 120 s");
+  double seconds = now_seconds() - began;
+  printf("{\"mode\": \"produce\", \"librdkafka\": \"%s\", \"records\": %ld, \"size\": %zu, \"seconds\": %.4f, "
+         "\"per_second\": %.1f, \"client_cpu_seconds\": %.3f, \"failures\": %ld}\n",
+         rd_kafka_version_str(), count, size, seconds, (double)count / seconds, cpu_seconds() - cpu, failures);
+  rd_kafka_topic_destroy(topic);
+  rd_kafka_destroy(rk);
+  return failures > 0;
+}
+
+static _Atomic int stop_polling;
+
+static void *poll_loop(void *rk) {
+  while (!stop_polling) rd_kafka_poll(rk, 20);
+  return NULL;
+}
+
+static int paced(int argc, char **argv) {
+  long rate = number_option(argc, argv, "rate", 10000);
+  long count = rate * number_option(argc, argv, "seconds", 5);
+  size_t size = (size_t)number_option(argc, argv, "size", 100);
+  rd_kafka_conf_t *conf = rd_kafka_conf_new();
+  set(conf, "acks", "all");
+  set(conf, "linger.ms", "0");
+  rd_kafka_conf_set_dr_msg_cb(conf, delivered);
+  rd_kafka_t *rk = make_client(RD_KAFKA_PRODUCER, conf, option(argc, argv, "bootstrap", "localhost:9092"));
+  rd_kafka_topic_t *topic = make_topic(rk, option(argc, argv, "topic", "bench"));
+  latencies = calloc((size_t)count, sizeof *latencies);
+  due = calloc((size_t)count, sizeof *due);
+  char *payload = malloc(size);
+  memset(payload, 'x', size);
+  prctl(PR_SET_TIMERSLACK, 1000);
+  pthread_t poller;
+  pthread_create(&poller, NULL, poll_loop, rk);
+
+  double cpu = cpu_seconds(), began = now_seconds() + 0.05;
+  for (long i = 0; i < count; i++) {
+    due[i] = began + (double)i / (double)rate;
+    if (due[i] > now_seconds()) sleep_until(due[i]);
+    if (rd_kafka_produce(topic, 0, 0, payload, size, NULL, 0, (void *)(intptr_t)i) != 0)
+      die("produce", rd_kafka_err2str(rd_kafka_last_error()));
+  }
+  double deadline = now_seconds() + 30;
+  while (acknowledged + failures < count && now_seconds() < deadline) sleep_until(now_seconds() + 0.005);
+  double seconds = now_seconds() - began;
+  stop_polling = 1;
+  pthread_join(poller, NULL);
+  if (acknowledged != count) die("paced", "not all was acknowledged");
+  printf("{\"mode\": \"paced\", \"librdkafka\": \"%s\", \"records\": %ld, \"rate\": %ld, \"size\": %zu, "
+         "\"per_second\": %.1f, \"client_cpu_seconds\": %.3f, ",
+         rd_kafka_version_str(), count, rate, size, (double)count / seconds, cpu_seconds() - cpu);
+  print_latency(latencies, (size_t)count);
+  printf("}\n");
+  rd_kafka_topic_destroy(topic);
+  rd_kafka_destroy(rk);
+  return 0;
+}
+
+static int consume(int argc, char **argv) {
+  long count = number_option(argc, argv, "count", 1000000);
+  rd_kafka_conf_t *conf = rd_kafka_conf_new();
+  set(conf, "check.crcs", "false");
+  set(conf, "fetch.message.max.bytes", "8388608");
+  set(conf, "queued.min.messages", "1000000");
+  rd_kafka_t *rk = make_client(RD_KAFKA_CONSUMER, conf, option(argc, argv, "bootstrap", "localhost:9092"));
+  rd_kafka_topic_t *topic = make_topic(rk, option(argc, argv, "topic", "bench"));
+  rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+  static rd_kafka_message_t *messages[10000];
+  double cpu = cpu_seconds(), began = now_seconds();
+  if (rd_kafka_consume_start_queue(topic, 0, RD_KAFKA_OFFSET_BEGINNING, queue) != 0)
+    die("consume", rd_kafka_err2str(rd_kafka_last_error()));
+  long got = 0;
+  uint64_t bytes = 0;
+  double deadline = began + 120;
+  while (got < count) {
+    ssize_t part = rd_kafka_consume_batch_queue(queue, 100, messages, 10000);
+    if (part < 0) die("consume", rd_kafka_err2str(rd_kafka_last_error()));
+    for (ssize_t i = 0; i < part; i++) {
+      if (messages[i]->err) die("consume", rd_kafka_message_errstr(messages[i]));
+      bytes += messages[i]->len;
+      rd_kafka_message_destroy(messages[i]);
+    }
+    got += part;
+    if (now_seconds() > deadline) die("consume", "not all came in 120 s");
+  }
+  double seconds = now_seconds() - began;
+  printf("{\"mode\": \"consume\", \"librdkafka\": \"%s\", \"records\": %ld, \"bytes\": %llu, \"seconds\": %.4f, "
+         "\"per_second\": %.1f, \"client_cpu_seconds\": %.3f}\n",
+         rd_kafka_version_str(), got, (unsigned long long)bytes, seconds, (double)got / seconds, cpu_seconds() - cpu);
+  rd_kafka_consume_stop(topic, 0);
+  rd_kafka_queue_destroy(queue);
+  rd_kafka_topic_destroy(topic);
+  rd_kafka_destroy(rk);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  const char *mode = argc > 1 ? argv[1] : "";
+  if (strcmp(mode, "produce") == 0) return produce(argc, argv);
+  if (strcmp(mode, "paced") == 0) return paced(argc, argv);
+  if (strcmp(mode, "consume") == 0) return consume(argc, argv);
+  die("usage", "librdkafka_bench produce|paced|consume --bootstrap HOST:PORT|mock --topic T …");
+}

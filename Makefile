@@ -1,0 +1,77 @@
+# Entry points. `make run` and `make test` install what is missing first; see Scripts/setup.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.NOTPARALLEL:
+
+# Found when first used, so that `make clean` works without a toolchain.
+SWIFT = $(eval SWIFT := $$(shell Scripts/setup swift))$(SWIFT)
+PYTHON := .venv/bin/python
+BINARY := .build/release/millrace
+SWIFT_FOLDERS := Package.swift $(wildcard Sources Tests Benchmarks Fuzz Simulator examples)
+
+# Knobs: make crash CYCLES=1000 SEED=7, make fuzz SECONDS=60 (or RUNS=100000), make bench RUNS=9
+CYCLES ?= 200
+SEED ?=
+RUNS ?= 5
+SECONDS ?= 30
+FUZZERS := RequestFuzzer RecordBatchFuzzer
+FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
+
+.PHONY: run build test lint unit clients cli crash crash-counts examples bench fuzz format clean setup setup-test
+
+run: setup build-release
+	$(BINARY) demo --data data/demo
+
+build: setup build-release
+
+.PHONY: build-release
+build-release:
+	$(SWIFT) build -c release --product millrace -Xswiftc -static-executable
+
+test: setup-test lint unit build-release clients cli
+	$(MAKE) --no-print-directory crash-run CYCLES=10
+	$(MAKE) --no-print-directory examples
+
+setup:
+	@Scripts/setup build
+
+setup-test:
+	@Scripts/setup test
+
+lint:
+	$(SWIFT) format lint --strict -r $(SWIFT_FOLDERS)
+
+unit:
+	$(SWIFT) test
+
+clients:
+	$(PYTHON) -m pytest -q Tests/harness Tests/crash Tests/clients
+
+cli:
+	$(PYTHON) -m pytest -q Tests/cli
+
+crash: setup-test build-release crash-run
+
+.PHONY: crash-run
+crash-run:
+	$(PYTHON) Tests/crash/log_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) Tests/crash/count_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+
+examples:
+	Scripts/examples
+
+bench: setup-test build-release
+	$(MAKE) --no-print-directory -C Benchmarks/kafka
+	$(PYTHON) Benchmarks/run.py --runs $(RUNS) --write docs/benchmarks.md
+
+fuzz: setup
+	for target in $(FUZZERS); do PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh $$target $(FUZZ_AMOUNT); done
+
+format:
+	$(SWIFT) format -i -r $(SWIFT_FOLDERS)
+
+clean:
+	rm -rf .build .venv
+	$(MAKE) --no-print-directory -C Benchmarks/kafka clean

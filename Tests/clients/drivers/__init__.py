@@ -1,0 +1,9 @@
+"""The clients under test behind one small interface, so that every test can run with every one of them."""
+
+from .aio import AioKafka
+from .confluent import Confluent
+from .kcat import Kcat
+from .kafka_python import KafkaPython
+
+CLIENTS = [KafkaPython(), Confluent(), AioKafka(), Kcat()]
+"""kafka-python, confluent-kafka (librdkafka 2.16), aiokafka, and kcat (Debian's librdkafka)."""

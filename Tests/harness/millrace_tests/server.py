@@ -1,0 +1,183 @@
+"""Server: starts the real program on a data directory, waits for its ready line, stops or kills it."""
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+BINARY = Path(os.environ.get("MILLRACE_BINARY", ROOT / ".build" / "release" / "millrace"))
+READY = re.compile(r"^millrace ready kafka=(\S+):(\d+) pid=(\d+)$")
+
+
+class ServerFailed(Exception):
+    """The program did not do what its command line promises; the message ends with the tail of its log."""
+
+
+def environment():
+    """The caller's environment, without the backtracer, which would hold a crashed server's port for minutes."""
+    return {**os.environ, "SWIFT_BACKTRACE": "enable=no"}
+
+
+class Server:
+    """One data directory and at most one running program on it.
+
+    The port is chosen by the system at the first start and kept for the later ones, as clients expect.
+    """
+
+    def __init__(self, directory, command="serve", arguments=(), binary=None, port=0):
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.data = self.directory / "data"
+        self.log = self.directory / "server.log"
+        self.command = command
+        self.arguments = [str(one) for one in arguments]
+        self.binary = str(binary or BINARY)
+        self.port = port
+        self.host = None
+        self.process = None
+        self._launched = None
+        self.output = []
+        self.ready_after_seconds = None
+
+    @property
+    def bootstrap(self):
+        return f"{self.host}:{self.port}"
+
+    @property
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def command_line(self):
+        return [self.binary, self.command, "--data", str(self.data), "--kafka", str(self.port), *self.arguments]
+
+    def start(self, timeout_seconds=30):
+        """Starts the program and returns once it printed its ready line."""
+        return self.launch().await_ready(timeout_seconds)
+
+    def launch(self):
+        """Starts the program and returns at once."""
+        if not Path(self.binary).exists():
+            raise ServerFailed(f"{self.binary} is not there; `make build` makes it")
+        with open(self.log, "ab") as log:
+            log.write(f"--- {' '.join(self.command_line())}\n".encode())
+            log.flush()
+            self._launched = time.monotonic()
+            self.process = subprocess.Popen(
+                self.command_line(), stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, env=environment())
+        return self
+
+    def await_ready(self, timeout_seconds=30):
+        """Returns once the launched program printed its ready line."""
+        line = self._first_line(self._launched + timeout_seconds)
+        self.ready_after_seconds = time.monotonic() - self._launched
+        match = READY.match(line)
+        if not match:
+            self.kill()
+            raise ServerFailed(f"expected the ready line, got {line!r}{self.log_tail()}")
+        self.host, self.port = match[1].strip("[]"), int(match[2])
+        if int(match[3]) != self.process.pid:
+            raise ServerFailed(f"the ready line names pid {match[3]}, the process is {self.process.pid}")
+        os.set_blocking(self.process.stdout.fileno(), False)
+        return self
+
+    def _first_line(self, deadline):
+        """The first line on standard output, or what there was of it when the program ended or time was up."""
+        received = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while b"\n" not in received:
+                if not selector.select(max(0, deadline - time.monotonic())):
+                    self.kill()
+                    raise ServerFailed(f"no ready line in time, only {received!r}{self.log_tail()}")
+                part = os.read(self.process.stdout.fileno(), 4096)
+                if not part:
+                    code = self.process.wait()
+                    raise ServerFailed(f"ended with {code} before its ready line, having said {received!r}"
+                                       f"{self.log_tail()}")
+                received += part
+        line, _, rest = received.partition(b"\n")
+        self.output = [rest] if rest else []
+        return line.decode()
+
+    def drain_output(self):
+        """Everything on standard output since the ready line."""
+        while self.process is not None:
+            try:
+                part = os.read(self.process.stdout.fileno(), 65536)
+            except BlockingIOError:
+                break
+            if not part:
+                break
+            self.output.append(part)
+        return b"".join(self.output).decode(errors="replace")
+
+    def stop(self, timeout_seconds=20):
+        """Stops cleanly (SIGTERM) and returns the exit code, which must be 0."""
+        if self.process is None:
+            return None
+        self.process.send_signal(signal.SIGTERM)
+        code = self._wait(timeout_seconds)
+        if code != 0:
+            raise ServerFailed(f"SIGTERM ended it with {code}{self.log_tail()}")
+        return code
+
+    def _wait(self, timeout_seconds):
+        deadline = time.monotonic() + timeout_seconds
+        while self.process.poll() is None:
+            self.drain_output()  # a full pipe would keep it from ending
+            if time.monotonic() > deadline:
+                self.kill()
+                raise ServerFailed(f"did not stop within {timeout_seconds} s{self.log_tail()}")
+            time.sleep(0.005)
+        code = self.process.returncode
+        self.drain_output()
+        self.process.stdout.close()
+        self.process = None
+        return code
+
+    def kill(self):
+        """kill -9. Does nothing when it does not run."""
+        if self.process is None:
+            return
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.process = None
+
+    def close(self):
+        """Ends whatever runs, for use in `finally`."""
+        self.kill()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def cpu_seconds(self):
+        """User and system time of the process so far, from /proc."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self):
+        """Resident memory now, from /proc."""
+        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def log_text(self):
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def log_tail(self, lines=20):
+        tail = self.log_text().splitlines()[-lines:]
+        return "\n".join(["", f"{self.log} ends with:", *tail])
+
+
+def run(*arguments, stdin=None, timeout_seconds=60, binary=None):
+    """Runs the program to its end; standard output and error come back as text."""
+    return subprocess.run(
+        [str(binary or BINARY), *map(str, arguments)], input=stdin, capture_output=True, text=True,
+        timeout=timeout_seconds, env=environment())
