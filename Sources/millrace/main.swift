@@ -1,1 +1,3 @@
-print("millrace")
+import MillraceServer
+
+MillraceCommand.main()

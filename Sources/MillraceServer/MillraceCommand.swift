@@ -1,0 +1,33 @@
+// MillraceCommand: the program's entry: reads the arguments of `serve` and runs the server.
+import Glibc
+import MillraceBase
+import MillraceIO
+
+public enum MillraceCommand {
+  public static func main() {
+    let arguments = CommandLine.arguments
+    var configuration = ServerConfiguration(directory: "data")
+    var index = 2
+    while index + 1 < arguments.count {
+      switch arguments[index] {
+      case "--data": configuration.directory = arguments[index + 1]
+      case "--kafka": configuration.kafkaPort = UInt16(arguments[index + 1]) ?? 9092
+      case "--host": configuration.hosts = [arguments[index + 1]]
+      default: break
+      }
+      index += 2
+    }
+    configuration.recording = getenv("MILLRACE_RECORD_IO").map { String(cString: $0) }
+    do {
+      let server = try ServerProcess(configuration)
+      server.announce()
+      exit(server.run())
+    } catch let error as ServerStartError {
+      ServerProcess.print("\(error)\n")
+      exit(error.exitStatus)
+    } catch {
+      ServerProcess.print("\(error)\n")
+      exit(1)
+    }
+  }
+}
