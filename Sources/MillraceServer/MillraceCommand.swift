@@ -3,7 +3,9 @@ import Glibc
 import MillraceBase
 import MillraceIO
 
+/// The program.
 public enum MillraceCommand {
+  /// Runs the command that the arguments name, and exits.
   public static func main() {
     let arguments = CommandLine.arguments
     var configuration = ServerConfiguration(directory: "data")
