@@ -45,15 +45,26 @@ final class ChunkPool: Sendable {
     return (fresh, capacity)
   }
 
-  /// Takes memory back that ``take(_:)`` gave.
+  /// Takes memory back that ``take(_:)`` gave. Beyond the limit, memory of other sizes goes first: what was given back
+  /// last is what is likely to be wanted next.
   func give(_ base: UnsafeMutableRawPointer, _ capacity: Int) {
-    let isKept = state.withLock { state -> Bool in
-      guard state.held + capacity <= limit else { return false }
+    var surplus: [(base: UInt, capacity: Int)] = []
+    state.withLock { state in
       state.held += capacity
       state.free[capacity, default: []].append(UInt(bitPattern: base))
-      return true
+      while state.held > limit {
+        let others = state.free.filter { $0.key != capacity && !$0.value.isEmpty }
+        let size = others.max { $0.key * $0.value.count < $1.key * $1.value.count }?.key ?? capacity
+        guard let oldest = state.free[size]?.first else { break }
+        state.free[size]?.removeFirst()
+        state.held -= size
+        surplus.append((oldest, size))
+      }
     }
-    if !isKept { mr_free_pages(base, capacity) }
+    for (address, size) in surplus {
+      guard let base = UnsafeMutableRawPointer(bitPattern: address) else { continue }
+      mr_free_pages(base, size)
+    }
   }
 
   /// Bytes held for later.

@@ -112,7 +112,7 @@ final class SegmentReader: Sendable {
     guard first < blocks.count else { return [] }
     var last = first
     var length = blocks[first].length
-    while last + 1 < blocks.count, length < limit, length + blocks[last + 1].length <= SegmentReader.largestRead,
+    while last + 1 < blocks.count, length + blocks[last + 1].length <= min(limit, SegmentReader.largestRead),
       blocks[last + 1].position == blocks[last].position + Int64(blocks[last].length)
     {
       last += 1
