@@ -92,8 +92,10 @@ public final class Demo {
     let files = files
     let repeats = configuration.repeats
     let rate = configuration.linesPerSecond
+    // What somebody names is read as it is; of the machine's documents only what looks like text.
+    let textOnly = configuration.inputs == nil
     let feeder = DataStream<RecordInput>.source("files") {
-      let source = FileSource(files: files, in: LinuxFileSystem(), repeats: repeats)
+      let source = FileSource(files: files, in: LinuxFileSystem(), repeats: repeats, textOnly: textOnly)
       return repeats ? PacedSource(source, recordsPerSecond: rate) : source
     }.to(topic: Demo.lines).job(named: "feeder")
     for job in [feeder, WordCount.job(from: Demo.lines, to: Demo.counts)] {
