@@ -1,1 +1,4 @@
-print("millrace")
+// main: hands over to the command line.
+import MillraceServer
+
+MillraceCommand.main()
