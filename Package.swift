@@ -91,7 +91,10 @@ let package = Package(
     tests("MillraceStreamsTests", ["MillraceStreams", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
     tests(
       "MillraceConnectorsTests",
-      ["MillraceConnectors", "MillraceDataflow", "MillraceIO", "MillraceModel", "MillraceBase"]),
+      [
+        "MillraceConnectors", "MillraceStreams", "MillraceDataflow", "MillraceBroker", "MillraceLog",
+        "MillraceCompression", "MillraceIO", "MillraceModel", "MillraceBase",
+      ]),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",

@@ -24,6 +24,7 @@ public final class Broker {
   var waitingForProducerIDs: [(Result<Int64, BrokerError>) -> Void] = []
   var traffic: [PartitionLogID: PartitionTraffic] = [:]
   var samples = FigureSamples()
+  var jobRuns: [String: JobRun] = [:]
   /// When the broker was opened.
   let started: MonotonicTime
   /// False once the broker is closed or its log has failed.

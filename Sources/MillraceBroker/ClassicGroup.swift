@@ -145,7 +145,8 @@ struct ClassicGroup {
   /// The member's index, after checking that nobody else took over its instance id.
   private func find(_ id: String, instance: String?) throws(BrokerError) -> Int {
     if let holder = index(instance: instance), members[holder].id != id {
-      throw BrokerError(.fencedInstance, "instance \(instance ?? "") of group \(name) is now member \(members[holder].id)")
+      throw BrokerError(
+        .fencedInstance, "instance \(instance ?? "") of group \(name) is now member \(members[holder].id)")
     }
     guard let found = index(id) else { throw BrokerError(.unknownMember, "group \(name) has no member \(id)") }
     return found

@@ -78,7 +78,8 @@ public struct BrokerSettings: Sendable {
       "Largest record batch, in bytes; a topic's max.message.bytes overrides it."),
     Setting(
       "socket.request.max.bytes", .int, "104857600", range: 1024...104_857_600, "Largest request, in bytes."),
-    Setting("fetch.max.bytes", .int, "57671680", range: 1024...104_857_600, "Most bytes of records in one fetch answer."),
+    Setting(
+      "fetch.max.bytes", .int, "57671680", range: 1024...104_857_600, "Most bytes of records in one fetch answer."),
     Setting(
       "group.initial.rebalance.delay.ms", .int, "0", range: 0...300_000,
       "How long the first member of a group waits for others, in ms."),
@@ -172,18 +173,24 @@ public enum TopicSettings {
       honoured: false, "Batches are kept as the producer sent them."),
     Setting("delete.retention.ms", .long, "86400000", range: any, honoured: false, "How long a tombstone is kept."),
     Setting("file.delete.delay.ms", .long, "60000", range: any, honoured: false, "Delay before a file is removed."),
-    Setting("flush.messages", .long, "9223372036854775807", range: 1...Int64.max, honoured: false,
+    Setting(
+      "flush.messages", .long, "9223372036854775807", range: 1...Int64.max, honoured: false,
       "Every acknowledged record is flushed already."),
-    Setting("flush.ms", .long, "9223372036854775807", range: any, honoured: false,
+    Setting(
+      "flush.ms", .long, "9223372036854775807", range: any, honoured: false,
       "Every acknowledged record is flushed already."),
     Setting("index.interval.bytes", .int, "4096", range: any, honoured: false, "Distance of index entries."),
-    Setting("max.compaction.lag.ms", .long, "9223372036854775807", range: 1...Int64.max, honoured: false,
+    Setting(
+      "max.compaction.lag.ms", .long, "9223372036854775807", range: 1...Int64.max, honoured: false,
       "Longest time a record stays uncompacted."),
     Setting("message.timestamp.after.max.ms", .long, "3600000", range: any, honoured: false, "Clock lead allowed."),
-    Setting("message.timestamp.before.max.ms", .long, "9223372036854775807", range: any, honoured: false,
+    Setting(
+      "message.timestamp.before.max.ms", .long, "9223372036854775807", range: any, honoured: false,
       "Clock lag allowed."),
-    Setting("min.cleanable.dirty.ratio", .double, "0.5", honoured: false, "Share of old records that starts compaction."),
-    Setting("min.compaction.lag.ms", .long, "0", range: any, honoured: false, "Shortest time a record stays uncompacted."),
+    Setting(
+      "min.cleanable.dirty.ratio", .double, "0.5", honoured: false, "Share of old records that starts compaction."),
+    Setting(
+      "min.compaction.lag.ms", .long, "0", range: any, honoured: false, "Shortest time a record stays uncompacted."),
     Setting("min.insync.replicas", .int, "1", range: 1...Int64.max, honoured: false, "There is one node."),
     Setting("preallocate", .boolean, "false", honoured: false, "Journal files are always allocated in advance."),
     Setting("retention.bytes", .long, "-1", range: orNone, honoured: false, "Most bytes kept of a partition."),

@@ -25,3 +25,11 @@ extension SocketAddress {
     self.init(host: host, port: native.port)
   }
 }
+
+extension SocketAddress {
+  /// Whether the host is an IPv4 or IPv6 address in its usual notation.
+  public var isNumeric: Bool {
+    var out = mr_address()
+    return mr_parse_address(host, &out) == 0
+  }
+}

@@ -1,0 +1,177 @@
+// ServerProcess: composes file system, reactor, broker and protocol servers into a running program.
+
+import Glibc
+import MillraceBase
+import MillraceBroker
+import MillraceIO
+import MillraceKafkaServer
+import MillraceLog
+
+/// What a server is started with.
+public struct ServerConfiguration {
+  /// The data directory; made when missing.
+  public var directory: String
+  /// Addresses to listen on: `localhost` or numeric loopback addresses.
+  public var hosts = ["127.0.0.1", "::1"]
+  /// Kafka's port; 0 takes any free one.
+  public var kafkaPort: UInt16 = 9092
+  /// What clients are told to connect to; nil tells each the address it has connected to.
+  public var advertised: SocketAddress?
+  /// Broker settings by Kafka's names.
+  public var settings = BrokerSettings()
+  /// Lines below this level are not logged.
+  public var logLevel = LogLevel.info
+  /// Records every write and flush into this file, for tests of power loss.
+  public var recording: String?
+
+  /// The defaults for a data directory.
+  public init(directory: String) {
+    self.directory = directory
+  }
+}
+
+/// Why a server could not start.
+public struct ServerStartError: Error, CustomStringConvertible {
+  /// In words, with the values.
+  public let description: String
+  /// What the program should exit with.
+  public let exitStatus: Int32
+}
+
+/// A server in this process. Belongs to the thread that made it, which must be the main thread: it runs the reactor.
+public final class ServerProcess {
+  /// The broker behind the listeners.
+  public let broker: Broker
+  /// The reactor that owns everything.
+  public let reactor: EpollReactor
+  /// The Kafka listener's address with its real port.
+  public private(set) var kafkaAddress = SocketAddress(host: "127.0.0.1", port: 0)
+  let logger: Logger
+  private let kafka: KafkaServer
+  private let writer: ThreadPool
+  private let background: ThreadPool
+  private let signals: Signals
+  private var isStopping = false
+  private var exitStatus: Int32 = 0
+  /// Called when the server begins to stop, before anything is closed; must call its argument when done.
+  public var onStop: (_ done: @escaping () -> Void) -> Void = { $0() }
+
+  /// Opens the data directory and listens; nothing is served before ``run()``.
+  public init(_ configuration: ServerConfiguration) throws {
+    let logger = Logger(minimum: configuration.logLevel)
+    self.logger = logger
+    let hosts = try ServerProcess.checked(configuration.hosts)
+    // Before any thread is started, so that all threads leave the signals to the reactor.
+    signals = try Signals()
+    let reactor = try EpollReactor(
+      name: "reactor-0", logger: logger, inputLimit: configuration.settings.largestRequest + (1 << 20))
+    self.reactor = reactor
+    writer = try ThreadPool(name: "journal", threads: 2)
+    background = try ThreadPool(name: "background", threads: 2)
+    var fileSystem: any FileSystem = LinuxFileSystem()
+    if let recording = configuration.recording {
+      fileSystem = try RecordingFileSystem(fileSystem, directory: configuration.directory, recording: recording)
+    }
+    do throws(BrokerError) {
+      broker = try Broker(
+        log: LogConfiguration(directory: configuration.directory), settings: configuration.settings,
+        fileSystem: fileSystem, reactor: reactor, writer: writer, background: background, logger: logger)
+    } catch {
+      throw ServerStartError(description: "cannot open \(configuration.directory): \(error.reason)", exitStatus: 4)
+    }
+    kafka = KafkaServer(broker: broker, logger: logger, advertised: configuration.advertised)
+    broker.onFailure = { [unowned self] _ in self.fail() }
+    broker.startSampling()
+    try listen(hosts, port: configuration.kafkaPort)
+    _ = try signals.watch(on: reactor) { [unowned self] signal in self.received(signal) }
+  }
+
+  /// Loopback addresses only: without encryption and authentication nothing else is safe to serve.
+  private static func checked(_ hosts: [String]) throws(ServerStartError) -> [String] {
+    var numeric: [String] = []
+    for host in hosts {
+      switch host {
+      case "localhost": numeric += ["127.0.0.1", "::1"]
+      case "::1": numeric.append(host)
+      case _ where host.hasPrefix("127.") && SocketAddress(host: host, port: 0).isNumeric: numeric.append(host)
+      default:
+        throw ServerStartError(
+          description: "\(host) is not a loopback address: without encryption and authentication, which this version "
+            + "does not have, only 127.0.0.0/8, ::1 and localhost may be listened on",
+          exitStatus: ExitCode.usage.rawValue)
+      }
+    }
+    return numeric
+  }
+
+  private func listen(_ hosts: [String], port: UInt16) throws {
+    var port = port
+    var isFirst = true
+    for host in hosts {
+      do throws(IOError) {
+        let address = try kafka.listen(SocketAddress(host: host, port: port))
+        if isFirst {
+          kafkaAddress = address
+          port = address.port
+          isFirst = false
+        }
+      } catch {
+        // A machine without IPv6 still has the other address.
+        guard !isFirst else {
+          throw ServerStartError(description: "cannot listen: \(error)", exitStatus: 1)
+        }
+        logger.log(.warning, "server", "not listening on this address", ["host": host, "error": error.description])
+      }
+    }
+  }
+
+  /// Says on standard output that the server accepts connections.
+  public func announce() {
+    ServerProcess.print("millrace ready kafka=\(kafkaAddress) pid=\(getpid())\n")
+  }
+
+  /// Runs until a signal or a failed flush; returns what to exit with.
+  public func run() -> Int32 {
+    reactor.run()
+    writer.stop()
+    background.stop()
+    return exitStatus
+  }
+
+  private func received(_ signal: Int32) {
+    logger.log(.info, "server", isStopping ? "stopping at once" : "stopping", ["signal": "\(signal)"])
+    guard !isStopping else { _exit(128 + signal) }
+    isStopping = true
+    kafka.stopAccepting()
+    onStop { [self] in
+      broker.close { [self] error in
+        if let error {
+          logger.log(.error, "server", "closing the log failed", ["error": error.description])
+          exitStatus = 1
+        }
+        kafka.close()
+        // Answers still have a turn to leave.
+        reactor.schedule(after: .milliseconds(1)) { [self] in reactor.stop() }
+      }
+    }
+  }
+
+  /// A flush failed: what was not acknowledged may or may not be on disk, and only a restart can tell.
+  private func fail() {
+    logger.log(.error, "server", "stopping, because the journal cannot be made durable")
+    _exit(1)
+  }
+
+  /// Writes to standard output, unbuffered.
+  static func print(_ text: String) {
+    var text = text
+    text.withUTF8 { bytes in
+      var rest = UnsafeRawBufferPointer(bytes)[...]
+      while !rest.isEmpty {
+        let written = write(1, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+        guard written > 0 else { return }
+        rest = rest.dropFirst(written)
+      }
+    }
+  }
+}
