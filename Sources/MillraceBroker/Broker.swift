@@ -23,6 +23,7 @@ public final class Broker {
   var producerIDs: Range<Int64> = 0..<0
   var waitingForProducerIDs: [(Result<Int64, BrokerError>) -> Void] = []
   var traffic: [PartitionLogID: PartitionTraffic] = [:]
+  var samples = FigureSamples()
   var jobRuns: [String: JobRun] = [:]
   /// When the broker was opened.
   let started: MonotonicTime

@@ -16,20 +16,20 @@ public final class KafkaServer {
   let advertised: SocketAddress?
   var sessions: FetchSessions
   /// Answers requests that are Millrace's own: live figures as JSON.
-  let figures: () -> String
+  private let customFigures: (() -> String)?
   private var listeners: [any Listener] = []
   private var connections: [ObjectIdentifier: KafkaConnection] = [:]
   private var nextConnection: UInt64 = 1
 
   /// A server that listens nowhere yet.
-  /// - Parameter figures: makes the JSON text that `millrace stats` shows.
+  /// - Parameter figures: makes the JSON text that `millrace stats` shows; nil shows the broker's figures.
   public init(
-    broker: Broker, logger: Logger, advertised: SocketAddress? = nil, figures: @escaping () -> String = { "{}" }
+    broker: Broker, logger: Logger, advertised: SocketAddress? = nil, figures: (() -> String)? = nil
   ) {
     self.broker = broker
     self.logger = logger
     self.advertised = advertised
-    self.figures = figures
+    customFigures = figures
     sessions = FetchSessions(limit: broker.settings.fetchSessions)
   }
 
@@ -60,6 +60,8 @@ public final class KafkaServer {
   func closed(_ connection: KafkaConnection) {
     connections[ObjectIdentifier(connection)] = nil
   }
+
+  func figures() -> String { customFigures?() ?? broker.figures(connections: connectionCount) }
 
   /// Open connections.
   public var connectionCount: Int { connections.count }

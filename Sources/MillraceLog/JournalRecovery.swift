@@ -32,6 +32,8 @@ struct JournalRecovery {
 
   let directory: String
   let fileSystem: any FileSystem
+  /// Opens files for reading only, and leaves interrupted ones where they are.
+  var changesNothing = false
 
   /// Reads all journal files.
   ///
@@ -88,13 +90,13 @@ struct JournalRecovery {
       nextName = max(nextName, number + 1)
       let path = "\(directory)/\(name)"
       let (file, size) = try LogError.wrapping { () throws(IOError) in
-        let file = try fileSystem.open(path, [.read, .write, .direct, .durableWrites])
+        let file = try fileSystem.open(path, changesNothing ? .read : [.read, .write, .direct, .durableWrites])
         return (file, Int(try file.size()))
       }
       // A file whose making was interrupted is shorter than its first commit would need, or not a whole number of blocks.
       guard size >= 2 * JournalFormat.blockSize, size % JournalFormat.blockSize == 0 else {
         file.close()
-        try LogError.wrapping { () throws(IOError) in try fileSystem.remove(path) }
+        if !changesNothing { try LogError.wrapping { () throws(IOError) in try fileSystem.remove(path) } }
         continue
       }
       let block = try JournalReader.read(file, at: 0, length: JournalFormat.blockSize)

@@ -55,7 +55,7 @@ public final class Demo {
     do throws(IOError) {
       files = try FileSource.files(under: inputs, in: fileSystem)
     } catch {
-      throw ServerStartError(description: "\(error)", exitStatus: 1)
+      throw ServerStartError(description: "\(error)", exitCode: .failed)
     }
     server = try ServerProcess(configuration.server)
     words = WordWatch(broker: server.broker, topic: Demo.counts)
@@ -63,11 +63,11 @@ public final class Demo {
   }
 
   /// Serves until a signal; returns what to exit with.
-  public func run() -> Int32 {
+  public func run() -> ExitCode {
     server.onStop = { [unowned self] in self.stop($0) }
     server.reactor.submit { [box = ReactorBound(self, on: server.reactor)] in box.take().begin() }
     let status = server.run()
-    return hasFailed ? 1 : status
+    return hasFailed ? .failed : status
   }
 
   private func begin() {

@@ -1,43 +1,89 @@
-// MillraceCommand: the program's entry: reads the arguments of `serve` and runs the server.
+// MillraceCommand: the program's commands in one place, and the way from its arguments to one of them.
+
 import Glibc
-import MillraceBase
 import MillraceIO
 
-/// The program.
+/// The program `millrace`.
 public enum MillraceCommand {
-  /// Runs the command that the arguments name, and exits.
-  public static func main() {
-    let arguments = CommandLine.arguments
-    var configuration = ServerConfiguration(directory: "data")
-    var index = 2
-    while index + 1 < arguments.count {
-      switch arguments[index] {
-      case "--data": configuration.directory = arguments[index + 1]
-      case "--kafka": configuration.kafkaPort = UInt16(arguments[index + 1]) ?? 9092
-      case "--host": configuration.hosts = [arguments[index + 1]]
-      default: break
+  /// All commands.
+  static let program = Command(
+    "millrace", "a durable message broker and stream processor",
+    discussion: "`millrace COMMAND --help` says more about each command.",
+    subcommands: [.demo, .serve, .topic, .produce, .consume, .stats, .inspect])
+
+  /// Runs the program with the process's arguments; never returns.
+  public static func main() -> Never {
+    let output = OutputStream.standardOutput
+    let code = run(Array(CommandLine.arguments.dropFirst()), output: output, errors: .standardError)
+    exit(code.rawValue)
+  }
+
+  /// Runs the command that `words` name.
+  static func run(_ words: [String], output: OutputStream, errors: OutputStream) -> ExitCode {
+    do throws(CommandFailure) {
+      switch try choose(words) {
+      case .help(let text):
+        try output.print(text)
+        return .done
+      case .run(let body, let arguments): return try body(arguments)
       }
-      index += 2
-    }
-    configuration.recording = getenv("MILLRACE_RECORD_IO").map { String(cString: $0) }
-    do {
-      if arguments.count > 1, arguments[1] == "demo" {
-        var demo = DemoConfiguration(server: configuration)
-        demo.repeats = arguments.contains("--repeat")
-        if let at = arguments.firstIndex(of: "--input") {
-          demo.inputs = Array(arguments[(at + 1)...].prefix { !$0.hasPrefix("--") })
-        }
-        exit(try Demo(demo).run())
-      }
-      let server = try ServerProcess(configuration)
-      server.announce()
-      exit(server.run())
-    } catch let error as ServerStartError {
-      ServerProcess.print("\(error)\n")
-      exit(error.exitStatus)
     } catch {
-      ServerProcess.print("\(error)\n")
-      exit(1)
+      // Nobody can be told when standard error itself is gone.
+      do throws(IOError) {
+        try errors.write("millrace: \(error.description)\n")
+      } catch {
+        return .failed
+      }
+      return error.exitCode
+    }
+  }
+
+  /// What a call of the program asks for.
+  enum Choice {
+    case help(String)
+    case run(Command.Body, Arguments)
+  }
+
+  /// Finds the command and checks its arguments.
+  /// - Throws: `.usage`, naming the word that is wrong and how to get help.
+  static func choose(_ words: [String], in program: Command = program) throws(CommandFailure) -> Choice {
+    var command = program
+    var path = [program.name]
+    var rest = words[...]
+    while !command.subcommands.isEmpty, let word = rest.first, !word.hasPrefix("-") {
+      guard let next = command.subcommands.first(where: { $0.name == word }) else {
+        throw usage("unknown command \"\(word)\"", path)
+      }
+      rest.removeFirst()
+      command = next
+      path.append(word)
+    }
+    if rest.prefix(while: { $0 != "--" }).contains("--help") {
+      return .help(CommandHelp.text(command, path: path))
+    }
+    guard let body = command.run else {
+      if let word = rest.first { throw usage("unknown option \(word)", path) }
+      throw usage("a command is missing: \(command.subcommands.map(\.name).joined(separator: ", "))", path)
+    }
+    do throws(CommandFailure) {
+      return .run(body, try Arguments(rest, for: command))
+    } catch {
+      throw usage(error.description, path)
+    }
+  }
+
+  private static func usage(_ reason: String, _ path: [String]) -> CommandFailure {
+    CommandFailure(.usage, "\(reason)\nTry `\(path.joined(separator: " ")) --help`.")
+  }
+}
+
+extension OutputStream {
+  /// Writes a text; a reader that has gone away is no failure.
+  func print(_ text: String) throws(CommandFailure) {
+    do throws(IOError) {
+      try write(text)
+    } catch {
+      if !error.isBrokenPipe { throw CommandFailure(.failed, error.description) }
     }
   }
 }

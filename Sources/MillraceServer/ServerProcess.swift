@@ -35,7 +35,7 @@ public struct ServerStartError: Error, CustomStringConvertible {
   /// In words, with the values.
   public let description: String
   /// What the program should exit with.
-  public let exitStatus: Int32
+  public let exitCode: ExitCode
 }
 
 /// A server in this process. Belongs to the thread that made it, which must be the main thread: it runs the reactor.
@@ -52,7 +52,7 @@ public final class ServerProcess {
   private let background: ThreadPool
   private let signals: Signals
   private var isStopping = false
-  private var exitStatus: Int32 = 0
+  private var exitCode = ExitCode.done
   /// Called when the server begins to stop, before anything is closed; must call its argument when done.
   public var onStop: (_ done: @escaping () -> Void) -> Void = { $0() }
 
@@ -77,10 +77,11 @@ public final class ServerProcess {
         log: LogConfiguration(directory: configuration.directory), settings: configuration.settings,
         fileSystem: fileSystem, reactor: reactor, writer: writer, background: background, logger: logger)
     } catch {
-      throw ServerStartError(description: "cannot open \(configuration.directory): \(error.reason)", exitStatus: 4)
+      throw ServerStartError(description: "cannot open \(configuration.directory): \(error.reason)", exitCode: .data)
     }
     kafka = KafkaServer(broker: broker, logger: logger, advertised: configuration.advertised)
     broker.onFailure = { [unowned self] _ in self.fail() }
+    broker.startSampling()
     try listen(hosts, port: configuration.kafkaPort)
     _ = try signals.watch(on: reactor) { [unowned self] signal in self.received(signal) }
   }
@@ -97,7 +98,7 @@ public final class ServerProcess {
         throw ServerStartError(
           description: "\(host) is not a loopback address: without encryption and authentication, which this version "
             + "does not have, only 127.0.0.0/8, ::1 and localhost may be listened on",
-          exitStatus: 2)
+          exitCode: .usage)
       }
     }
     return numeric
@@ -117,7 +118,7 @@ public final class ServerProcess {
       } catch {
         // A machine without IPv6 still has the other address.
         guard !isFirst else {
-          throw ServerStartError(description: "cannot listen: \(error)", exitStatus: 1)
+          throw ServerStartError(description: "cannot listen: \(error)", exitCode: .failed)
         }
         logger.log(.warning, "server", "not listening on this address", ["host": host, "error": error.description])
       }
@@ -130,11 +131,11 @@ public final class ServerProcess {
   }
 
   /// Runs until a signal or a failed flush; returns what to exit with.
-  public func run() -> Int32 {
+  public func run() -> ExitCode {
     reactor.run()
     writer.stop()
     background.stop()
-    return exitStatus
+    return exitCode
   }
 
   private func received(_ signal: Int32) {
@@ -146,7 +147,7 @@ public final class ServerProcess {
       broker.close { [self] error in
         if let error {
           logger.log(.error, "server", "closing the log failed", ["error": error.description])
-          exitStatus = 1
+          exitCode = .failed
         }
         kafka.close()
         // Answers still have a turn to leave.

@@ -1,3 +1,4 @@
+// main: hands over to the command line.
 import MillraceServer
 
 MillraceCommand.main()

@@ -1,0 +1,13 @@
+// SystemClock: waiting, for threads that have nothing else to do.
+
+import Glibc
+
+/// The system's clock as something to wait on. Reactors must not: they schedule timers.
+public enum SystemClock {
+  /// Blocks the calling thread for `duration`, or until a signal handler has run.
+  public static func sleep(_ duration: Duration) {
+    let nanoseconds = max(0, duration.inNanoseconds)
+    var wait = timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
+    nanosleep(&wait, nil)
+  }
+}

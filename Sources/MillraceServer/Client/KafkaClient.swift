@@ -1,0 +1,220 @@
+// KafkaClient: one blocking connection to a server: requests out, answers in, in the versions that both sides speak.
+
+import MillraceBase
+import MillraceIO
+import MillraceKafkaProtocol
+import MillraceKafkaServer
+
+/// A client of one server, for commands that do one thing at a time.
+///
+/// A Millrace server leads all partitions and coordinates all groups itself, so that one connection does for everything.
+/// After an error other than a refusal the connection is closed; the next request makes a new one.
+final class KafkaClient {
+  /// Where the server is.
+  let address: ServerAddress
+  /// How long to wait for a connection, and for an answer that the server does not hold back on purpose.
+  let timeout: Duration
+  private let interruption: Interruption?
+  private var socket: BlockingSocket?
+  private var versions: [ApiVersionsResponse.ApiVersion] = []
+  private var nextCorrelationID: Int32 = 1
+
+  private static let name = "millrace"
+  /// Largest answer that is taken, in bytes.
+  private static let largestAnswer = 256 << 20
+  /// How often a wait looks for a signal.
+  private static let slice = Duration.milliseconds(50)
+
+  /// A client; it connects with its first request.
+  init(_ address: ServerAddress, timeout: Duration = .seconds(10), interruption: Interruption? = nil) {
+    self.address = address
+    self.timeout = timeout
+    self.interruption = interruption
+  }
+
+  /// A request under way.
+  struct Pending<Request: KafkaRequest> {
+    fileprivate let correlationID: Int32
+    fileprivate let version: Int16
+  }
+
+  /// Sends a request and waits for its answer.
+  /// - Parameters:
+  ///   - extra: how long the server may hold the answer back.
+  ///   - isInterruptible: a signal ends the wait.
+  func call<Request: KafkaRequest>(
+    _ request: Request, extra: Duration = .zero, isInterruptible: Bool = false
+  ) throws(ClientError) -> Request.Response {
+    try receive(try send(request), extra: extra, isInterruptible: isInterruptible)
+  }
+
+  /// Sends a request; its answer is to be received in the order of the requests.
+  func send<Request: KafkaRequest>(_ request: Request) throws(ClientError) -> Pending<Request> {
+    let socket = try connected()
+    guard let version = Request.api.commonVersion(with: versions) else {
+      throw ClientError(.malformed, "the server at \(address) does not know \(Request.api) as this program does")
+    }
+    return try send(request, version: version, over: socket)
+  }
+
+  private func send<Request: KafkaRequest>(
+    _ request: Request, version: Int16, over socket: BlockingSocket
+  ) throws(ClientError) -> Pending<Request> {
+    let pending = Pending<Request>(correlationID: nextCorrelationID, version: version)
+    nextCorrelationID &+= 1
+    try transfer { () throws(IOError) in
+      try socket.send(
+        KafkaFrame.request(
+          request, version: version, correlationID: pending.correlationID, clientID: KafkaClient.name))
+    }
+    return pending
+  }
+
+  /// Waits for the answer of a request.
+  func receive<Request: KafkaRequest>(
+    _ pending: Pending<Request>, extra: Duration = .zero, isInterruptible: Bool = false
+  ) throws(ClientError) -> Request.Response {
+    let frame = try receiveFrame(extra: extra, isInterruptible: isInterruptible)
+    do throws(DecodingError) {
+      let (correlationID, body) = try KafkaFrame.decodeResponse(
+        to: Request.self, version: pending.version, from: frame)
+      guard correlationID == pending.correlationID else {
+        throw DecodingError("answer \(correlationID) instead of \(pending.correlationID)", at: 0)
+      }
+      return body
+    } catch {
+      throw malformed(error)
+    }
+  }
+
+  /// The version in which requests of an API are sent; connects when that has not happened yet.
+  func version(of api: APIKey) throws(ClientError) -> Int16 {
+    _ = try connected()
+    return api.commonVersion(with: versions) ?? 0
+  }
+
+  /// The server's live figures as JSON.
+  func figures() throws(ClientError) -> String {
+    let socket = try connected()
+    let correlationID = nextCorrelationID
+    nextCorrelationID &+= 1
+    try transfer { () throws(IOError) in try socket.send(FiguresAPI.request(correlationID: correlationID)) }
+    let frame: Bytes
+    do throws(ClientError) {
+      frame = try receiveFrame(extra: .zero, isInterruptible: true)
+    } catch {
+      guard error.code == .lost else { throw error }
+      throw ClientError(.lost, "\(error.description) (only a Millrace server has figures)")
+    }
+    do throws(DecodingError) {
+      return try FiguresAPI.text(ofResponse: frame)
+    } catch {
+      throw malformed(error)
+    }
+  }
+
+  /// Ends the connection.
+  func close() { socket = nil }
+
+  // MARK: The connection
+
+  private func connected() throws(ClientError) -> BlockingSocket {
+    if let socket { return socket }
+    let opened = try connect()
+    socket = opened
+    // Version 3 is the oldest that every broker of the last years knows.
+    let answer = try receive(
+      try send(
+        ApiVersionsRequest(clientSoftwareName: KafkaClient.name, clientSoftwareVersion: "1"), version: 3,
+        over: opened))
+    guard answer.errorCode == .none || answer.errorCode == .unsupportedVersion else {
+      close()
+      throw ClientError.refused(answer.errorCode, "connecting to \(address)")
+    }
+    versions = answer.apiKeys
+    return opened
+  }
+
+  private func connect() throws(ClientError) -> BlockingSocket {
+    let hosts = address.host == "localhost" ? "" : ServerAddress.machineHosts()
+    var problem = "no address"
+    for candidate in address.candidates(hosts: hosts) {
+      do throws(IOError) {
+        return try BlockingSocket(connectingTo: candidate, timeout: timeout)
+      } catch {
+        problem = error.reason.prefix(1).lowercased() + error.reason.dropFirst()
+      }
+    }
+    throw ClientError(.unreachable, "cannot reach \(address): \(problem); is `millrace serve` running?")
+  }
+
+  private func transfer<Value>(_ body: () throws(IOError) -> Value) throws(ClientError) -> Value {
+    do throws(IOError) {
+      return try body()
+    } catch {
+      close()
+      throw ClientError(.lost, "the connection to \(address) is lost: \(error.reason)")
+    }
+  }
+
+  private func malformed(_ error: DecodingError) -> ClientError {
+    close()
+    return ClientError(.malformed, "the answer of \(address) cannot be read: \(error)")
+  }
+
+  private func receiveFrame(extra: Duration, isInterruptible: Bool) throws(ClientError) -> Bytes {
+    guard let socket else { throw ClientError(.lost, "the connection to \(address) is closed") }
+    var wait = Wait(deadline: .now + timeout + extra, isInterruptible: isInterruptible)
+    let prefix = try receive(4, over: socket, &wait)
+    let size = Int(Int32(bigEndian: prefix.withBuffer { $0.loadUnaligned(as: Int32.self) }))
+    guard size >= 4, size <= KafkaClient.largestAnswer else {
+      throw malformed(DecodingError("an answer of \(size) bytes", at: 0))
+    }
+    return try receive(size, over: socket, &wait)
+  }
+
+  private struct Wait {
+    var deadline: MonotonicTime
+    var isInterruptible: Bool
+  }
+
+  /// Receives exactly `count` bytes. Memory follows what has come, not what was announced.
+  private func receive(
+    _ count: Int, over socket: BlockingSocket, _ wait: inout Wait
+  ) throws(ClientError) -> Bytes {
+    var chunk = Chunk(capacity: min(count, 1 << 20))
+    var held = 0
+    while held < count {
+      try awaitInput(socket, &wait)
+      if held == chunk.capacity {
+        let larger = Chunk(capacity: min(count, 2 * chunk.capacity))
+        larger.base.copyMemory(from: chunk.base, byteCount: held)
+        chunk = larger
+      }
+      let room = UnsafeMutableRawBufferPointer(
+        start: chunk.base + held, count: min(count, chunk.capacity) - held)
+      let got = try transfer { () throws(IOError) in try socket.receive(into: room) }
+      guard got > 0 else {
+        close()
+        throw ClientError(.lost, "\(address) closed the connection")
+      }
+      held += got
+    }
+    return chunk.bytes(0..<count)
+  }
+
+  /// Waits for something to receive, looking for a signal now and then.
+  private func awaitInput(_ socket: BlockingSocket, _ wait: inout Wait) throws(ClientError) {
+    while true {
+      if try transfer({ () throws(IOError) in try socket.waitReadable(KafkaClient.slice) }) { return }
+      if wait.isInterruptible, interruption?.isRequested == true {
+        close()
+        throw ClientError(.interrupted, "interrupted")
+      }
+      if MonotonicTime.now > wait.deadline {
+        close()
+        throw ClientError(.lost, "\(address) did not answer in time")
+      }
+    }
+  }
+}

@@ -1,0 +1,59 @@
+// ServerAddress: where a server is to be found: a host by name or number and a port.
+
+import MillraceBase
+import MillraceIO
+
+/// `HOST:PORT` as a person gives it.
+struct ServerAddress: Equatable, Sendable, CustomStringConvertible {
+  let host: String
+  let port: UInt16
+
+  /// Where a server listens when nothing else is said.
+  static let standard = ServerAddress(host: "localhost", port: 9092)
+
+  init(host: String, port: UInt16) {
+    self.host = host
+    self.port = port
+  }
+
+  /// Reads `HOST:PORT`, with brackets around IPv6; nil when it is none.
+  init?(_ text: String) {
+    guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else {
+      return nil
+    }
+    var host = text[..<colon]
+    if host.hasPrefix("["), host.hasSuffix("]") {
+      host = host.dropFirst().dropLast()
+    } else if host.contains(":") {
+      return nil
+    }
+    guard !host.isEmpty else { return nil }
+    self.init(host: String(host), port: port)
+  }
+
+  var description: String { SocketAddress(host: host, port: port).description }
+
+  /// The numeric addresses to try, in order.
+  ///
+  /// The program is linked statically, so the system's resolver is out of reach: names come from the hosts file.
+  /// - Parameter hosts: the text of the hosts file.
+  func candidates(hosts: String) -> [SocketAddress] {
+    if host == "localhost" { return ["127.0.0.1", "::1"].map { SocketAddress(host: $0, port: port) } }
+    var found: [String] = []
+    for line in hosts.split(separator: "\n") {
+      let words = line.prefix { $0 != "#" }.split { $0 == " " || $0 == "\t" }
+      guard words.dropFirst().contains(where: { $0.lowercased() == host.lowercased() }) else { continue }
+      found.append(String(words[0]))
+    }
+    return (found.isEmpty ? [host] : found).map { SocketAddress(host: $0, port: port) }
+  }
+
+  /// The text of the machine's hosts file; empty when there is none to read.
+  static func machineHosts() -> String {
+    do throws(IOError) {
+      return try LinuxFileSystem().readAll("/etc/hosts", limit: 1 << 20).text
+    } catch {
+      return ""
+    }
+  }
+}

@@ -1,0 +1,136 @@
+// InspectCommand: `millrace inspect`: what is in a stopped server's data directory, and whether it is sound.
+
+import MillraceBase
+import MillraceIO
+import MillraceLog
+
+extension Command {
+  /// `millrace inspect`
+  static let inspect = Command(
+    "inspect", "reads the data directory of a stopped server and checks every checksum in it",
+    discussion: """
+      Changes nothing. Shows the journal's files and commits, the snapshot and the segments. A torn tail, which a crash \
+      leaves behind, is no damage: it was never acknowledged, and the next start cuts it off. What is damaged is named \
+      with file and position, and the exit code is 4. A directory that a server has open is refused with the same code.
+      """,
+    operands: [Operand("DIR", "The data directory.")],
+    options: [CommandOption(flag: "--commits", "Lists the commits that are in the journal.")]
+  ) { (arguments) throws(CommandFailure) in
+    let directory = arguments.operands[0]
+    let fileSystem = LinuxFileSystem()
+    let lock = try hold(directory, fileSystem)
+    defer { lock?.release() }
+    let output = OutputStream.standardOutput
+    var progress = Progress()
+    var commits = arguments.has("--commits") ? CommitList(output: output) : nil
+    let inspection: LogInspection
+    do throws(LogError) {
+      inspection = try LogInspection.run(directory: directory, fileSystem: fileSystem) { commit in
+        commits?.add(commit)
+        progress.show("commit \(commit.sequence)")
+      }
+    } catch {
+      throw CommandFailure(.failed, error.reason)
+    }
+    progress.clear()
+    try commits?.finish()
+    try output.print(InspectionReport.text(inspection))
+    guard let first = inspection.problems.first else { return .done }
+    let others = inspection.problems.count - 1
+    throw CommandFailure(.data, "\(directory) is damaged: \(first)" + (others > 0 ? " (and \(others) more)" : ""))
+  }
+
+  /// Takes the directory's lock, so that no server starts meanwhile; nil when the directory has none.
+  private static func hold(_ directory: String, _ fileSystem: LinuxFileSystem) throws(CommandFailure) -> (any FileLock)?
+  {
+    do throws(IOError) {
+      let path = "\(directory)/lock"
+      return try fileSystem.exists(path) ? try fileSystem.lock(path) : nil
+    } catch {
+      if error.code == .locked {
+        throw CommandFailure(.data, "\(directory) is in use: a server has it open; stop it first")
+      }
+      throw CommandFailure(.failed, error.description)
+    }
+  }
+}
+
+/// Writes commits as they are found, a table with fixed columns.
+private struct CommitList {
+  let output: OutputStream
+  private var text =
+    "  commit  time                      entries   batches   records    events       bytes  file at byte\n"
+  private var failure: CommandFailure?
+
+  init(output: OutputStream) {
+    self.output = output
+  }
+
+  mutating func add(_ commit: InspectedCommit) {
+    func right(_ value: some BinaryInteger, _ width: Int) -> String {
+      let digits = String(value)
+      return String(repeating: " ", count: max(0, width - digits.count)) + digits
+    }
+    text += right(commit.sequence, 8) + "  " + Logger.iso8601(commit.time)
+    text += right(commit.entries, 9) + right(commit.batches, 10) + right(commit.records, 10)
+    text += right(commit.events, 10) + right(commit.bytes, 12)
+    text += "  \(commit.file.split(separator: "/").last ?? "") at \(commit.position)\n"
+    if text.utf8.count > 64 << 10 { write() }
+  }
+
+  private mutating func write() {
+    guard failure == nil else { return }
+    do throws(CommandFailure) {
+      try output.print(text)
+    } catch {
+      failure = error
+    }
+    text = ""
+  }
+
+  mutating func finish() throws(CommandFailure) {
+    text += "\n"
+    write()
+    if let failure { throw failure }
+  }
+}
+
+/// What an inspection found, for people.
+enum InspectionReport {
+  /// The whole report.
+  static func text(_ found: LogInspection) -> String {
+    var out = "data directory \(found.directory)\n\njournal\n"
+    out += Shown.table(found.files.map { ["  \($0.path)  \($0.use)", Shown.bytes(Double($0.size))] })
+    if let first = found.firstSequence, let last = found.lastSequence {
+      out += "  \(Shown.count(found.commits)) commits, \(first) to \(last)"
+      out += ", the last one made at \(Logger.iso8601(found.lastTime ?? .none))\n"
+      out += "  \(Shown.count(found.records)) records in \(Shown.count(found.batches)) batches, "
+      out += "\(Shown.count(found.events)) events, \(Shown.bytes(Double(found.commitBytes)))\n"
+    } else if found.problems.isEmpty {
+      out += "  no commits that are not in segments already\n"
+    }
+    if let torn = found.tornTail { out += "  torn tail, which the next start cuts off: \(torn)\n" }
+    if let snapshot = found.snapshot {
+      out += "\nsnapshot\n  stands for commit \(snapshot.sequence); records up to commit \(snapshot.drainedSequence) "
+      out += "are in segments\n  \(Shown.count(snapshot.partitions)) partitions, "
+      out += "\(Shown.count(snapshot.segments)) segments, \(Shown.bytes(Double(snapshot.bytes)))\n"
+    } else if found.problems.isEmpty {
+      out += "\nsnapshot\n  none yet\n"
+    }
+    if !found.segments.isEmpty || !found.orphans.isEmpty {
+      out += "\nsegments\n"
+      out += Shown.table(
+        found.segments.map {
+          [
+            "  \($0.path)", "\(Shown.count($0.partitions)) partitions", "\(Shown.count($0.blocks)) blocks sound",
+            Shown.bytes(Double($0.bytes)),
+          ]
+        })
+      for name in found.orphans { out += "  \(name): left over, the next start removes it\n" }
+    }
+    out += "\n"
+    for problem in found.problems { out += "damaged: \(problem)\n" }
+    if found.problems.isEmpty { out += "sound: every checksum is right\n" }
+    return out
+  }
+}

@@ -1,0 +1,82 @@
+// TopicCommand: `millrace topic`: makes, lists, describes and deletes topics.
+
+import MillraceIO
+
+extension Command {
+  /// `millrace topic`
+  static let topic = Command(
+    "topic", "makes, lists, describes and deletes topics",
+    subcommands: [.topicCreate, .topicList, .topicDescribe, .topicDelete])
+
+  private static let nameOperand = Operand("NAME", "The topic's name.")
+
+  private static let topicCreate = Command(
+    "create", "makes a topic", operands: [nameOperand],
+    options: [
+      CommandOption("--partitions", "N", type: .integer(1...10_000), "How many partitions (default: the server's)."),
+      CommandOption("--config", "NAME=VALUE", type: .assignment, count: .repeated, "A setting, by Kafka's name."),
+      .bootstrap,
+    ]
+  ) { (arguments) throws(CommandFailure) in
+    let client = arguments.client()
+    let name = arguments.operands[0]
+    let partitions = try CommandFailure.wrapping { () throws(ClientError) in
+      try client.createTopic(
+        name, partitions: arguments.integer("--partitions").map { Int32($0) },
+        configs: arguments.assignments("--config"))
+    }
+    // Brokers before version 5 of the answer do not say how many.
+    let text = partitions > 0 ? ", \(partitions) partition\(partitions == 1 ? "" : "s")" : ""
+    try OutputStream.standardOutput.print("created topic \(name)\(text)\n")
+    return .done
+  }
+
+  private static let topicList = Command(
+    "list", "names all topics, one a line", discussion: "Internal topics, whose names begin with __, are left out.",
+    options: [.bootstrap]
+  ) { (arguments) throws(CommandFailure) in
+    let client = arguments.client()
+    let topics = try CommandFailure.wrapping { () throws(ClientError) in try client.topics() }
+    try OutputStream.standardOutput.print(topics.filter { !$0.isInternal }.map { $0.name + "\n" }.joined())
+    return .done
+  }
+
+  private static let topicDescribe = Command(
+    "describe", "shows a topic's partitions, offsets and settings", operands: [nameOperand], options: [.bootstrap]
+  ) { (arguments) throws(CommandFailure) in
+    let client = arguments.client()
+    let text = try CommandFailure.wrapping { () throws(ClientError) in
+      try describe(arguments.operands[0], client)
+    }
+    try OutputStream.standardOutput.print(text)
+    return .done
+  }
+
+  private static func describe(_ name: String, _ client: KafkaClient) throws(ClientError) -> String {
+    let topic = try client.topic(name)
+    let earliest = try client.offsets(name, topic.partitions, .earliest)
+    let latest = try client.offsets(name, topic.partitions, .latest)
+    let configs = try client.configs(ofTopic: name)
+    var text = "topic       \(topic.name)\nid          \(topic.id)\npartitions  \(topic.partitions.count)\n\n"
+    text += Shown.table(
+      [["partition", "start", "end", "records"]]
+        + topic.partitions.map { partition in
+          let start = earliest[partition] ?? 0
+          let end = latest[partition] ?? 0
+          return ["\(partition)", "\(start)", "\(end)", "\(end - start)"]
+        })
+    text += "\nsettings (* set for this topic)\n"
+    for config in configs { text += "  \(config.name)=\(config.value)\(config.isSet ? " *" : "")\n" }
+    return text
+  }
+
+  private static let topicDelete = Command(
+    "delete", "deletes a topic with its records", operands: [nameOperand], options: [.bootstrap]
+  ) { (arguments) throws(CommandFailure) in
+    let client = arguments.client()
+    let name = arguments.operands[0]
+    try CommandFailure.wrapping { () throws(ClientError) in try client.deleteTopic(name) }
+    try OutputStream.standardOutput.print("deleted topic \(name)\n")
+    return .done
+  }
+}

@@ -1,0 +1,79 @@
+// ServeCommand: `millrace serve`: a server in the foreground.
+
+import Glibc
+import MillraceBase
+import MillraceBroker
+import MillraceIO
+
+extension Command {
+  /// `millrace serve`
+  static let serve = Command(
+    "serve", "serves the data in a directory to Kafka's clients",
+    discussion: """
+      When it accepts connections it writes one line to standard output: `millrace ready kafka=HOST:PORT pid=N`. Its log \
+      goes to standard error. SIGTERM and SIGINT stop it cleanly, a second one stops it at once. The directory is locked \
+      against a second server.
+      """,
+    options: [
+      .data,
+      CommandOption("--host", "ADDRESS", "The loopback address to listen on (default 127.0.0.1 and ::1)."),
+      .kafkaPort, .advertise, .setting, .logLevel,
+    ]
+  ) { (arguments) throws(CommandFailure) in
+    var configuration = try ServerConfiguration(arguments)
+    if let host = arguments.text("--host") { configuration.hosts = [host] }
+    let server = try starting { try ServerProcess(configuration) }
+    server.announce()
+    return server.run()
+  }
+}
+
+extension CommandOption {
+  static let data = CommandOption("--data", "DIR", isRequired: true, "The data directory; made when missing.")
+  static let kafkaPort = CommandOption(
+    "--kafka", "PORT", type: .integer(0...65535), "The port; 0 takes any free one (default 9092).")
+  static let advertise = CommandOption(
+    "--advertise", "HOST:PORT", type: .address,
+    "What clients are told to connect to (default: the address they have connected to).")
+  static let setting = CommandOption(
+    "--set", "NAME=VALUE", type: .assignment, count: .repeated,
+    "A broker setting by Kafka's name, such as num.partitions=3.")
+  static let logLevel = CommandOption(
+    "--log-level", "LEVEL", "The least important lines to log: debug, info, warning or error (default info).")
+}
+
+extension ServerConfiguration {
+  /// What the options that all servers share say.
+  init(_ arguments: Arguments) throws(CommandFailure) {
+    self.init(directory: arguments.text("--data") ?? "")
+    if let port = arguments.integer("--kafka") { kafkaPort = UInt16(port) }
+    if let address = arguments.text("--advertise").flatMap({ ServerAddress($0) }) {
+      advertised = SocketAddress(host: address.host, port: address.port)
+    }
+    for (name, value) in arguments.assignments("--set") {
+      do throws(BrokerError) {
+        try settings.set(name, value)
+      } catch {
+        throw CommandFailure(.usage, "--set: \(error.reason)")
+      }
+    }
+    if let word = arguments.text("--log-level") {
+      guard let level = LogLevel.allCases.first(where: { $0.name == word }) else {
+        throw CommandFailure(.usage, "--log-level must be debug, info, warning or error, not \"\(word)\"")
+      }
+      logLevel = level
+    }
+    recording = getenv("MILLRACE_RECORD_IO").map { String(cString: $0) }
+  }
+}
+
+/// Runs `body`; why a server could not start ends the command.
+func starting<Value>(_ body: () throws -> Value) throws(CommandFailure) -> Value {
+  do {
+    return try body()
+  } catch let error as ServerStartError {
+    throw CommandFailure(error.exitCode, error.description)
+  } catch {
+    throw CommandFailure(.failed, "\(error)")
+  }
+}
