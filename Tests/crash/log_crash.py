@@ -98,7 +98,8 @@ def read_log(bootstrap, partitions):
 
 
 def create_topic(bootstrap, partitions):
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(TOPIC, partitions, 1)])[TOPIC].result(30)
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # must outlive the answer
+    admin.create_topics([NewTopic(TOPIC, partitions, 1)])[TOPIC].result(30)
 
 
 def main():
