@@ -1,8 +1,6 @@
 // Chunk: a fixed-size, reference-counted run of page-aligned memory that many slices share.
 
-import CMillraceSystem
-
-/// A fixed-size run of memory, aligned to 4 KiB, given back to the system when the last slice of it goes.
+/// A fixed-size run of memory, aligned to 4 KiB, given back when the last slice of it goes.
 ///
 /// A chunk has one writer. Bytes that were handed out as ``Bytes`` are never written again, so slices may be read on any
 /// thread while the writer goes on behind them.
@@ -18,17 +16,12 @@ public final class Chunk: @unchecked Sendable {
   /// Chunks of at least this many bytes are mapped page-wise, so that untouched pages cost nothing.
   static let mappingThreshold = 64 * 1024
 
-  /// Allocates `capacity` bytes (rounded up to 4 KiB when 64 KiB or more). Contents start undefined or zero.
+  /// Allocates `capacity` bytes (rounded up to a size class when 64 KiB or more). Contents start undefined.
   /// - Complexity: O(1).
   public init(capacity: Int) {
     precondition(capacity > 0, "chunk of \(capacity) bytes")
     if capacity >= Chunk.mappingThreshold {
-      let rounded = (capacity + 4095) & ~4095
-      guard let memory = mr_allocate_pages(rounded) else {
-        preconditionFailure("out of memory: no \(rounded) bytes for a chunk")
-      }
-      base = memory
-      self.capacity = rounded
+      (base, self.capacity) = ChunkPool.shared.take(capacity)
       isMapped = true
     } else {
       base = .allocate(byteCount: capacity, alignment: 4096 <= capacity ? 4096 : 16)
@@ -39,7 +32,7 @@ public final class Chunk: @unchecked Sendable {
 
   deinit {
     if isMapped {
-      mr_free_pages(base, capacity)
+      ChunkPool.shared.give(base, capacity)
     } else {
       base.deallocate()
     }

@@ -103,7 +103,7 @@ extension Broker {
   }
 
   /// The batch with the broker's time as every record's time.
-  private static func stamped(
+  static func stamped(
     _ bytes: Bytes, _ header: RecordBatchHeader, with time: Timestamp
   ) -> (Bytes, RecordBatchHeader) {
     let copy = Chunk(capacity: bytes.count)

@@ -48,6 +48,14 @@ extension Broker {
     _ name: String, partitions: Int? = nil, configs: [String: String] = [:], isInternal: Bool = false,
     completion: @escaping (Result<TopicMetadata, BrokerError>) -> Void
   ) {
+    // Names and partition numbers are taken when the event enters the journal. While units wait for room, that is later,
+    // and a second creation must not be given the same ones.
+    if isOpen, isCongested {
+      reactor.schedule(after: .milliseconds(1)) { [self] in
+        createTopic(name, partitions: partitions, configs: configs, isInternal: isInternal, completion: completion)
+      }
+      return
+    }
     let count = partitions ?? settings.partitions
     do throws(BrokerError) {
       try checkNewTopic(name, partitions: count, configs: configs, isInternal: isInternal)

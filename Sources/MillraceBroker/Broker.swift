@@ -23,6 +23,7 @@ public final class Broker {
   var producerIDs: Range<Int64> = 0..<0
   var waitingForProducerIDs: [(Result<Int64, BrokerError>) -> Void] = []
   var traffic: [PartitionLogID: PartitionTraffic] = [:]
+  var jobRuns: [String: JobRun] = [:]
   /// When the broker was opened.
   let started: MonotonicTime
   /// False once the broker is closed or its log has failed.
@@ -74,6 +75,9 @@ public final class Broker {
   public var clusterID: String { metadata.clusterID }
   /// Leader epoch of this start.
   public var leaderEpoch: Int32 { metadata.leaderEpoch }
+
+  /// Time from a commit's first entry until it was durable, since the start.
+  public var commitLatency: Histogram { log.journalFigures.commitLatency }
 
   /// Appends an event; `completion` follows when it is durable.
   func record(_ event: MetadataEvent, completion: @escaping (BrokerError?) -> Void) {

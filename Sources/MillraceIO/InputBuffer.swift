@@ -14,9 +14,13 @@ public struct InputBuffer {
   /// Room made for a read when new memory is needed; follows how much comes.
   private var readSize = InputBuffer.initialCapacity
   private var smallReads = 0
+  /// Unread bytes that complete the message under way, 0 when that is not known.
+  private var expected = 0
   private static let initialCapacity = 16 * 1024
   private static let smallReadsToShrink = 64
   private static let largestRead = 1 << 20
+  /// From this size on a message is read up to its end and no further.
+  private static let exactReadSize = 64 * 1024
 
   /// An empty buffer that never holds more than `limit` unread bytes.
   public init(limit: Int) {
@@ -42,8 +46,15 @@ public struct InputBuffer {
     precondition(length <= count, "taking \(length) of \(count) bytes")
     let out = chunk.bytes(start..<(start + length))
     start += length
+    expected = 0
     return out
   }
+
+  /// Says that `total` unread bytes complete the message that has begun.
+  ///
+  /// A large one is then read up to its end and no further, so that no part of the next has to be moved when memory
+  /// changes. Nothing is allocated for what has only been announced.
+  public mutating func expect(_ total: Int) { expected = total >= InputBuffer.exactReadSize ? total : 0 }
 
   /// Room to receive into: a quarter of the usual read or more, unless the limit is near; empty at the limit. For reactors.
   ///
@@ -59,7 +70,8 @@ public struct InputBuffer {
       let capacity = max(readSize, min(2 * count, limit))
       if capacity - count > chunk.capacity - end { renew(capacity: capacity) }
     }
-    let room = min(chunk.capacity - end, limit - count)
+    var room = min(chunk.capacity - end, limit - count)
+    if expected > count { room = min(room, expected - count) }
     return UnsafeMutableRawBufferPointer(start: chunk.base + end, count: max(0, room))
   }
 
@@ -89,6 +101,8 @@ public struct InputBuffer {
 
   /// Says that a read filled its room: the next one's is twice as large, up to 1 MiB. For reactors.
   public mutating func grow() {
+    // A read that ended with its message says nothing about how much there is.
+    guard expected != count else { return }
     readSize = min(2 * readSize, InputBuffer.largestRead)
   }
 }

@@ -42,7 +42,7 @@ final class KafkaConnection: ConnectionHandler {
       guard size >= 8, size <= broker.settings.largestRequest else {
         return refuse("a request of \(size) bytes; 8 to \(broker.settings.largestRequest) are allowed")
       }
-      guard input.count >= Int(size) + 4 else { return }
+      guard input.count >= Int(size) + 4 else { return input.expect(Int(size) + 4) }
       _ = input.take(4)
       dispatch(input.take(Int(size)))
       throttle()

@@ -66,6 +66,8 @@ final class Journal {
   private var chunk: Chunk?
   /// The file position that the chunk's first byte mirrors.
   private var chunkPosition = 0
+  /// Bytes of the chunk that may be used; memory comes in classes and may be larger than the file's rest.
+  private var chunkSize = 0
   /// Start of the write that carries the next commit: the commit's own start, or 0 when the file header goes with it.
   private var writeStart: Int
   private var chain: UInt64
@@ -118,14 +120,14 @@ final class Journal {
   func reserve(_ size: Int) -> Reservation {
     if let failure { return .refused(failure) }
     let needed = JournalFormat.commitHeaderSize + size
-    if let open, let chunk {
+    if let open {
       let end = open.position - chunkPosition + JournalFormat.commitHeaderSize + open.payloadLength + size
-      if end <= chunk.capacity { return .ready }
+      if end <= chunkSize { return .ready }
       // A slow device must push back instead of filling memory with sealed commits.
       if inFlight.count >= configuration.writeDepth { return .wait }
       seal()
     }
-    if let chunk, position - chunkPosition + JournalFormat.aligned(needed) <= chunk.capacity {
+    if chunk != nil, position - chunkPosition + JournalFormat.aligned(needed) <= chunkSize {
       return .ready
     }
     return newChunk(for: JournalFormat.aligned(needed))
@@ -161,6 +163,7 @@ final class Journal {
   private func place(size: Int, at start: Int, in file: JournalFile) {
     let fresh = Chunk(capacity: size)
     chunk = fresh
+    chunkSize = size
     chunkPosition = start
     writeStart = start
     hotTail.add(file: file.number, position: start, chunk: fresh)
@@ -175,7 +178,7 @@ final class Journal {
     let at = commit.position + JournalFormat.commitHeaderSize + commit.payloadLength
     let memory = chunk.base + (at - chunkPosition)
     precondition(
-      at - chunkPosition + JournalFormat.entrySize(length) <= chunk.capacity,
+      at - chunkPosition + JournalFormat.entrySize(length) <= chunkSize,
       "entry of \(length) bytes was not reserved")
     memory.storeBytes(of: (UInt32(kind.rawValue) << 24).bigEndian, as: UInt32.self)
     memory.storeBytes(of: UInt32(length).bigEndian, toByteOffset: 4, as: UInt32.self)

@@ -148,6 +148,7 @@ final class JournalFiles {
       let file = try fileSystem.open(path, [.read, .write, .create, .truncate, .direct, .durableWrites])
       do throws(IOError) {
         let zeros = Chunk(capacity: min(size, 1 << 20))
+        zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: zeros.capacity)
         var at = 0
         while at < size {
           let length = min(zeros.capacity, size - at)

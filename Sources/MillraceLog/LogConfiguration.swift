@@ -5,11 +5,13 @@ public struct LogConfiguration: Sendable {
   /// The data directory.
   public var directory: String
   /// Size of a journal file once the journal has grown to it, in bytes; a multiple of 4,096.
-  public var journalFileSize = 64 << 20
+  ///
+  /// Half of the hot tail, so that a file that was just sealed is drained from memory.
+  public var journalFileSize = 32 << 20
   /// Size of the very first journal file, small so that an empty start is instant; later ones grow fourfold.
   public var firstJournalFileSize = 1 << 20
   /// Most journal files, written and spare together; producers wait when all hold data that is not drained yet.
-  public var journalFileLimit = 8
+  public var journalFileLimit = 16
   /// Recent commits kept in memory for readers, in bytes.
   public var hotTailSize = 64 << 20
   /// An open commit of this size is written even while another write is in flight.

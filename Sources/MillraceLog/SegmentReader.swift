@@ -104,24 +104,51 @@ final class SegmentReader: Sendable {
   }
 
   /// Whole batches from the one that holds `offset` on, at most `limit` bytes but at least one.
+  ///
+  /// Blocks that stand one behind the other are read in one call, each verified by its own checksum.
   func batches(in extent: SegmentExtent, from offset: Offset, limit: Int) throws(LogError) -> [Bytes] {
     let blocks = try index(extent)
-    guard let first = blocks.firstIndex(where: { $0.lastOffset >= offset }) else { return [] }
-    var out: [Bytes] = []
-    var held = 0
-    for block in blocks[first...] {
-      if held > 0, held >= limit { break }
-      var bytes = try read(
-        extent.segment, at: block.position, length: block.length, crc: block.crc, what: "block")
-      if block.baseOffset < offset { bytes = try BatchScan.from(offset, in: bytes) }
-      if held + bytes.count > limit {
-        bytes = try BatchScan.prefix(of: bytes, limit: limit - held, atLeastOne: out.isEmpty)
-      }
-      if bytes.isEmpty { break }
-      held += bytes.count
-      out.append(bytes)
+    let first = blocks.partitioningIndex { $0.lastOffset < offset }
+    guard first < blocks.count else { return [] }
+    var last = first
+    var length = blocks[first].length
+    while last + 1 < blocks.count, length + blocks[last + 1].length <= min(limit, SegmentReader.largestRead),
+      blocks[last + 1].position == blocks[last].position + Int64(blocks[last].length)
+    {
+      last += 1
+      length += blocks[last].length
     }
-    return out
+    var bytes = try read(extent.segment, blocks: blocks[first...last], length: length)
+    if blocks[first].baseOffset < offset { bytes = try BatchScan.from(offset, in: bytes) }
+    if bytes.count > limit { bytes = try BatchScan.prefix(of: bytes, limit: limit, atLeastOne: true) }
+    return bytes.isEmpty ? [] : [bytes]
+  }
+
+  private static let largestRead = 4 << 20
+
+  private func read(
+    _ segment: UInt64, blocks: ArraySlice<SegmentBlock>, length: Int
+  ) throws(LogError) -> Bytes {
+    let file = try file(segment)
+    let chunk = Chunk(capacity: max(length, 1))
+    let start = blocks[blocks.startIndex].position
+    let got = try LogError.wrapping { () throws(IOError) in
+      try file.read(into: UnsafeMutableRawBufferPointer(start: chunk.base, count: length), at: start)
+    }
+    var at = 0
+    for block in blocks {
+      guard at + block.length <= got else {
+        throw LogError(
+          .corruption, "\(file.path): block of \(block.length) bytes at byte \(block.position) is cut off")
+      }
+      guard chunk.bytes(at..<(at + block.length)).crc32c == block.crc else {
+        throw LogError(
+          .corruption,
+          "\(file.path): block of \(block.length) bytes at byte \(block.position) has a wrong checksum")
+      }
+      at += block.length
+    }
+    return chunk.bytes(0..<length)
   }
 }
 

@@ -21,6 +21,14 @@ public enum MillraceCommand {
     }
     configuration.recording = getenv("MILLRACE_RECORD_IO").map { String(cString: $0) }
     do {
+      if arguments.count > 1, arguments[1] == "demo" {
+        var demo = DemoConfiguration(server: configuration)
+        demo.repeats = arguments.contains("--repeat")
+        if let at = arguments.firstIndex(of: "--input") {
+          demo.inputs = Array(arguments[(at + 1)...].prefix { !$0.hasPrefix("--") })
+        }
+        exit(try Demo(demo).run())
+      }
       let server = try ServerProcess(configuration)
       server.announce()
       exit(server.run())

@@ -1,0 +1,216 @@
+// Broker+Jobs: stream jobs: starting them, fencing older runs, and committing each step as one unit of the journal.
+//
+// Invariants:
+// 1. From the call of `startJob` on, no step of an earlier run of the job enters the journal.
+// 2. Steps of a run enter in the order of their calls; after one that was refused none enters any more.
+// 3. A step enters whole, because it is one append unit: outputs, state and the state log's new start.
+
+import MillraceBase
+import MillraceLog
+import MillraceMetadata
+import MillraceModel
+
+/// A run of a job that has begun.
+public struct StartedJob {
+  /// The run's number, higher than all before it.
+  public var epoch: Int64
+  /// Where the job's state is kept: one partition of an internal topic. Everything earlier runs committed is durable.
+  public var stateLog: PartitionLog
+}
+
+/// What one step of a job makes durable.
+public struct JobStep: Sendable {
+  /// A record batch for a partition of a topic.
+  public struct Output: Sendable {
+    /// Topic.
+    public var topic: String
+    /// Partition of the topic.
+    public var partition: Int32
+    /// One whole batch, magic 2, with a right CRC.
+    public var bytes: Bytes
+
+    /// A batch for `partition` of `topic`.
+    public init(topic: String, partition: Int32, bytes: Bytes) {
+      self.topic = topic
+      self.partition = partition
+      self.bytes = bytes
+    }
+  }
+
+  /// Batches for topics, in order.
+  public var outputs: [Output]
+  /// Batches for the state log, in order; at least one.
+  public var state: [Bytes]
+  /// When set, the state log's new first offset.
+  public var stateStart: Offset?
+
+  /// A step.
+  public init(outputs: [Output], state: [Bytes], stateStart: Offset?) {
+    self.outputs = outputs
+    self.state = state
+    self.stateStart = stateStart
+  }
+}
+
+/// The newest run of a job: its steps that are not durable yet.
+final class JobRun {
+  typealias Step = (step: JobStep, completion: (Result<Offset, BrokerError>) -> Void)
+
+  let epoch: Int64
+  var failure: BrokerError?
+  /// Steps handed to the log.
+  var inFlight = 0
+  /// Steps held back while the log is full, so that one that is refused keeps the later ones out.
+  var held = Deque<Step>()
+
+  init(epoch: Int64) {
+    self.epoch = epoch
+  }
+}
+
+extension Broker {
+  /// The internal topic that holds a job's state.
+  public static func stateTopic(ofJob name: String) -> String { "__job-\(name)" }
+
+  /// Starts a run of a job: fences every earlier one at once; `completion` follows when that is durable.
+  ///
+  /// - Parameter name: letters, digits, `.`, `_` and `-`, at most 243 of them.
+  /// - Errors: `.invalidRequest` for the name, `.fencedJob` when another start came after, `.storage`, `.stopped`.
+  public func startJob(_ name: String, completion: @escaping (Result<StartedJob, BrokerError>) -> Void) {
+    let topic = Broker.stateTopic(ofJob: name)
+    if name.isEmpty || TopicName.problem(topic) != nil {
+      return completion(
+        .failure(
+          BrokerError(
+            .invalidRequest,
+            "the job name \"\(name)\" must be 1 to 243 letters, digits, '.', '_' and '-'")))
+    }
+    let run = JobRun(epoch: max(metadata.jobEpoch(name), jobRuns[name]?.epoch ?? 0) + 1)
+    let earlier = jobRuns.updateValue(run, forKey: name)
+    while let step = earlier?.held.popFirst() { step.completion(.failure(fenced(name, earlier?.epoch ?? 0))) }
+    if metadata.topics[topic] != nil { return begin(name, run, completion) }
+    createTopic(topic, partitions: 1, isInternal: true) { [self] result in
+      if case .failure(let error) = result, error.code != .topicExists {
+        run.failure = error
+        return completion(.failure(error))
+      }
+      begin(name, run, completion)
+    }
+  }
+
+  private func begin(_ name: String, _ run: JobRun, _ completion: @escaping (Result<StartedJob, BrokerError>) -> Void) {
+    guard jobRuns[name] === run else { return completion(.failure(fenced(name, run.epoch))) }
+    record(.jobStarted(name: name, epoch: run.epoch)) { [self] error in
+      if let error {
+        run.failure = error
+        return completion(.failure(error))
+      }
+      guard jobRuns[name] === run else { return completion(.failure(fenced(name, run.epoch))) }
+      guard let topic = topic(Broker.stateTopic(ofJob: name)), let log = partition(topic, 0) else {
+        return completion(.failure(BrokerError(.unknownTopicOrPartition, "the state of job \(name) was deleted")))
+      }
+      logger.log(.info, "jobs", "job started", ["job": name, "epoch": "\(run.epoch)"])
+      completion(.success(StartedJob(epoch: run.epoch, stateLog: log)))
+    }
+  }
+
+  /// Commits a step of a job.
+  ///
+  /// `completion` gets the offset of the first state record once all of the step is durable, or the reason why nothing of
+  /// it was appended; then the run is over, and later steps of it are refused.
+  /// - Errors: `.fencedJob`, `.unknownTopicOrPartition` (an output's), `.corruptBatch`, `.messageTooLarge` (the step
+  ///   exceeds the log's largest unit), `.storage`, `.stopped`.
+  public func commitStep(
+    _ step: JobStep, job: String, epoch: Int64, completion: @escaping (Result<Offset, BrokerError>) -> Void
+  ) {
+    guard let run = jobRuns[job], run.epoch == epoch else { return completion(.failure(fenced(job, epoch))) }
+    run.held.append((step, completion))
+    pump(job, run)
+  }
+
+  private func fenced(_ job: String, _ epoch: Int64) -> BrokerError {
+    BrokerError(
+      .fencedJob,
+      "run \(epoch) of job \(job) is over, \(max(metadata.jobEpoch(job), jobRuns[job]?.epoch ?? 0)) is the newest")
+  }
+
+  /// Hands held steps to the log as long as it takes them at once.
+  private func pump(_ job: String, _ run: JobRun) {
+    while !run.held.isEmpty {
+      // While units wait, it is not known whether the last step will be taken; only one may be among them.
+      if run.failure == nil, run.inFlight > 0, isCongested { return }
+      guard let (step, completion) = run.held.popFirst() else { return }
+      if let failure = run.failure {
+        completion(.failure(failure))
+        continue
+      }
+      do throws(BrokerError) {
+        enter(try unit(of: step, job), step, job, run, completion)
+      } catch {
+        run.failure = error
+        completion(.failure(error))
+      }
+    }
+  }
+
+  private func enter(
+    _ unit: AppendUnit, _ step: JobStep, _ job: String, _ run: JobRun,
+    _ completion: @escaping (Result<Offset, BrokerError>) -> Void
+  ) {
+    run.inFlight += 1
+    log.append(unit) { [self] result in
+      run.inFlight -= 1
+      switch result {
+      case .success(let appended):
+        for batch in unit.batches { count(batch.log, batch.header) }
+        completion(.success(appended[step.outputs.count].baseOffset))
+      case .failure(let error):
+        let failure = run.failure ?? BrokerError(error)
+        run.failure = failure
+        completion(.failure(failure))
+      }
+      pump(job, run)
+    }
+  }
+
+  private func unit(of step: JobStep, _ job: String) throws(BrokerError) -> AppendUnit {
+    guard !step.state.isEmpty else { throw BrokerError(.invalidRequest, "a step of job \(job) has no state") }
+    var unit = AppendUnit()
+    unit.batches.reserveCapacity(step.outputs.count + step.state.count)
+    for output in step.outputs {
+      guard let topic = metadata.topics[output.topic], !topic.isInternal, let log = partition(topic, output.partition)
+      else {
+        throw BrokerError(
+          .unknownTopicOrPartition, "job \(job) writes to \(output.topic)-\(output.partition), which is not there")
+      }
+      var bytes = output.bytes
+      var header = try Broker.ownHeader(bytes)
+      if topic.configs["message.timestamp.type"] == "LogAppendTime" {
+        (bytes, header) = Broker.stamped(bytes, header, with: reactor.wallClock)
+      }
+      unit.batches.append((log, bytes, header))
+    }
+    guard let topic = topic(Broker.stateTopic(ofJob: job)), let log = partition(topic, 0) else {
+      throw BrokerError(.unknownTopicOrPartition, "the state of job \(job) was deleted")
+    }
+    for batch in step.state { unit.batches.append((log, batch, try Broker.ownHeader(batch))) }
+    if let start = step.stateStart { unit.startOffsets.append((log, start)) }
+    return unit
+  }
+
+  /// The header of a batch that this process built: its CRC is not looked at again.
+  private static func ownHeader(_ bytes: Bytes) throws(BrokerError) -> RecordBatchHeader {
+    do throws(RecordBatchError) {
+      let header = try RecordBatchHeader(bytes)
+      guard header.totalSize == bytes.count, header.recordCount >= 1, header.lastOffsetDelta == header.recordCount - 1,
+        !header.isControl, !header.isTransactional, !header.isIdempotent
+      else {
+        throw RecordBatchError(
+          .malformed, "\(header.recordCount) records, \(header.totalSize) of \(bytes.count) bytes, in a job's batch")
+      }
+      return header
+    } catch {
+      throw BrokerError(.corruptBatch, error.description)
+    }
+  }
+}

@@ -1,0 +1,242 @@
+// BrokerJobHost: a broker as the outside of a stream job: topics to read and write, and the job's state log.
+//
+// The worker thread hands closures to the broker's reactor and waits for their answers. A step needs one hop to read and
+// one to commit. Reading takes batches as they lie in the broker's memory; nothing is copied.
+
+import MillraceBase
+import MillraceBroker
+import MillraceDataflow
+import MillraceIO
+import MillraceModel
+import Synchronization
+
+/// Hosts one run of one job on a broker.
+///
+/// The broker must be closed before its reactor is stopped; jobs see either as `.closed`. Topics that the job names and
+/// that do not exist are made with `num.partitions` when `auto.create.topics.enable` allows it.
+public final class BrokerJobHost: JobHost {
+  private let broker: ReactorBound<Broker>
+  private let reactor: any Reactor
+  private let mailbox = Mailbox()
+  private let tickets = Mutex(Tickets())
+
+  private struct Tickets {
+    var next: UInt64 = 1
+    var open: [UInt64: Slot<CommitReceipt>] = [:]
+    /// First position that the next read asks for, so that all get their turn.
+    var turn = 0
+  }
+
+  /// Bytes of state log read in one go.
+  static let recoveryBytes = 4 << 20
+
+  /// A host for one run. Call on the broker's reactor, or before it runs.
+  public init(_ broker: Broker) {
+    reactor = broker.reactor
+    self.broker = ReactorBound(broker, on: broker.reactor)
+  }
+
+  /// Calls `body` on the reactor; its answer arrives in the result.
+  private func ask<Value: Sendable>(_ body: @escaping @Sendable (Broker, Reply<Value>) -> Void) -> Slot<Value> {
+    let slot = Slot<Value>()
+    let reply = Reply(slot, mailbox)
+    let broker = broker
+    reactor.submit { body(broker.take(), reply) }
+    return slot
+  }
+
+  // MARK: Opening
+
+  /// The partitions of a topic, which is made first when it is missing and may be made.
+  public func partitionCount(topic: String) throws(JobError) -> Int {
+    let slot: Slot<Int> = ask { broker, reply in
+      if let found = broker.topic(topic) { return reply.answer(.success(found.partitions.count)) }
+      guard broker.settings.createsTopics else {
+        return reply.answer(.failure(JobError(.unknownTopic, "topic \(topic) does not exist")))
+      }
+      broker.createTopic(topic) { result in
+        switch result {
+        case .success(let made): reply.answer(.success(made.partitions.count))
+        case .failure(let error):
+          // Somebody else may have made it while this creation waited.
+          if let found = broker.topic(topic) { return reply.answer(.success(found.partitions.count)) }
+          reply.answer(.failure(JobError(error, or: .unknownTopic)))
+        }
+      }
+    }
+    return try mailbox.wait(for: slot)
+  }
+
+  /// Starts a run and hands on its state log.
+  public func open(job: String, _ body: (Bytes) throws(JobError) -> Void) throws(JobError) -> Int64 {
+    let slot: Slot<(epoch: Int64, from: Offset, to: Offset)> = ask { broker, reply in
+      broker.startJob(job) { result in
+        reply.answer(
+          result.map { ($0.epoch, $0.stateLog.startOffset, $0.stateLog.highWatermark) }
+            .mapError { JobError($0, or: .commitFailed) })
+      }
+    }
+    let (epoch, start, end) = try mailbox.wait(for: slot)
+    var offset = start
+    while offset < end {
+      let runs = try mailbox.wait(for: readState(job, from: offset))
+      let before = offset
+      for run in runs {
+        try BatchRuns.forEach(in: run) { batch, header throws(JobError) in
+          guard header.nextOffset > offset else { return }
+          try body(batch)
+          offset = header.nextOffset
+        }
+      }
+      guard offset > before else {
+        throw JobError(.corruptState, "the state log of \"\(job)\" has nothing at offset \(before), it ends at \(end)")
+      }
+    }
+    return epoch
+  }
+
+  private func readState(_ job: String, from offset: Offset) -> Slot<[Bytes]> {
+    ask { broker, reply in
+      let topic = broker.topic(Broker.stateTopic(ofJob: job))
+      let target = FetchTarget(
+        partition: topic.flatMap { broker.partition($0, 0) }, offset: offset, limit: BrokerJobHost.recoveryBytes)
+      broker.fetch([target], minimum: 0, limit: BrokerJobHost.recoveryBytes, wait: .zero) { results in
+        if let error = results[0].error { return reply.answer(.failure(JobError(error, or: .corruptState))) }
+        reply.answer(.success(results[0].batches))
+      }
+    }
+  }
+
+  // MARK: Reading
+
+  /// Reads batches at the positions, waiting for them.
+  public func read(
+    _ positions: [InputPosition], maxBytes: Int, wait: Duration
+  ) throws(JobError) -> [InputBatch] {
+    let deadline = MonotonicTime.now + wait
+    // Without anything to wait for, only an interruption ends the wait early.
+    let slot: Slot<[FetchedInput]> = positions.isEmpty ? Slot() : fetch(positions, maxBytes, wait)
+    let fetched =
+      wait > .zero || positions.isEmpty
+      ? try mailbox.wait(for: slot, until: deadline + .milliseconds(positions.isEmpty ? 0 : 1000))
+      : try mailbox.wait(for: slot)
+    var batches: [InputBatch] = []
+    for input in fetched ?? [] {
+      let wanted = positions[input.position].offset
+      for run in input.runs {
+        try BatchRuns.forEach(in: run) { batch, header throws(JobError) in
+          guard header.nextOffset > wanted else { return }
+          batches.append(InputBatch(position: input.position, bytes: batch, endOffset: input.endOffset))
+        }
+      }
+    }
+    return batches
+  }
+
+  private struct FetchedInput: Sendable {
+    var position: Int
+    var runs: [Bytes]
+    var endOffset: Offset
+  }
+
+  private func fetch(_ positions: [InputPosition], _ maxBytes: Int, _ wait: Duration) -> Slot<[FetchedInput]> {
+    let first = tickets.withLock { tickets in
+      tickets.turn = (tickets.turn + 1) % positions.count
+      return tickets.turn
+    }
+    return ask { broker, reply in
+      guard broker.isOpen else { return reply.answer(.failure(.brokerClosed)) }
+      var targets: [FetchTarget] = []
+      targets.reserveCapacity(positions.count)
+      for step in positions.indices {
+        let position = positions[(first + step) % positions.count]
+        let partition = broker.topic(position.topic).flatMap { broker.partition($0, position.partition) }
+        let offset = max(position.offset, partition?.startOffset ?? 0)
+        targets.append(FetchTarget(partition: partition, offset: offset, limit: maxBytes))
+      }
+      broker.fetch(targets, minimum: wait > .zero ? 1 : 0, limit: maxBytes, wait: wait) { results in
+        reply.answer(BrokerJobHost.inputs(results, of: positions, first: first, isOpen: broker.isOpen))
+      }
+    }
+  }
+
+  private static func inputs(
+    _ results: [FetchedPartition], of positions: [InputPosition], first: Int, isOpen: Bool
+  ) -> Result<[FetchedInput], JobError> {
+    var inputs: [FetchedInput] = []
+    for (step, result) in results.enumerated() {
+      let index = (first + step) % positions.count
+      if let error = result.error {
+        let place = "\(positions[index].topic)-\(positions[index].partition)"
+        return .failure(
+          JobError(
+            JobError(error, or: error.code == .offsetOutOfRange ? .corruptInput : .sourceFailed).code,
+            "reading \(place): \(error.reason)"))
+      }
+      guard !result.batches.isEmpty else { continue }
+      inputs.append(FetchedInput(position: index, runs: result.batches, endOffset: result.lastStableOffset))
+    }
+    return inputs.isEmpty && !isOpen ? .failure(.brokerClosed) : .success(inputs)
+  }
+
+  /// The records part of a batch, decompressed: at most 64 MiB.
+  public func decompress(_ batch: Bytes, _ header: RecordBatchHeader) throws(JobError) -> Bytes {
+    do throws(BrokerError) {
+      return try Broker.plainRecords(of: batch, header: header)
+    } catch {
+      throw JobError(.corruptInput, "batch at offset \(header.baseOffset): \(error.reason)")
+    }
+  }
+
+  // MARK: Committing
+
+  /// Hands a step over; what becomes of it ``wait(_:)`` tells.
+  public func submit(_ commit: StepCommit) throws(JobError) -> CommitTicket {
+    let step = JobStep(
+      outputs: commit.outputs.map { JobStep.Output(topic: $0.topic, partition: $0.partition, bytes: $0.bytes) },
+      state: commit.state, stateStart: commit.stateLogStart)
+    let job = commit.job
+    let epoch = commit.epoch
+    let slot: Slot<CommitReceipt> = ask { broker, reply in
+      broker.commitStep(step, job: job, epoch: epoch) { result in
+        reply.answer(
+          result.map { CommitReceipt(stateLogOffset: $0, durableAt: .now) }
+            .mapError { JobError($0, or: .commitFailed) })
+      }
+    }
+    return tickets.withLock { tickets in
+      let ticket = CommitTicket(number: tickets.next)
+      tickets.next += 1
+      tickets.open[ticket.number] = slot
+      return ticket
+    }
+  }
+
+  /// Blocks until the step is durable.
+  public func wait(_ ticket: CommitTicket) throws(JobError) -> CommitReceipt {
+    guard let slot = tickets.withLock({ $0.open.removeValue(forKey: ticket.number) }) else {
+      throw JobError(.commitFailed, "no commit \(ticket.number) is open")
+    }
+    return try mailbox.wait(for: slot)
+  }
+
+  /// Makes a read that waits, or the next one, return at once.
+  public func interrupt() { mailbox.interrupt() }
+}
+
+extension JobError {
+  static let brokerClosed = JobError(.closed, "the broker is closing")
+
+  /// The broker's refusal as the job's; `code` for those that have no meaning of their own to a job.
+  init(_ error: BrokerError, or code: Code) {
+    let own: Code =
+      switch error.code {
+      case .fencedJob: .fenced
+      case .stopped: .closed
+      case .unknownTopicOrPartition, .unknownTopicID, .invalidTopic: .unknownTopic
+      case .invalidRequest: .invalidJob
+      default: code
+      }
+    self.init(own, error.reason)
+  }
+}
