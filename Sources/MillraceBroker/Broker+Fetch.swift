@@ -89,13 +89,23 @@ extension Broker {
     _ targets: [FetchTarget], minimum: Int, limit: Int, wait: Duration,
     completion: @escaping ([FetchedPartition]) -> Void
   ) {
+    fetch(targets, minimum: minimum, limit: { limit }, wait: wait, completion: completion)
+  }
+
+  /// Reads from several partitions, asking for the limit only when reading begins, since waiting may take long.
+  ///
+  /// `limit` is called once; all else is as for the other method of this name.
+  public func fetch(
+    _ targets: [FetchTarget], minimum: Int, limit: @escaping () -> Int, wait: Duration,
+    completion: @escaping ([FetchedPartition]) -> Void
+  ) {
     let isEnough = { [unowned self] in self.hasEnough(targets, minimum: minimum) }
     guard minimum > 0, wait > .zero, isOpen, !isEnough() else {
-      return readAll(targets, limit: limit, completion)
+      return readAll(targets, limit: limit(), completion)
     }
     let ids = Array(Set(targets.compactMap { $0.partition?.id }))
     let pending = FetchWait(partitions: ids, isSatisfied: isEnough) { [self] in
-      readAll(targets, limit: limit, completion)
+      readAll(targets, limit: limit(), completion)
     }
     for id in ids { waits.byPartition[id, default: []].append(pending) }
     pending.timer = reactor.schedule(after: wait) { [weak self] in self?.end(pending) }

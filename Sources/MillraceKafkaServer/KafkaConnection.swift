@@ -19,13 +19,20 @@ final class KafkaConnection: ConnectionHandler {
   let number: UInt64
   private var slots = Deque<Slot>()
   private var waitingRequestBytes = 0
+  /// Produce requests that get no answer and are not done.
+  private var silentRequests = 0
+  /// Bytes of answers that wait for earlier ones.
+  private var heldAnswerBytes = 0
+  /// Bytes that the server's budget counts for this connection.
+  private var countedBytes = 0
+  private var isFetching = false
+  /// A fetch that came while another one was under way, which may take 50 MB each: it waits, and nothing is read.
+  private var postponed: Bytes?
   private var isReading = true
   private var isOver = false
   /// Requests that may wait for their answers, and their bytes: beyond that the client has to wait.
   private static let mostWaitingRequests = 1000
   private static let mostWaitingBytes = 16 << 20
-  /// Bytes of answers that a slow client may leave unread before its requests are left unread, too.
-  private static let mostUnsentBytes = 16 << 20
 
   init(server: KafkaServer, connection: any Connection, number: UInt64) {
     self.server = server
@@ -53,6 +60,9 @@ final class KafkaConnection: ConnectionHandler {
 
   func connectionClosed(_ error: IOError?) {
     isOver = true
+    postponed = nil
+    server.budget.change(by: -countedBytes)
+    countedBytes = 0
     if let error {
       server.logger.log(.debug, "kafka", "connection lost", ["connection": "\(number)", "error": error.description])
     }
@@ -89,6 +99,10 @@ final class KafkaConnection: ConnectionHandler {
         }
         return refuse("\(api) version \(header.apiVersion) is not supported")
       }
+      if api == .fetch, isFetching {
+        postponed = frame
+        return
+      }
       try handle(api, header, reader, frame.count)
     } catch {
       refuse("a request of \(frame.count) bytes cannot be read: \(error)")
@@ -100,7 +114,7 @@ final class KafkaConnection: ConnectionHandler {
   ) throws(DecodingError) {
     switch api {
     case .produce: try handleProduce(header, reader, size)
-    case .fetch: try decode(FetchRequest.self, header, reader, size, handleFetch)
+    case .fetch: try decode(FetchRequest.self, header, reader, size, beginFetch)
     case .listOffsets: try decode(ListOffsetsRequest.self, header, reader, size, handleListOffsets)
     case .metadata: try decode(MetadataRequest.self, header, reader, size, handleMetadata)
     case .offsetCommit: try decode(OffsetCommitRequest.self, header, reader, size, handleOffsetCommit)
@@ -131,11 +145,29 @@ final class KafkaConnection: ConnectionHandler {
     handler(request, RequestContext(header: header, connection: self, send: reserve(size)))
   }
 
+  /// One fetch at a time: answers may be large, and no client asks for the next one before it has this one.
+  private func beginFetch(_ request: FetchRequest, _ context: RequestContext<FetchResponse>) {
+    isFetching = true
+    let finished = RequestContext<FetchResponse>(header: context.header, connection: self) { [weak self] pieces in
+      self?.isFetching = false
+      context.send(pieces)
+      self?.goOn()
+    }
+    handleFetch(request, finished)
+  }
+
+  private func goOn() {
+    guard let frame = postponed, !isOver else { return }
+    postponed = nil
+    dispatch(frame)
+    throttle()
+  }
+
   /// A produce request with acks 0 gets no answer, so it takes no place in the order either.
   private func handleProduce(_ header: RequestHeader, _ reader: ByteReader, _ size: Int) throws(DecodingError) {
     var reader = reader
     let request = try ProduceRequest(from: &reader, version: header.apiVersion)
-    let send: ([Bytes]) -> Void = request.acks == 0 ? { _ in } : reserve(size)
+    let send = request.acks == 0 ? reserveSilently(size) : reserve(size)
     handleProduce(request, RequestContext(header: header, connection: self, send: send))
   }
 
@@ -153,14 +185,33 @@ final class KafkaConnection: ConnectionHandler {
     return { [weak self] pieces in
       precondition(slot.answer == nil, "a request was answered twice")
       slot.answer = pieces
-      self?.sendReady()
+      self?.answered(pieces)
     }
   }
+
+  /// Counts a request that gets no answer; the result says that it is done, once.
+  private func reserveSilently(_ size: Int) -> ([Bytes]) -> Void {
+    silentRequests += 1
+    waitingRequestBytes += size
+    return { [weak self] _ in
+      self?.silentRequests -= 1
+      self?.waitingRequestBytes -= size
+      self?.throttle()
+    }
+  }
+
+  private func answered(_ pieces: [Bytes]) {
+    heldAnswerBytes += KafkaConnection.size(pieces)
+    sendReady()
+  }
+
+  private static func size(_ pieces: [Bytes]) -> Int { pieces.reduce(0) { $0 + $1.count } }
 
   private func sendReady() {
     while let slot = slots.first, let answer = slot.answer {
       slots.removeFirst()
       waitingRequestBytes -= slot.requestSize
+      heldAnswerBytes -= KafkaConnection.size(answer)
       connection.write(answer)
     }
     throttle()
@@ -169,9 +220,12 @@ final class KafkaConnection: ConnectionHandler {
   /// Reads on, or no further for now.
   private func throttle() {
     guard !isOver else { return }
+    let unsent = connection.pendingWriteBytes + heldAnswerBytes
+    server.budget.change(by: unsent - countedBytes)
+    countedBytes = unsent
     let isFull =
-      slots.count >= KafkaConnection.mostWaitingRequests || waitingRequestBytes >= KafkaConnection.mostWaitingBytes
-      || connection.pendingWriteBytes >= KafkaConnection.mostUnsentBytes
+      postponed != nil || slots.count + silentRequests >= KafkaConnection.mostWaitingRequests
+      || waitingRequestBytes >= KafkaConnection.mostWaitingBytes || unsent >= server.budget.unsentLimit
     if isFull == isReading {
       isReading = !isFull
       connection.setReading(isReading)
@@ -187,6 +241,9 @@ struct RequestContext<Response: KafkaResponse> {
 
   /// Version of the request, and so of the answer.
   var version: Int16 { header.apiVersion }
+
+  /// Says that a request that gets no answer is done.
+  func finishSilently() { send([]) }
 
   /// Sends the answer.
   func answer(_ response: Response) {

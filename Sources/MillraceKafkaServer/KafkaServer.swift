@@ -15,6 +15,7 @@ public final class KafkaServer {
   /// What clients are told to connect to; nil tells each the address it has connected to.
   let advertised: SocketAddress?
   var sessions: FetchSessions
+  var budget = AnswerBudget(size: 256 << 20)
   /// Answers requests that are Millrace's own: live figures as JSON.
   private let customFigures: (() -> String)?
   private var listeners: [any Listener] = []

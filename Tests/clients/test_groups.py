@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -20,19 +21,27 @@ class Flow:
     def __init__(self, bootstrap, topic, partitions, per_second=800):
         self.sent = 0
         self._stop = threading.Event()
+        self._paused = threading.Lock()
         self._producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=2)
 
         def run():
             while not self._stop.is_set():
-                for partition in range(partitions):
-                    self._producer.send(topic, b"%d" % self.sent, key=b"%d" % partition, partition=partition)
-                    self.sent += 1
+                with self._paused:
+                    for partition in range(partitions):
+                        self._producer.send(topic, b"%d" % self.sent, key=b"%d" % partition, partition=partition)
+                        self.sent += 1
                 time.sleep(partitions / per_second)
             self._producer.flush(timeout=30)
             self._producer.close()
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
+
+    @contextmanager
+    def paused(self):
+        """Sends nothing inside; gives how many were sent."""
+        with self._paused:
+            yield self.sent
 
     def stop(self):
         self._stop.set()
@@ -70,7 +79,12 @@ def test_two_members_hand_over_without_loss_or_repetition(server, create_topic, 
             second.wait_assigned(2)
             first.wait_assigned(2)
             second.wait_records(100)
-            first.leave()
+            if client.drops_at_exit:
+                with flow.paused() as sent:
+                    second.wait(lambda: complete(sent, first, second), what=f"{sent} records before the hand-over")
+                    first.leave()
+            else:
+                first.leave()
             assert {one.partition for one in second.records} != set(range(4))
             second.wait_assigned(4)
             second.wait(lambda: {one.partition for one in second.records} == set(range(4)), what="all partitions")
@@ -131,8 +145,8 @@ def test_commits_survive_a_restart(own_server, topic, create_topic, client):
 def test_commits_survive_kill_9(own_server, topic, create_topic):
     create_topic(topic, partitions=3, on=own_server)
     consumer = Consumer({"bootstrap.servers": own_server.bootstrap, "group.id": topic, "enable.auto.commit": False})
-    places = [TopicPartition(topic, partition, 7 + partition) for partition in range(3)]
-    places[1].metadata = "a note"
+    places = [TopicPartition(topic, partition, 7 + partition, metadata=note)
+              for partition, note in enumerate(("", "a note", ""))]
     consumer.commit(offsets=places, asynchronous=False)
     consumer.close()
     own_server.kill()

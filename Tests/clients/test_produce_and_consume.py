@@ -19,8 +19,9 @@ RECORDS = [
 BEYOND_TEXT = [
     Record(b"", b"empty key", []),
     Record(b"empty value", b"", []),
-    Record(b"\x00\xff", bytes(range(256)), [("binary", b"\x00\x80\xff"), ("nothing", None)]),
+    Record(b"\x00\xff", bytes(range(256)), [("binary", b"\x00\x80\xff")]),
 ]
+NULL_HEADER = [Record(b"null header", b"value", [("nothing", None), ("something", b"1")])]
 
 
 def contents(records):
@@ -30,7 +31,7 @@ def contents(records):
 @pytest.mark.parametrize("codec", CODECS)
 def test_each_client_reads_what_any_wrote_in_any_codec(server, create_topic, topic, writer, codec):
     create_topic(topic)
-    sent = RECORDS if writer.text_only else RECORDS + BEYOND_TEXT
+    sent = RECORDS + (NULL_HEADER if writer.null_headers else []) + ([] if writer.text_only else BEYOND_TEXT)
     offsets = writer.produce(server.bootstrap, topic, sent, codec=codec)
     if not writer.text_only:
         assert offsets == list(range(len(sent)))

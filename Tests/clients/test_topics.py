@@ -139,12 +139,12 @@ def test_a_consumer_that_does_not_want_the_topic_made_does_not_make_it(server, a
 
 
 def test_a_consumer_that_wants_the_topic_made_makes_it(server, admin, topic):
-    consumer = KafkaConsumer(bootstrap_servers=server.bootstrap, allow_auto_create_topics=True)
-    consumer.partitions_for_topic(topic)
+    # It asks for all topics, which makes none, until it has subscribed to this one.
+    consumer = KafkaConsumer(topic, bootstrap_servers=server.bootstrap, allow_auto_create_topics=True)
     deadline = time.monotonic() + 10
     while topic not in admin.list_topics(timeout=10).topics:
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        consumer.poll(timeout_ms=50)
     consumer.close()
 
 

@@ -57,7 +57,9 @@ def produce(name, bootstrap, partitions, idempotent, codec, seed, ledger_path, s
     sequence = 0
     while not stop.is_set():
         for _ in range(40):
-            value = f"{name}:{sequence} ".encode() + b"x" * choices.randrange(200)
+            # Most are small; some are large enough to make the journal go through its files.
+            rest = b"x" * choices.randrange(200) if choices.random() < 0.98 else choices.randbytes(choices.randrange(60_000))
+            value = f"{name}:{sequence} ".encode() + rest
             try:
                 producer.produce(TOPIC, value, key=name, partition=choices.randrange(partitions), on_delivery=delivered)
                 sequence += 1
@@ -98,7 +100,8 @@ def read_log(bootstrap, partitions):
 
 
 def create_topic(bootstrap, partitions):
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(TOPIC, partitions, 1)])[TOPIC].result(30)
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # must outlive the answer
+    admin.create_topics([NewTopic(TOPIC, partitions, 1)])[TOPIC].result(30)
 
 
 def main():

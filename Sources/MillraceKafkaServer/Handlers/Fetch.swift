@@ -27,11 +27,18 @@ extension KafkaConnection {
         limit: Int(max(0, wish.wish.partitionMaxBytes)), currentLeaderEpoch: wish.wish.currentLeaderEpoch,
         lastFetchedEpoch: wish.wish.lastFetchedEpoch)
     }
+    let most = min(Int(max(0, request.maxBytes)), broker.settings.largestFetch)
+    var granted = 0
     broker.fetch(
       targets, minimum: Int(request.minBytes),
-      limit: min(Int(max(0, request.maxBytes)), broker.settings.largestFetch),
+      limit: { [server] in
+        granted = min(most, server.budget.share)
+        server.budget.change(by: granted)
+        return granted
+      },
       wait: .milliseconds(Int(max(0, request.maxWaitMilliseconds)))
     ) { [self] results in
+      server.budget.change(by: -granted)
       var told: [FetchSessionPartition] = []
       var answers: [FetchResponse.PartitionData] = []
       var hadData: Set<FetchKey> = []

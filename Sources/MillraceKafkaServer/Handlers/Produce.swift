@@ -22,7 +22,7 @@ extension KafkaConnection {
         if let failed = answers.first(where: { $0.errorCode != .none }) {
           refuse("a produce request with acks=0 failed: \(failed.errorCode): \(failed.errorMessage ?? "")")
         }
-        return
+        return context.finishSilently()
       }
       var response = ProduceResponse()
       response.responses = request.topicData.map { .init(name: $0.name, topicID: $0.topicID) }

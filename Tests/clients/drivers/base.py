@@ -10,6 +10,10 @@ class Driver:
     name = ""
     #: Whether keys, values and header values must be printable text, and an empty value cannot be told from none.
     text_only = False
+    #: Whether it can write a header without a value.
+    null_headers = True
+    #: Whether a member that is told to leave may drop a record whose offset it commits.
+    drops_at_exit = False
 
     def produce(self, bootstrap, topic, records, codec="none", acks="all", idempotent=False, partition=0):
         """Sends all and returns their offsets (-1 or None each where the client does not learn them)."""

@@ -16,6 +16,7 @@ def _record(message):
 
 class KafkaPython(Driver):
     name = "kafka-python"
+    null_headers = False
 
     def produce(self, bootstrap, topic, records, codec="none", acks="all", idempotent=False, partition=0):
         producer = KafkaProducer(
@@ -75,7 +76,9 @@ class _Member(Member):
         consumer.subscribe([self.topic], listener=Listener())
         try:
             while not self.stopping.is_set():
-                for messages in consumer.poll(timeout_ms=100).values():
+                # Not 100 ms, which is when its metadata arrive: 3.0.12 forgets a group assignment that comes in the
+                # few milliseconds in which a poll times out.
+                for messages in consumer.poll(timeout_ms=730).values():
                     for message in messages:
                         self._received(_record(message))
         finally:

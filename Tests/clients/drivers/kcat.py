@@ -37,6 +37,9 @@ def _run(arguments, stdin=None, timeout_seconds=40):
 class Kcat(Driver):
     name = "kcat"
     text_only = True
+    null_headers = False
+    # A record that its poll returns when the signal has come is committed but not printed (kcat.c, consume_cb).
+    drops_at_exit = True
 
     def produce(self, bootstrap, topic, records, codec="none", acks="all", idempotent=False, partition=0):
         # Headers are given per run, so neighbours with the same headers go together.
