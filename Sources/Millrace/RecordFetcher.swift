@@ -181,21 +181,23 @@ final class RecordFetcher: Sendable {
     return fetched.isEmpty && !isOpen ? .failure(.closed) : .success(fetched)
   }
 
-  /// The reactor's end of a fetch.
+  /// The reactor's end of a fetch. Only its first result counts: the next fetch may be under way when it is dropped.
   private final class Arrival: Sendable {
     private let fetcher: RecordFetcher
+    private let isOver = Atomic(false)
 
     init(_ fetcher: RecordFetcher) { self.fetcher = fetcher }
 
-    func end(_ result: Result<[Fetched], MillraceError>) { fetcher.arrived(result) }
+    func end(_ result: Result<[Fetched], MillraceError>) {
+      if !isOver.exchange(true, ordering: .relaxed) { fetcher.arrived(result) }
+    }
 
-    deinit { fetcher.arrived(.failure(.closed)) }
+    deinit { end(.failure(.closed)) }
   }
 
-  /// Only the first result of a fetch counts.
   private func arrived(_ result: Result<[Fetched], MillraceError>) {
     let waiting = state.withLock { state -> CheckedContinuation<Result<[Fetched], MillraceError>?, Never>? in
-      guard state.isFetching else { return nil }
+      precondition(state.isFetching, "a fetch of \(plan.topic) arrived twice")
       state.isFetching = false
       guard let waiting = state.waiting else {
         state.ready = result

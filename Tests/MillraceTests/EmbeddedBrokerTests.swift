@@ -130,6 +130,23 @@ struct EmbeddedBrokerTests {
     }
   }
 
+  @Test("a consumer of very many fetches gets every record once")
+  func readsManyFetches() async throws {
+    try await withBroker { broker in
+      let producer = try await broker.producer(for: "t")
+      for number in 0..<3000 { try await producer.send(record("\(number)"), partition: 0) }
+      try await producer.flush()
+      // Small calls make many small batches behind the few large ones.
+      for number in 3000..<3300 { try await broker.produce([record("\(number)")], to: "t", partition: 0) }
+      var next = 0
+      for try await record in broker.consume("t", until: .currentEnd, fetchSize: 1) {
+        #expect(record.text == "\(next)")
+        next += 1
+      }
+      #expect(next == 3300)
+    }
+  }
+
   @Test("a consumer waits for records, reads all partitions, and ends when its task is cancelled")
   func waitsAndIsCancelled() async throws {
     try await withBroker { broker in
