@@ -96,6 +96,7 @@ let package = Package(
         "MillraceConnectors", "MillraceStreams", "MillraceDataflow", "MillraceBroker", "MillraceLog",
         "MillraceCompression", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
+    tests("MillraceTests", ["Millrace"]),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",

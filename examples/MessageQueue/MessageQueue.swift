@@ -1,9 +1,9 @@
 // MessageQueue: ten messages go from two producer threads through a queue to two consumer threads.
 //
-//   swift run --package-path examples/MessageQueue
+//   swift run --package-path examples MessageQueue
 
 import Foundation
-import MillraceQueue
+import Millrace
 import Synchronization
 
 enum MessageQueue {

@@ -1,0 +1,282 @@
+// EmbeddedBroker: a broker inside the embedding program: its threads, its files, its life from open to close.
+
+import MillraceBase
+import MillraceBroker
+import MillraceIO
+import MillraceKafkaServer
+import MillraceLog
+import Synchronization
+
+/// A durable message broker and stream processor in this process.
+///
+///     let broker = try await EmbeddedBroker.open(directory: "data")
+///     try await broker.createTopic("greetings", partitions: 3)
+///     try await broker.produce([Record(value: Bytes("hello"))], to: "greetings")
+///     for try await record in broker.consume("greetings") { print(record.text) }
+///
+/// One thread of its own owns all data; a call costs one hop to it for each batch. Any task or thread may call. Threads are
+/// not pinned to cores. The directory belongs to one broker at a time, in one process.
+public final class EmbeddedBroker: Sendable {
+  /// How a broker is opened.
+  public struct Configuration: Sendable {
+    /// Broker settings by Kafka's names, for example `num.partitions`.
+    public var settings: [String: String] = [:]
+    /// Recent batches kept in memory for readers, in bytes.
+    public var hotTailSize = 64 << 20
+    /// Size of a journal file, in bytes; a multiple of 4,096. At most eight are kept.
+    public var journalFileSize = 64 << 20
+    /// Receives what operators should know; nothing is logged unless set.
+    public var logger = Logger.silent
+
+    /// The defaults.
+    public init() {}
+  }
+
+  private enum Life {
+    case open
+    case closing([CheckedContinuation<MillraceError?, Never>])
+    case closed(MillraceError?)
+  }
+
+  private struct State {
+    var life = Life.open
+    var jobs: [ObjectIdentifier: RunningJob] = [:]
+  }
+
+  /// The data directory.
+  public let directory: String
+  let parts: BrokerParts
+  /// What is known of topics, so that a batch needs no hop to ask.
+  let routes = Mutex<[String: TopicRoute]>([:])
+  let createsTopics: Bool
+  private let state = Mutex(State())
+
+  private init(directory: String, _ configuration: Configuration) throws(MillraceError) {
+    self.directory = directory
+    var settings = BrokerSettings()
+    do throws(BrokerError) {
+      for (name, value) in configuration.settings.sorted(by: { $0.key < $1.key }) { try settings.set(name, value) }
+    } catch {
+      throw MillraceError(error)
+    }
+    createsTopics = settings.createsTopics
+    var log = LogConfiguration(directory: directory)
+    log.hotTailSize = configuration.hotTailSize
+    log.journalFileSize = configuration.journalFileSize
+    log.firstJournalFileSize = min(log.firstJournalFileSize, configuration.journalFileSize)
+    let reactor: EpollReactor
+    let writer: ThreadPool
+    let background: ThreadPool
+    do throws(IOError) {
+      reactor = try EpollReactor(
+        name: "millrace", logger: configuration.logger, inputLimit: settings.largestRequest + (1 << 20))
+      writer = try ThreadPool(name: "millrace-journal", threads: 2)
+    } catch {
+      throw MillraceError(error)
+    }
+    do throws(IOError) {
+      background = try ThreadPool(name: "millrace-back", threads: 2)
+    } catch {
+      writer.stop()
+      throw MillraceError(error)
+    }
+    do throws(BrokerError) {
+      let opened = try Broker(
+        log: log, settings: settings, fileSystem: LinuxFileSystem(), reactor: reactor, writer: writer,
+        background: background, logger: configuration.logger)
+      parts = BrokerParts(
+        reactor: reactor, broker: ReactorBound(opened, on: reactor),
+        kafka: ReactorBound(KafkaServer(broker: opened, logger: configuration.logger), on: reactor), writer: writer,
+        background: background)
+    } catch {
+      writer.stop()
+      background.stop()
+      throw MillraceError(error.code, "cannot open \(directory): \(error.reason)")
+    }
+    do throws(IOError) {
+      try reactor.start()
+    } catch {
+      writer.stop()
+      background.stop()
+      throw MillraceError(error)
+    }
+  }
+
+  /// Opens the broker whose data lie in `directory`, which is made when missing, and recovers them.
+  ///
+  /// - Throws: `.storage` when the directory is in use, cannot be read or is damaged; `.invalidArgument` for a setting.
+  /// - Complexity: proportional to the part of the journal that no snapshot covers.
+  public static func open(
+    directory: String, configuration: Configuration = Configuration()
+  ) async throws(MillraceError) -> EmbeddedBroker {
+    // On a thread of its own, because recovery blocks.
+    let result = await onThread("millrace-open") { () -> Result<EmbeddedBroker, MillraceError> in
+      do throws(MillraceError) {
+        return .success(try EmbeddedBroker(directory: directory, configuration))
+      } catch {
+        return .failure(error)
+      }
+    }
+    return try result.get()
+  }
+
+  /// Runs `body`, which may block, on a thread of its own.
+  static func onThread<Value: Sendable>(
+    _ name: String, _ body: @escaping @Sendable () -> Result<Value, MillraceError>
+  ) async -> Result<Value, MillraceError> {
+    await withCheckedContinuation { continuation in
+      do throws(IOError) {
+        _ = try SystemThread(name: name) { continuation.resume(returning: body()) }
+      } catch {
+        continuation.resume(returning: .failure(MillraceError(error)))
+      }
+    }
+  }
+
+  /// Calls `body` on the reactor and suspends until it answers.
+  func ask<Value: Sendable>(
+    _ body: @escaping @Sendable (Broker, Answer<Value>) -> Void
+  ) async throws(MillraceError) -> Value {
+    try await parts.ask(body)
+  }
+
+  /// Listens for Kafka clients.
+  ///
+  /// - Parameters:
+  ///   - host: a numeric loopback address or `localhost`: without encryption and authentication nothing else is served.
+  ///   - kafkaPort: 0 takes any free port.
+  /// - Returns: the address with the real port.
+  /// - Throws: `.invalidArgument` for another host, `.network` when the address cannot be bound, `.closed`.
+  @discardableResult
+  public func listen(
+    host: String = "127.0.0.1", kafkaPort: UInt16 = 0
+  ) async throws(MillraceError) -> SocketAddress {
+    let host = host == "localhost" ? "127.0.0.1" : host
+    guard host.hasPrefix("127.") || host == "::1" else {
+      throw MillraceError(.invalidArgument, "\(host) is not a loopback address; only those can be listened on")
+    }
+    let kafka = parts.kafka
+    return try await ask { broker, answer in
+      guard broker.isOpen else { return answer.give(.failure(.closed)) }
+      do throws(IOError) {
+        answer.give(.success(try kafka.take().listen(SocketAddress(host: host, port: kafkaPort))))
+      } catch {
+        answer.give(.failure(MillraceError(.network, error.description)))
+      }
+    }
+  }
+
+  // MARK: Jobs
+
+  /// Keeps a job until it has ended; false when the broker is closing.
+  func keep(_ job: RunningJob) -> Bool {
+    state.withLock { state in
+      guard case .open = state.life else { return false }
+      state.jobs[ObjectIdentifier(job)] = job
+      return true
+    }
+  }
+
+  func forget(_ job: RunningJob) {
+    state.withLock { $0.jobs[ObjectIdentifier(job)] = nil }
+  }
+
+  // MARK: Closing
+
+  /// Stops jobs, ends consumers, makes everything durable, closes listeners and lets go of the directory.
+  ///
+  /// Whoever waits for the broker gets `.closed`. Calling it again waits for the same end.
+  /// - Throws: `.storage` when not everything could be made durable.
+  public func close() async throws(MillraceError) {
+    let error: MillraceError? = await withCheckedContinuation { continuation in
+      let (begins, ended) = state.withLock { state -> (Bool, MillraceError??) in
+        switch state.life {
+        case .open:
+          state.life = .closing([continuation])
+          return (true, nil)
+        case .closing(let waiting):
+          state.life = .closing(waiting + [continuation])
+          return (false, nil)
+        case .closed(let error): return (false, .some(error))
+        }
+      }
+      if let ended { continuation.resume(returning: ended) }
+      if begins { Task { await self.end() } }
+    }
+    if let error { throw error }
+  }
+
+  private func end() async {
+    let jobs = state.withLock { Array($0.jobs.values) }
+    for job in jobs { await job.end() }
+    let failure = await parts.close()
+    let waiting = state.withLock { state -> [CheckedContinuation<MillraceError?, Never>] in
+      guard case .closing(let waiting) = state.life else { return [] }
+      state.life = .closed(failure)
+      return waiting
+    }
+    for continuation in waiting { continuation.resume(returning: failure) }
+  }
+
+  deinit {
+    // Nobody uses the broker any more, but nobody has closed it either.
+    if case .open = state.withLock({ $0.life }) {
+      let parts = parts
+      Task { _ = await parts.close() }
+    }
+  }
+}
+
+/// The threads of a broker and what lives on them.
+struct BrokerParts: Sendable {
+  let reactor: EpollReactor
+  let broker: ReactorBound<Broker>
+  let kafka: ReactorBound<KafkaServer>
+  let writer: ThreadPool
+  let background: ThreadPool
+
+  /// Calls `body` on the reactor and suspends until it answers.
+  func ask<Value: Sendable>(
+    _ body: @escaping @Sendable (Broker, Answer<Value>) -> Void
+  ) async throws(MillraceError) -> Value {
+    let result = await withCheckedContinuation { continuation in
+      let answer = Answer<Value>(continuation)
+      reactor.submit { body(broker.take(), answer) }
+    }
+    return try result.get()
+  }
+
+  /// Closes all in order.
+  /// - Returns: what could not be made durable.
+  func close() async -> MillraceError? {
+    var failure: MillraceError?
+    do throws(MillraceError) {
+      failure = try await ask { broker, answer in
+        kafka.take().stopAccepting()
+        broker.close { error in
+          kafka.take().close()
+          // Answers to clients still have a turn to leave.
+          broker.reactor.schedule(after: .milliseconds(1)) {
+            answer.give(.success(error.map { MillraceError($0) }))
+          }
+        }
+      }
+    } catch {
+      failure = error
+    }
+    let stopped: Result<Void, MillraceError> = await EmbeddedBroker.onThread("millrace-close") {
+      reactor.stop()
+      writer.stop()
+      background.stop()
+      return .success(())
+    }
+    if case .failure(let error) = stopped, failure == nil { failure = error }
+    return failure
+  }
+}
+
+extension MillraceError {
+  fileprivate init(_ code: BrokerError.Code, _ reason: String) {
+    self.init(BrokerError(code, reason))
+  }
+}

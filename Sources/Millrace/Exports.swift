@@ -1,0 +1,16 @@
+// Exports: what `import Millrace` brings beside its own types: records, streams and in-process queues.
+//
+// From the general modules single names only, so that their other names do not get in the way of an embedder's own.
+
+@_exported import struct MillraceBase.Bytes
+@_exported import enum MillraceBase.LogLevel
+@_exported import struct MillraceBase.Logger
+@_exported import struct MillraceBase.Timestamp
+@_exported import MillraceDataflow
+@_exported import struct MillraceIO.SocketAddress
+@_exported import enum MillraceModel.CompressionCodec
+@_exported import typealias MillraceModel.Offset
+@_exported import struct MillraceModel.Record
+@_exported import struct MillraceModel.RecordHeader
+@_exported import MillraceQueue
+@_exported import MillraceStreams

@@ -1,1 +1,0 @@
-// The target is filled in by its first file.
