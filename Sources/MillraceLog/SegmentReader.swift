@@ -114,12 +114,13 @@ final class SegmentReader: Sendable {
       var bytes = try read(
         extent.segment, at: block.position, length: block.length, crc: block.crc, what: "block")
       if block.baseOffset < offset { bytes = try BatchScan.from(offset, in: bytes) }
-      if held + bytes.count > limit {
-        bytes = try BatchScan.prefix(of: bytes, limit: limit - held, atLeastOne: out.isEmpty)
-      }
+      let isCut = held + bytes.count > limit
+      if isCut { bytes = try BatchScan.prefix(of: bytes, limit: limit - held, atLeastOne: out.isEmpty) }
       if bytes.isEmpty { break }
       held += bytes.count
       out.append(bytes)
+      // What was cut off comes before the next block, even if that one's first batch would still fit.
+      if isCut { break }
     }
     return out
   }
