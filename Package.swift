@@ -79,6 +79,16 @@ let package = Package(
     program("millrace", path: "Sources/millrace", ["MillraceServer"]),
     // Beside the floors: imported by tests, simulator and fuzzers only
     library("MillraceSimulation", ["MillraceBase", "MillraceModel", "MillraceIO"]),
+    .target(
+      name: "BrokerSimulation",
+      dependencies: [
+        "MillraceBase", "MillraceModel", "MillraceIO", "MillraceLog", "MillraceBroker", "MillraceKafkaProtocol",
+        "MillraceKafkaServer", "MillraceSimulation",
+      ],
+      path: "Simulator/BrokerSimulation", swiftSettings: settings),
+    .executableTarget(
+      name: "Simulator", dependencies: ["BrokerSimulation", "MillraceBase"],
+      path: "Simulator/Simulator", swiftSettings: settings),
     // Tests
     tests("LayeringTests", []),
     tests("MillraceBaseTests", ["MillraceBase"]),

@@ -35,7 +35,7 @@ final class JournalFiles {
   private let directory: String
   private let fileSystem: any FileSystem
   private let reactor: any Reactor
-  private let background: any BlockingExecutor
+  private let jobs: BackgroundJobs
   private let configuration: LogConfiguration
   private var spares: [JournalSlot] = []
   private var isPreparing = false
@@ -51,13 +51,13 @@ final class JournalFiles {
   var isClosed = false
 
   init(
-    directory: String, fileSystem: any FileSystem, reactor: any Reactor, background: any BlockingExecutor,
+    directory: String, fileSystem: any FileSystem, reactor: any Reactor, jobs: BackgroundJobs,
     configuration: LogConfiguration, existing: Int, nextName: Int, largest: Int
   ) {
     self.directory = directory
     self.fileSystem = fileSystem
     self.reactor = reactor
-    self.background = background
+    self.jobs = jobs
     self.configuration = configuration
     self.count = existing
     self.nextName = nextName
@@ -72,9 +72,10 @@ final class JournalFiles {
       slot.file.close()
       let path = slot.path
       let fileSystem = fileSystem
-      background.submit {
+      jobs.run {
         // A left-over file is recognised as stale at the next start, so that failing to remove it harms nothing.
         do throws(IOError) { try fileSystem.remove(path) } catch {}
+      } completion: { _ in
       }
     } else {
       spares.append(slot)
@@ -100,17 +101,15 @@ final class JournalFiles {
     let path = "\(directory)/\(JournalFiles.name(nextName))"
     nextName += 1
     let fileSystem = fileSystem
-    let box = ReactorBound(self, on: reactor)
-    let reactor = reactor
     let directory = directory
-    background.submit {
-      let result: Result<JournalSlot, LogError>
+    jobs.run { () -> Result<JournalSlot, LogError> in
       do throws(LogError) {
-        result = .success(try JournalFiles.make(path, size: size, directory: directory, fileSystem: fileSystem))
+        return .success(try JournalFiles.make(path, size: size, directory: directory, fileSystem: fileSystem))
       } catch {
-        result = .failure(error)
+        return .failure(error)
       }
-      reactor.submit { box.take().prepared(result) }
+    } completion: { [self] result in
+      prepared(result)
     }
   }
 
@@ -119,6 +118,7 @@ final class JournalFiles {
     switch result {
     case .success(let slot):
       failure = nil
+      guard !isClosed else { return slot.file.close() }
       count += 1
       spares.append(slot)
       nextSize = min(slot.size * 4, configuration.journalFileSize)
@@ -147,7 +147,8 @@ final class JournalFiles {
     try LogError.wrapping { () throws(IOError) in
       let file = try fileSystem.open(path, [.read, .write, .create, .truncate, .direct, .durableWrites])
       do throws(IOError) {
-        let zeros = Chunk(capacity: min(size, 1 << 20))
+        // At least a mapping, so that the memory is aligned to blocks.
+        let zeros = Chunk(capacity: max(min(size, 1 << 20), 64 * 1024))
         zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: zeros.capacity)
         var at = 0
         while at < size {

@@ -26,11 +26,14 @@ enum JournalReader {
     let bytes = try read(file, at: Int(reference.position), length: Int(reference.length))
     do throws(RecordBatchError) {
       let header = try RecordBatchHeader.checked(bytes)
-      guard header.baseOffset == reference.baseOffset, header.totalSize == bytes.count else {
+      // The batch's CRC covers none of these three.
+      guard header.baseOffset == reference.baseOffset, header.totalSize == bytes.count,
+        header.leaderEpoch == reference.leaderEpoch
+      else {
         throw RecordBatchError(
           .corrupt,
-          "offset \(header.baseOffset) and \(header.totalSize) bytes instead of \(reference.baseOffset) and \(bytes.count)"
-        )
+          "offset \(header.baseOffset), \(header.totalSize) bytes and epoch \(header.leaderEpoch) instead of "
+            + "\(reference.baseOffset), \(bytes.count) and \(reference.leaderEpoch)")
       }
     } catch {
       throw LogError(.corruption, "\(file.path): batch at byte \(reference.position): \(error)")
@@ -62,6 +65,9 @@ struct JournalScan {
   let slot: JournalSlot
   let header: JournalFileHeader
   private let contents: Bytes
+
+  /// The blocks from `start` to `end`, both on block boundaries, aligned in memory for writing them again.
+  func blocks(_ range: Range<Int>) -> Bytes { contents[range] }
 
   init(slot: JournalSlot, header: JournalFileHeader) throws(LogError) {
     self.slot = slot
@@ -105,8 +111,9 @@ struct JournalScan {
   }
 
   /// The highest sequence that any header from `position` on says is durable, with that header's place.
+  /// - Parameter identity: of the journal; nil to count the headers of any.
   static func highestClaim(
-    in slot: JournalSlot, from position: Int, identity: JournalIdentity
+    in slot: JournalSlot, from position: Int, identity: JournalIdentity?
   ) throws(LogError) -> (durable: UInt64, position: Int)? {
     var best: (durable: UInt64, position: Int)?
     var at = JournalFormat.aligned(position)
@@ -118,7 +125,7 @@ struct JournalScan {
         for block in stride(from: 0, to: length - JournalFormat.commitHeaderSize, by: JournalFormat.blockSize) {
           guard buffer.number(block, UInt32.self) == JournalFormat.commitMagic,
             let header = CommitHeader(UnsafeRawBufferPointer(rebasing: buffer[block...])),
-            header.identity == identity, header.durable > best?.durable ?? 0
+            identity == nil || header.identity == identity, header.durable > best?.durable ?? 0
           else { continue }
           best = (header.durable, at + block)
         }

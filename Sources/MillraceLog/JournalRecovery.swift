@@ -30,6 +30,14 @@ struct JournalRecovery {
     let header: JournalFileHeader?
   }
 
+  /// A commit that was read, but that no header says is durable.
+  private struct DoubtfulCommit {
+    let sequence: UInt64
+    let slot: JournalSlot
+    let position: Int
+    let blocks: Bytes
+  }
+
   let directory: String
   let fileSystem: any FileSystem
   /// Opens files for reading only, and leaves interrupted ones where they are.
@@ -56,6 +64,8 @@ struct JournalRecovery {
       nextFileNumber: max(highestNumber + 1, snapshot?.nextFileNumber ?? 1), nextName: nextName,
       largestFile: candidates.map(\.slot.size).max() ?? 0)
     var end = CommitEnd.endOfFile
+    var known = snapshot?.sequence ?? 0
+    var doubtful: [DoubtfulCommit] = []
     while let index = JournalRecovery.file(startingAt: sequence, in: candidates) {
       let candidate = candidates.remove(at: index)
       guard let header = candidate.header else { continue }
@@ -66,7 +76,17 @@ struct JournalRecovery {
       let scan = try JournalScan(slot: candidate.slot, header: header)
       result.active = JournalFile(
         slot: candidate.slot, number: header.fileNumber, firstSequence: header.firstSequence)
-      (result.position, end) = try scan.commits(sequence: &sequence, chain: &chain, visit)
+      (result.position, end) = try scan.commits(sequence: &sequence, chain: &chain) { commit throws(LogError) in
+        known = max(known, commit.header.durable)
+        doubtful.removeAll { $0.sequence <= known }
+        // The file's header is as doubtful as its first commit.
+        let start = commit.position == JournalFormat.blockSize ? 0 : commit.position
+        doubtful.append(
+          DoubtfulCommit(
+            sequence: commit.header.sequence, slot: candidate.slot, position: start,
+            blocks: scan.blocks(start..<(commit.position + commit.header.alignedSize))))
+        try visit(commit)
+      }
     }
     result.chain = chain ?? 0
     result.nextSequence = sequence
@@ -74,10 +94,36 @@ struct JournalRecovery {
     nextName += 1
     result.spares = candidates.map(\.slot)
     try checkTail(result, candidates: candidates, snapshot: snapshot, end: end)
+    try makeDurable(doubtful.filter { $0.sequence > known })
+    try forgetFuture(candidates, from: sequence)
     if case .noCommit(let reason) = end, reason != "no header" {
       result.tornTail = "after commit \(sequence - 1): \(reason)"
     }
     return result
+  }
+
+  /// Writes the last commits again. They are whole, but may be so in the device's or the system's memory only, when the
+  /// process before was killed while it wrote them or after such a write had failed; from now on they count as durable.
+  private func makeDurable(_ commits: [DoubtfulCommit]) throws(LogError) {
+    for commit in commits {
+      try LogError.wrapping { () throws(IOError) in
+        try commit.blocks.withBuffer { buffer throws(IOError) in
+          try commit.slot.file.write(buffer, at: Int64(commit.position))
+        }
+      }
+    }
+  }
+
+  /// Wipes the headers of files that were begun behind the tail that is cut off: their sequences will be given again.
+  private func forgetFuture(_ spares: [Candidate], from sequence: UInt64) throws(LogError) {
+    let zeros = Chunk(capacity: 64 * 1024)
+    for spare in spares {
+      guard let header = spare.header, header.firstSequence >= sequence else { continue }
+      try LogError.wrapping { () throws(IOError) in
+        try spare.slot.file.write(
+          UnsafeRawBufferPointer(start: zeros.base, count: JournalFormat.blockSize), at: 0)
+      }
+    }
   }
 
   /// Opens everything in the journal's directory.
@@ -114,6 +160,18 @@ struct JournalRecovery {
         throw LogError(.corruption, "\(candidate.slot.path): this journal file belongs to another data directory")
       }
       known = header.identity
+    }
+    if known == nil {
+      // Without any readable header nothing tells whose the commits are; if some were durable, a header is damaged.
+      for candidate in candidates {
+        let from = JournalFormat.blockSize
+        guard let claim = try JournalScan.highestClaim(in: candidate.slot, from: from, identity: nil), claim.durable > 0
+        else { continue }
+        throw LogError(
+          .corruption,
+          "\(candidate.slot.path) at byte 0: no file header can be read; byte \(claim.position) says that commit "
+            + "\(claim.durable) was durable")
+      }
     }
     return known
   }

@@ -26,9 +26,11 @@ struct DrainState {
   var drainedFile: UInt64 = 0
   var nextSegment: UInt64 = 1
   var segments: [SnapshotSegment] = []
-  var removeOrphans = false
+  /// No drain begins any more; one last snapshot is written.
+  var isClosing = false
   var isClosed = false
   var retryTimer: Timer?
+  var snapshotTimer: Timer?
 
   mutating func touched(_ log: PartitionLog, file: UInt64) {
     guard log.lastTouchedFile != file else { return }
@@ -45,7 +47,7 @@ extension LogStore {
 
   /// Starts draining the oldest sealed file if that can be done now.
   func drainNext() {
-    guard !drain.isDraining, !drain.isClosed, drain.retryTimer == nil, let file = drain.sealed.first,
+    guard !drain.isDraining, !drain.isClosing, drain.retryTimer == nil, let file = drain.sealed.first,
       let last = file.lastSequence, last <= journal.durableSequence
     else { return }
     let logs = (drain.partitions[file.number] ?? []).filter { !$0.isDeleted }.sorted { $0.id < $1.id }
@@ -70,12 +72,9 @@ extension LogStore {
     let sequences = file.firstSequence...last
     let blockSize = configuration.segmentBlockSize
     let fileSystem = fileSystem
-    let box = ReactorBound((self, file), on: reactor)
-    let reactor = reactor
-    background.submit {
-      let result: Result<DrainedSegment, LogError>
+    jobs.run { () -> Result<DrainedSegment, LogError> in
       do throws(LogError) {
-        result = .success(
+        return .success(
           try SegmentWriter.write(
             path: "\(directory)/\(SegmentFormat.name(number))", directory: directory, number: number,
             identity: identity, sequences: sequences, runs: runs, blockSize: blockSize, fileSystem: fileSystem
@@ -86,14 +85,12 @@ extension LogStore {
             return try JournalReader.batch(reference, in: journalFile)
           })
       } catch {
-        result = .failure(error)
+        return .failure(error)
       }
-      reactor.submit {
-        let (store, file) = box.take()
-        switch result {
-        case .success(let segment): store.drained(file, segment: segment)
-        case .failure(let error): store.drainFailed(file, error)
-        }
+    } completion: { [self] result in
+      switch result {
+      case .success(let segment): drained(file, segment: segment)
+      case .failure(let error): drainFailed(file, error)
       }
     }
   }
@@ -188,35 +185,30 @@ extension LogStore {
   ) {
     let directory = configuration.directory
     let fileSystem = fileSystem
-    let orphans = drain.removeOrphans
-    drain.removeOrphans = false
-    let box = ReactorBound((self, released, done), on: reactor)
-    let reactor = reactor
-    background.submit {
-      var failed: LogError?
+    jobs.run { () -> Result<Void, LogError> in
       do throws(IOError) {
         try fileSystem.replace("\(directory)/\(Snapshot.fileName)", in: directory, with: snapshot.encoded())
-        if orphans { try LogStore.removeOrphans(directory, snapshot: snapshot, fileSystem: fileSystem) }
+        return .success(())
       } catch {
-        failed = LogError(error)
+        return .failure(LogError(error))
       }
-      let outcome: Result<Void, LogError> = failed.map { .failure($0) } ?? .success(())
-      reactor.submit {
-        let (store, released, done) = box.take()
-        store.finishSnapshot(outcome, released: released, dead: dead, done)
-      }
+    } completion: { [self] outcome in
+      finishSnapshot(outcome, released: released, dead: dead, done)
     }
   }
 
-  /// Removes segments that an interrupted drain left behind. What this snapshot does not name and was numbered before it
-  /// belongs to nobody.
-  private static func removeOrphans(
-    _ directory: String, snapshot: Snapshot, fileSystem: any FileSystem
-  ) throws(IOError) {
-    let named = Set(snapshot.segments.map { SegmentFormat.name($0.number) })
-    for name in try fileSystem.list("\(directory)/segments").sorted()
-    where name < SegmentFormat.name(snapshot.nextSegmentNumber) && !named.contains(name) {
-      try fileSystem.remove("\(directory)/segments/\(name)")
+  /// Removes segments that no snapshot names: what interrupted drains and removals left behind. Before any drain begins,
+  /// since that may use their numbers again.
+  /// - Throws: `.corruption` when a segment that the snapshot names is not there.
+  func checkSegments(_ snapshot: Snapshot?) throws(LogError) {
+    let directory = "\(configuration.directory)/segments"
+    var missing = Set((snapshot?.segments ?? []).map { SegmentFormat.name($0.number) })
+    for name in try LogError.wrapping({ () throws(IOError) in try fileSystem.list(directory) }).sorted() {
+      guard missing.remove(name) == nil else { continue }
+      try LogError.wrapping { () throws(IOError) in try fileSystem.remove("\(directory)/\(name)") }
+    }
+    if let name = missing.min() {
+      throw LogError(.corruption, "\(directory)/\(name): the segment is missing")
     }
   }
 
@@ -231,11 +223,22 @@ extension LogStore {
     case .failure(let error):
       drain.drained = released + drain.drained
       logger.log(.error, "log", "writing a snapshot failed", ["error": error.description])
+      retrySnapshot()
     }
     done()
     let wanted = drain.snapshotWanted
     drain.snapshotWanted = []
     if !wanted.isEmpty { takeSnapshot { for next in wanted { next() } } }
+  }
+
+  /// Files that are drained stay taken until a snapshot succeeds, and perhaps nothing else will ask for one.
+  private func retrySnapshot() {
+    guard journal.failure == nil, !drain.isClosing, drain.snapshotTimer == nil else { return }
+    drain.snapshotTimer = reactor.schedule(after: .seconds(1)) { [weak self] in
+      guard let self else { return }
+      self.drain.snapshotTimer = nil
+      if !self.drain.drained.isEmpty { self.takeSnapshot {} }
+    }
   }
 
   private func removeSegments(_ dead: [SnapshotSegment]) {
@@ -246,7 +249,7 @@ extension LogStore {
     for segment in dead { segments.forget(segment.number) }
     let fileSystem = fileSystem
     let logger = logger
-    background.submit {
+    jobs.run {
       for path in paths {
         do throws(IOError) {
           try fileSystem.remove(path)
@@ -254,6 +257,7 @@ extension LogStore {
           logger.log(.warning, "log", "removing a segment failed", ["error": error.description])
         }
       }
+    } completion: { _ in
     }
   }
 

@@ -109,6 +109,11 @@ extension LogStore {
       }
       reactor.submit {
         let (store, log, completion) = box.take()
+        var result = result
+        if case .journal(let references, let file) = plan, store.journalFile(references[0].file) !== file {
+          // It may hold other batches by now, even of the same offsets and sizes.
+          result = .failure(LogError(.io, "\(file.path) was drained while it was read"))
+        }
         if case .failure(let error) = result, attempts > 1 {
           // The file may have been drained and used again, or the segment removed, while it was being read.
           store.logger.log(.debug, "log", "reading again", ["error": error.description])

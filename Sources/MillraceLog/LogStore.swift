@@ -59,6 +59,7 @@ public final class LogStore {
   let reactor: any Reactor
   let writer: any BlockingExecutor
   let background: any BlockingExecutor
+  let jobs: BackgroundJobs
   let logger: Logger
   let stateMachine: any LogStateMachine
   let segments: SegmentReader
@@ -93,6 +94,7 @@ public final class LogStore {
     self.reactor = reactor
     self.writer = writer
     self.background = background
+    jobs = BackgroundJobs(reactor: reactor, background: background)
     self.stateMachine = stateMachine
     self.logger = logger
     let directory = configuration.directory
@@ -102,10 +104,33 @@ public final class LogStore {
       try fileSystem.createDirectory(directory)
       try fileSystem.createDirectory("\(directory)/journal")
       try fileSystem.createDirectory("\(directory)/segments")
-      try fileSystem.syncDirectory(directory)
+      try LogStore.syncNames(directory, fileSystem: fileSystem, logger: logger)
       return try fileSystem.lock("\(directory)/lock")
     }
     try recover(newIdentity: JournalIdentity(high: random.next(), low: random.next()))
+  }
+
+  /// Makes the names durable that a start relies on: the directory's own, and those in it that a process which was
+  /// killed may have left in the page cache only.
+  private static func syncNames(
+    _ directory: String, fileSystem: any FileSystem, logger: Logger
+  ) throws(IOError) {
+    do throws(IOError) {
+      try fileSystem.syncDirectory(parent(of: directory))
+    } catch {
+      // Who may not read the directory above can still work in this one.
+      guard error.code == .accessDenied else { throw error }
+      logger.log(.warning, "log", "the data directory's name cannot be made durable", ["error": error.description])
+    }
+    try fileSystem.syncDirectory(directory)
+    try fileSystem.syncDirectory("\(directory)/journal")
+    try fileSystem.syncDirectory("\(directory)/segments")
+  }
+
+  private static func parent(of directory: String) -> String {
+    let trimmed = directory.last == "/" && directory.count > 1 ? directory.dropLast() : directory[...]
+    guard let slash = trimmed.lastIndex(of: "/") else { return "." }
+    return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
   }
 
   // MARK: Partitions
@@ -138,6 +163,7 @@ public final class LogStore {
   /// - Errors: `.outOfOrderSequence`, `.invalidProducerEpoch` (idempotent producers), `.unknownPartition` (deleted
   ///   meanwhile), `.tooLarge`, `.noSpace`, `.stopped`.
   public func append(_ unit: AppendUnit, completion: @escaping (Result<[AppendedBatch], LogError>) -> Void) {
+    guard !drain.isClosing else { return completion(.failure(LogStore.closed)) }
     if waiting.isEmpty, enter(unit, completion) { return }
     waiting.append((unit, completion))
   }
@@ -228,7 +254,8 @@ public final class LogStore {
         batch.header,
         at: BatchReference(
           baseOffset: log.nextOffset, maxTimestamp: batch.header.maxTimestamp.milliseconds, file: file,
-          position: UInt32(position), length: UInt32(length), lastOffsetDelta: batch.header.lastOffsetDelta),
+          position: UInt32(position), length: UInt32(length), lastOffsetDelta: batch.header.lastOffsetDelta,
+          leaderEpoch: leaderEpoch),
         leaderEpoch: leaderEpoch, now: now)
       drain.touched(log, file: file)
       journal.touch(log, next: log.nextOffset)
@@ -254,6 +281,7 @@ public final class LogStore {
 
   private func recover(newIdentity: JournalIdentity) throws(LogError) {
     let snapshot = try readSnapshot()
+    try checkSegments(snapshot)
     if let snapshot { try restore(snapshot) }
     let recovery = JournalRecovery(directory: "\(configuration.directory)/journal", fileSystem: fileSystem)
     var replayed = 0
@@ -277,7 +305,7 @@ public final class LogStore {
     }
     let files = JournalFiles(
       directory: "\(configuration.directory)/journal", fileSystem: fileSystem, reactor: reactor,
-      background: background, configuration: configuration,
+      jobs: jobs, configuration: configuration,
       existing: recovered.spares.count + recovered.sealed.count + (recovered.active == nil ? 0 : 1),
       nextName: recovered.nextName, largest: recovered.largestFile)
     journal = Journal(
@@ -286,9 +314,12 @@ public final class LogStore {
     journal.onDurable = { [unowned self] in self.becameDurable($0) }
     journal.onRoom = { [unowned self] in self.drainWaiting() }
     journal.onSealed = { [unowned self] in self.sealed($0) }
-    journal.onFailure = { [unowned self] in self.onFailure($0) }
+    journal.onFailure = { [unowned self] in
+      self.onFailure($0)
+      // Units that wait for room learn that there will be none.
+      self.drainWaiting()
+    }
     drain.sealed = recovered.sealed
-    drain.removeOrphans = true
     logger.log(
       .info, "log", "opened",
       [
@@ -331,7 +362,7 @@ public final class LogStore {
     let reference = BatchReference(
       baseOffset: header.baseOffset, maxTimestamp: header.maxTimestamp.milliseconds, file: commit.fileNumber,
       position: UInt32(commit.position + entry.position), length: UInt32(entry.length),
-      lastOffsetDelta: header.lastOffsetDelta)
+      lastOffsetDelta: header.lastOffsetDelta, leaderEpoch: header.leaderEpoch)
     if isNew {
       guard header.baseOffset == log.nextOffset else {
         throw LogError(
@@ -357,20 +388,34 @@ public final class LogStore {
     for (id, state) in partition.producers { log.producers[id] = state }
   }
 
+  private static let closed = LogError(.stopped, "the log is closed")
+
   /// Writes everything out and lets go of the directory. `done` follows with what went wrong, if anything.
+  ///
+  /// What waits for room in the journal is refused, as is everything appended from now on.
   public func close(_ done: @escaping (LogError?) -> Void) {
-    if let failure = journal.failure {
-      lock?.release()
-      return done(failure)
-    }
-    takeSnapshot { [self] in
-      journal.close { [self] error in
-        drain.isClosed = true
-        lock?.release()
-        lock = nil
-        done(error)
+    drain.isClosing = true
+    drain.retryTimer?.cancel()
+    drain.snapshotTimer?.cancel()
+    let refused = waiting
+    waiting = Deque()
+    for index in 0..<refused.count { refused[index].completion(.failure(LogStore.closed)) }
+    // A drain under way ends first, so that the snapshot names its segment.
+    jobs.whenIdle { [self] in
+      if let failure = journal.failure { return letGo(failure, done) }
+      takeSnapshot { [self] in
+        journal.close { [self] error in
+          jobs.whenIdle { [self] in letGo(error, done) }
+        }
       }
     }
+  }
+
+  private func letGo(_ error: LogError?, _ done: (LogError?) -> Void) {
+    drain.isClosed = true
+    lock?.release()
+    lock = nil
+    done(error)
   }
 
   /// Figures of the journal so far.

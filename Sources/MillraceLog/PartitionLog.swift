@@ -11,6 +11,8 @@ struct BatchReference: Sendable {
   var position: UInt32
   var length: UInt32
   var lastOffsetDelta: Int32
+  /// The batch's CRC leaves it out, so that it is compared with what is read.
+  var leaderEpoch: Int32
 
   var nextOffset: Offset { baseOffset + Int64(lastOffsetDelta) + 1 }
 }

@@ -1,0 +1,67 @@
+// BrokerMachine: the real broker and its Kafka server on a simulated machine, from one start to its end.
+
+import MillraceBase
+import MillraceBroker
+import MillraceIO
+import MillraceKafkaServer
+import MillraceLog
+import MillraceSimulation
+import Synchronization
+
+/// A running broker.
+final class BrokerMachine {
+  let broker: Broker
+  private let server: KafkaServer
+  /// A write has failed; the owner must end the machine.
+  private(set) var hasFailed = false
+
+  /// Opens the broker and listens.
+  /// - Throws: when the broker does not open, for example because power failed.
+  init(
+    _ scenario: BrokerScenario, _ configuration: LogConfiguration, _ fileSystem: any FileSystem, seed: UInt64
+  ) throws(BrokerError) {
+    let world = scenario.world
+    let reactor = SimulatedReactor(world: world, name: "broker")
+    let lines = scenario.logLines
+    broker = try Broker(
+      log: configuration, fileSystem: fileSystem, reactor: reactor,
+      writer: SimulatedExecutor(world: world, threads: 4), background: SimulatedExecutor(world: world, threads: 3),
+      logger: Logger(minimum: .info) { lines.take($0, $1) }, seed: seed)
+    server = KafkaServer(broker: broker, logger: .silent)
+    broker.onFailure = { [unowned self] _ in hasFailed = true }
+    do throws(IOError) {
+      _ = try server.listen(scenario.address)
+    } catch {
+      scenario.ledger.violate("the server does not listen: \(error)")
+    }
+  }
+
+  func close(_ done: @escaping (BrokerError?) -> Void) {
+    server.stopAccepting()
+    broker.close(done)
+  }
+}
+
+/// Keeps the broker's log lines that matter, over all machines of a run.
+final class LogLines: Sendable {
+  private struct Lines {
+    var tornTails = 0
+    var warnings: [String] = []
+  }
+  private let lines = Mutex(Lines())
+
+  /// Starts that cut something off.
+  var tornTails: Int { lines.withLock { $0.tornTails } }
+  /// The last warnings and errors.
+  var warnings: [String] { lines.withLock { $0.warnings } }
+
+  func take(_ level: LogLevel, _ line: String) {
+    lines.withLock { lines in
+      if line.contains("cut off a torn tail") { lines.tornTails += 1 }
+      guard level >= .warning else { return }
+      if lines.warnings.count == 20 { lines.warnings.removeFirst() }
+      // Without the time, which is the real one.
+      lines.warnings.append(String(line.drop { $0 != " " }.dropFirst()))
+    }
+  }
+}

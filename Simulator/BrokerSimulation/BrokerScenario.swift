@@ -1,0 +1,287 @@
+// BrokerScenario: one simulated life of a broker: clients at work, crashes, restarts, and the reckoning at the end.
+
+import MillraceBase
+import MillraceBroker
+import MillraceIO
+import MillraceKafkaServer
+import MillraceLog
+import MillraceModel
+import MillraceSimulation
+
+/// What may be done to a run to see that the checks notice.
+public struct Sabotage {
+  /// Stands between the broker and the simulated disk.
+  public var disk: (SimulatedFileSystem) -> any FileSystem = { $0 }
+  /// Changes what clients were told, at the end.
+  public var ledger: (inout Ledger) -> Void = { _ in }
+
+  /// None.
+  public init() {}
+}
+
+/// What a run came to.
+public struct Outcome: Sendable {
+  /// What it follows from.
+  public var seed: UInt64
+  /// Rules that were broken; none when all is well.
+  public var violations: [String] = []
+  /// Equal for two runs of the same seed.
+  public var traceHash: UInt64 = 0
+  /// The last things that happened.
+  public var notes: [String] = []
+  /// The broker's last warnings and errors.
+  public var warnings: [String] = []
+  /// What happened how often, to see that the runs reach what they should.
+  public var counts: [String: Int] = [:]
+}
+
+/// One run. Everything in it follows from its seed.
+public final class BrokerScenario {
+  let seed: UInt64
+  let world: SimulatedWorld
+  let address = SocketAddress(host: "127.0.0.1", port: 9092)
+  var random: SeededRandom
+  var ledger = Ledger()
+  var counts: [String: Int] = [:]
+  let logLines = LogLines()
+  private let sabotage: Sabotage
+  private var disk: SimulatedFileSystem
+  private var machine: BrokerMachine?
+  private var producerIDs: Set<Int64> = []
+  private var configuration: LogConfiguration
+  private let partitions: [TopicPartition]
+  private let diskCapacity: Int64?
+  private let hasWriteFaults: Bool
+  private var producers: [ProducingClient] = []
+  private var consumers: [ConsumingClient] = []
+  private var topics: TopicClient?
+
+  /// A run that has not begun.
+  public init(seed: UInt64, sabotage: Sabotage = Sabotage()) {
+    self.seed = seed
+    self.sabotage = sabotage
+    world = SimulatedWorld(seed: seed)
+    random = SeededRandom(seed: seed ^ 0x5ce7_a210)
+    disk = SimulatedFileSystem(world: world)
+    configuration = LogConfiguration(directory: "/var/data")
+    configuration.journalFileSize = [32, 64, 128][Int.random(in: 0..<3, using: &random)] << 10
+    configuration.firstJournalFileSize = random.oneIn(2) ? 16 << 10 : 32 << 10
+    configuration.journalFileLimit = Int.random(in: 2...4, using: &random)
+    configuration.hotTailSize = [16, 64, 256][Int.random(in: 0..<3, using: &random)] << 10
+    configuration.commitSize = [1, 8, 32][Int.random(in: 0..<3, using: &random)] << 10
+    configuration.writeDepth = Int.random(in: 1...4, using: &random)
+    configuration.largestUnit = 64 << 10
+    configuration.segmentBlockSize = [512, 4096, 65536][Int.random(in: 0..<3, using: &random)]
+    configuration.idleHeaderDelay = Int64.random(in: 1...100, using: &random)
+    partitions = [0, 1, 2].flatMap { index in [TopicPartition("steady-\(index % 2)", Int32(index / 2))] }
+    diskCapacity = random.oneIn(10) ? Int64.random(in: 200_000...600_000, using: &random) : nil
+    hasWriteFaults = random.oneIn(8)
+    if random.oneIn(4) { world.network.cutProbability = 0.002 }
+  }
+
+  func count(_ what: String, _ number: Int = 1) { counts[what, default: 0] += number }
+
+  func gave(producerID: Int64) {
+    if !producerIDs.insert(producerID).inserted { ledger.violate("producer id \(producerID) was given out twice") }
+  }
+
+  /// Runs everything.
+  public func run() -> Outcome {
+    life()
+    var outcome = Outcome(seed: seed)
+    outcome.violations = ledger.violations
+    outcome.traceHash = world.traceHash
+    outcome.notes = world.notes
+    count("events", world.eventCount)
+    count("disk operations", world.diskOperations)
+    count("records acknowledged", ledger.acknowledgedRecords)
+    count("records read", ledger.readRecords)
+    count("offsets committed", ledger.acknowledgedCommits)
+    count("torn tails", logLines.tornTails)
+    outcome.counts = counts
+    outcome.warnings = logLines.warnings
+    for client in clients { client.stop() }
+    world.tearDown()
+    machine = nil
+    return outcome
+  }
+
+  private var clients: [SimulatedClient] {
+    producers as [SimulatedClient] + consumers + (topics.map { [$0] } ?? [])
+  }
+
+  private var isBroken: Bool { !ledger.violations.isEmpty }
+
+  private func life() {
+    disk = prepared()
+    guard start(crashing: false), createTopics() else { return }
+    makeClients()
+    for client in clients { client.start() }
+    let crashes = Int.random(in: 1...4, using: &random)
+    for _ in 0..<crashes where !isBroken {
+      work()
+      if isBroken { return }
+      end()
+      guard start(crashing: random.oneIn(3)) else { return }
+    }
+    reckon()
+  }
+
+  /// The directory that holds the data directory is there, durably, before the broker comes.
+  private func prepared() -> SimulatedFileSystem {
+    do throws(IOError) {
+      try disk.createDirectory("/var")
+      try disk.syncDirectory("/")
+    } catch {
+      ledger.violate("the disk cannot be prepared: \(error)")
+    }
+    if let diskCapacity { disk.capacity = diskCapacity }
+    return disk
+  }
+
+  /// Starts the machine; with `crashing`, power fails some disk operations into the start, perhaps again and again.
+  /// - Returns: false when the broker refused to start.
+  private func start(crashing: Bool) -> Bool {
+    var crashing = crashing
+    while true {
+      if crashing { world.crashAfterOperations(Int.random(in: 1...12, using: &random)) }
+      let started: BrokerMachine
+      do throws(BrokerError) {
+        started = try BrokerMachine(self, configuration, sabotage.disk(disk), seed: random.next())
+      } catch {
+        guard world.isCrashed else {
+          // A full disk may refuse the start in order; nothing else may.
+          if diskCapacity != nil, disk.capacity < 1 << 40, error.code == .storage {
+            count("starts refused for want of space")
+            disk.capacity = 1 << 40
+            continue
+          }
+          ledger.violate("the broker does not start: \(error)")
+          return false
+        }
+        count("crashes while starting")
+        reboot()
+        crashing = random.oneIn(2)
+        continue
+      }
+      machine = started
+      if crashing {
+        // Power may fail a little later, in what the start has set going.
+        world.run(for: .milliseconds(30))
+        if world.isCrashed {
+          count("crashes after starting")
+          reboot()
+          crashing = random.oneIn(2)
+          continue
+        }
+        world.crashAfterOperations(nil)
+      }
+      return true
+    }
+  }
+
+  private func reboot() {
+    world.restart()
+    machine = nil
+    disk = disk.reopen()
+  }
+
+  private func createTopics() -> Bool {
+    guard let machine else { return false }
+    var left = 2
+    for (name, count) in [("steady-0", 2), ("steady-1", 1)] {
+      machine.broker.createTopic(name, partitions: count) { [self] result in
+        if case .failure(let error) = result { ledger.violate("topic \(name) cannot be created: \(error)") }
+        left -= 1
+      }
+    }
+    world.run { left == 0 }
+    return left == 0 && !isBroken
+  }
+
+  private func makeClients() {
+    for id in 0..<Int.random(in: 1...3, using: &random) {
+      let count = Int.random(in: 1...partitions.count, using: &random)
+      producers.append(
+        ProducingClient(
+          self, id: id, partitions: Array(partitions.shuffled(using: &random).prefix(count)),
+          batches: Int.random(in: 20...120, using: &random)))
+    }
+    for index in 0..<Int.random(in: 1...2, using: &random) {
+      consumers.append(ConsumingClient(self, group: "group-\(index)", partitions: partitions))
+    }
+    if random.oneIn(2) { topics = TopicClient(self, id: 9, rounds: Int.random(in: 1...5, using: &random)) }
+  }
+
+  /// Lets everybody work until it is time for the machine to end.
+  private func work() {
+    if random.oneIn(2) { world.crashAfterOperations(Int.random(in: 1...150, using: &random)) }
+    if hasWriteFaults { disk.faults.writeFailureProbability = 0.01 }
+    let until = world.now + .milliseconds(Int.random(in: 5...400, using: &random))
+    while world.now < until, !world.isCrashed, !isBroken, machine?.hasFailed != true {
+      world.run(for: .milliseconds(5))
+    }
+    disk.faults.writeFailureProbability = 0
+    world.crashAfterOperations(nil)
+    if let diskCapacity, random.oneIn(2) { disk.capacity += diskCapacity }
+  }
+
+  /// Ends the machine: it has lost power already, or loses it now, or is killed, or stops in order.
+  private func end() {
+    if world.isCrashed {
+      count("power losses in a disk operation")
+    } else if machine?.hasFailed == true {
+      count("stops after a failed write")
+      world.crash(.processKill)
+    } else {
+      switch Int.random(in: 0..<4, using: &random) {
+      case 0, 1:
+        count("power losses")
+        world.crash(.powerLoss)
+      case 2:
+        count("kills")
+        world.crash(.processKill)
+      default: closeInOrder()
+      }
+    }
+    reboot()
+  }
+
+  private func closeInOrder() {
+    count("orderly stops")
+    if random.oneIn(4) { world.crashAfterOperations(Int.random(in: 1...10, using: &random)) }
+    var isClosed = false
+    var problem: BrokerError?
+    machine?.close { error in
+      isClosed = true
+      problem = error
+    }
+    world.run(atMost: 200_000) { isClosed }
+    world.crashAfterOperations(nil)
+    guard !world.isCrashed else { return }
+    if !isClosed { ledger.violate("the broker does not stop") }
+    if let problem { ledger.violate("the broker stops with an error: \(problem)") }
+    if random.oneIn(2) { world.crash(.powerLoss) }
+  }
+
+  /// No more faults: everything that was sent gets acknowledged, then the machine ends once more and all is read.
+  private func reckon() {
+    disk.capacity = 1 << 40
+    world.network.cutProbability = 0
+    let isDone = world.run(atMost: 3_000_000) { [self] in
+      isBroken || producers.allSatisfy(\.isDone) && topics?.isDone != false
+    }
+    if isBroken { return }
+    if !isDone { return ledger.violate("producers do not get on any more at \(world.now.nanoseconds) ns") }
+    for client in clients { client.stop() }
+    end()
+    guard start(crashing: random.oneIn(4)) else { return }
+    sabotage.ledger(&ledger)
+    let reader = FinalReader(self, partitions: partitions)
+    reader.start()
+    world.run(atMost: 3_000_000) { [self] in isBroken || reader.isDone }
+    if !isBroken, !reader.isDone { ledger.violate("the final reader does not get on any more") }
+    reader.stop()
+    for file in disk.contents() where file.path.hasSuffix(".segment") { count("segments at the end") }
+  }
+}

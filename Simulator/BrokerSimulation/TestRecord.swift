@@ -1,0 +1,86 @@
+// TestRecord: records whose values say who sent them and prove that they are intact.
+//
+// A value is: magic uint32, producer uint32, number uint64, partition code uint64, then filler bytes that follow from all
+// of these. So a reader recognises a record, and any changed byte, without knowing what was sent.
+
+import MillraceBase
+import MillraceModel
+
+/// Makes and reads values.
+enum TestRecord {
+  private static let magic: UInt32 = 0x7265_6331
+  private static let fixedSize = 24
+
+  /// A number that stands for a partition.
+  static func code(_ partition: TopicPartition) -> UInt64 {
+    let bytes = Bytes(partition.topic)
+    return bytes.withBuffer { Hashing.stable($0) } &+ UInt64(partition.partition)
+  }
+
+  private static func filler(_ name: RecordName, _ code: UInt64, _ index: Int) -> UInt8 {
+    UInt8(truncatingIfNeeded: (UInt64(name.number) &* 31 &+ UInt64(name.producer) &* 7 &+ code) &+ UInt64(index) &* 13)
+  }
+
+  /// A value of about `size` bytes.
+  static func value(_ name: RecordName, _ partition: TopicPartition, size: Int) -> Bytes {
+    let code = code(partition)
+    var writer = ByteWriter(capacity: size + fixedSize)
+    writer.uint32(magic)
+    writer.uint32(UInt32(name.producer))
+    writer.uint64(UInt64(name.number))
+    writer.uint64(code)
+    for index in 0..<max(0, size - fixedSize) { writer.uint8(filler(name, code, index)) }
+    return writer.finishJoined()
+  }
+
+  /// Who sent the value; nil when it is not what was sent to this partition.
+  static func name(_ value: Bytes, in partition: TopicPartition) -> RecordName? {
+    var reader = ByteReader(value)
+    do throws(DecodingError) {
+      guard try reader.uint32() == magic else { return nil }
+      let name = RecordName(producer: Int(try reader.uint32()), number: Int(truncatingIfNeeded: try reader.uint64()))
+      let code = code(partition)
+      guard try reader.uint64() == code else { return nil }
+      let rest = value[reader.position..<value.count]
+      let isIntact = rest.withBuffer { buffer in
+        buffer.indices.allSatisfy { buffer[$0] == filler(name, code, $0) }
+      }
+      return isIntact ? name : nil
+    } catch {
+      return nil
+    }
+  }
+
+  /// The names of all records of fetched batches, in order, with their offsets.
+  /// - Throws: what is wrong, in words.
+  static func names(
+    _ records: [Bytes], in partition: TopicPartition
+  ) throws(RecordProblem) -> [(offset: Offset, name: RecordName)] {
+    var out: [(Offset, RecordName)] = []
+    var writer = ByteWriter()
+    for piece in records { writer.append(piece) }
+    let all = writer.finishJoined()
+    var at = 0
+    while at < all.count {
+      do throws(RecordBatchError) {
+        let header = try RecordBatchHeader.checked(all[at..<all.count])
+        let body = all[(at + RecordBatchHeader.size)..<(at + header.totalSize)]
+        for record in try RecordReader.records(body, header: header) {
+          guard let value = record.value, let name = name(value, in: partition) else {
+            throw RecordBatchError(.corrupt, "the value at offset \(record.offset) was never sent")
+          }
+          out.append((record.offset, name))
+        }
+        at += header.totalSize
+      } catch {
+        throw RecordProblem(text: "\(partition): a batch that was fetched is wrong at byte \(at): \(error)")
+      }
+    }
+    return out
+  }
+}
+
+/// What is wrong with fetched records.
+struct RecordProblem: Error {
+  let text: String
+}
