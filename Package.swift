@@ -95,6 +95,12 @@ let package = Package(
         "MillraceConnectors", "MillraceStreams", "MillraceDataflow", "MillraceBroker", "MillraceLog",
         "MillraceCompression", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
+    tests(
+      "MillraceServerTests",
+      [
+        "MillraceServer", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceCompression",
+        "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
+      ]),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",
