@@ -73,7 +73,8 @@ let package = Package(
       "MillraceServer",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
-        "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceBroker", "MillraceConnectors", "Millrace",
+        "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceMetadata", "MillraceBroker", "MillraceDataflow",
+        "MillraceStreams", "MillraceConnectors", "Millrace",
       ]),
     program("millrace", path: "Sources/millrace", ["MillraceServer"]),
     // Beside the floors: imported by tests, simulator and fuzzers only

@@ -1,6 +1,5 @@
 // Chunk: a fixed-size, reference-counted run of page-aligned memory that many slices share.
 
-
 /// A fixed-size run of memory, aligned to 4 KiB, given back when the last slice of it goes.
 ///
 /// A chunk has one writer. Bytes that were handed out as ``Bytes`` are never written again, so slices may be read on any

@@ -77,6 +77,9 @@ public final class Broker {
   /// Leader epoch of this start.
   public var leaderEpoch: Int32 { metadata.leaderEpoch }
 
+  /// Time from a commit's first entry until it was durable, since the start.
+  public var commitLatency: Histogram { log.journalFigures.commitLatency }
+
   /// Appends an event; `completion` follows when it is durable.
   func record(_ event: MetadataEvent, completion: @escaping (BrokerError?) -> Void) {
     log.append(AppendUnit(event: event.encoded())) { result in

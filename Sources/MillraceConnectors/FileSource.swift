@@ -10,8 +10,8 @@ import MillraceModel
 
 /// Reads the lines of a list of files, once or over and over.
 ///
-/// Text only: files whose first 4 KiB hold a NUL byte, files named `*.gz` and files that are gone or may not be read are
-/// passed over. A line is a record without key, without its line feed; a line of more than 64 KiB becomes several records,
+/// Files that are gone or may not be read are passed over, and, with `textOnly`, also files whose first 4 KiB hold a NUL
+/// byte and files named `*.gz`. A line is a record without key, without its line feed; a line of more than 64 KiB becomes several records,
 /// cut at a space where there is one.
 public final class FileSource: ReplayableSource {
   /// Longest record in bytes.
@@ -22,6 +22,7 @@ public final class FileSource: ReplayableSource {
   private let files: [String]
   private let fileSystem: any FileSystem
   private let repeats: Bool
+  private let textOnly: Bool
   private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: FileSource.bufferSize, alignment: 16)
   private var pass: Int64 = 0
   private var index = 0
@@ -30,8 +31,11 @@ public final class FileSource: ReplayableSource {
   private var passHadLines = false
 
   /// A source of `files`, in this order.
-  /// - Parameter repeats: begins again at the first file after the last; ends when a whole pass brings nothing.
-  public init(files: [String], in fileSystem: any FileSystem, repeats: Bool = false) {
+  /// - Parameters:
+  ///   - repeats: begins again at the first file after the last; ends when a whole pass brings nothing.
+  ///   - textOnly: passes over what does not look like text.
+  public init(files: [String], in fileSystem: any FileSystem, repeats: Bool = false, textOnly: Bool = true) {
+    self.textOnly = textOnly
     self.files = files
     self.fileSystem = fileSystem
     self.repeats = repeats
@@ -116,9 +120,10 @@ public final class FileSource: ReplayableSource {
   }
 
   private func open(_ path: String) throws(IOError) -> (any File)? {
-    guard !path.hasSuffix(".gz") else { return nil }
+    guard !textOnly || !path.hasSuffix(".gz") else { return nil }
     do throws(IOError) {
       let file = try fileSystem.open(path, .read)
+      guard textOnly else { return file }
       let probe = UnsafeMutableRawBufferPointer(rebasing: buffer[..<FileSource.probeSize])
       let got = try file.read(into: probe, at: 0)
       if probe[..<got].contains(0) {
