@@ -102,6 +102,10 @@ let package = Package(
     tests(
       "MillraceConnectorsTests",
       ["MillraceConnectors", "MillraceDataflow", "MillraceIO", "MillraceModel", "MillraceBase"]),
+    tests(
+      "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
+    tests(
+      "MillraceBrokerTests", ["BrokerSimulation", "MillraceSimulation", "MillraceModel", "MillraceBase"]),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",
