@@ -94,8 +94,10 @@ struct JournalRecovery {
     nextName += 1
     result.spares = candidates.map(\.slot)
     try checkTail(result, candidates: candidates, snapshot: snapshot, end: end)
-    try makeDurable(doubtful.filter { $0.sequence > known })
-    try forgetFuture(candidates, from: sequence)
+    if !changesNothing {
+      try makeDurable(doubtful.filter { $0.sequence > known })
+      try forgetFuture(candidates, from: sequence)
+    }
     if case .noCommit(let reason) = end, reason != "no header" {
       result.tornTail = "after commit \(sequence - 1): \(reason)"
     }
