@@ -97,7 +97,7 @@ def test_consume_waits_for_what_comes_and_ends_on_ctrl_c(server, cli, topic):
 
 def test_a_closed_pipe_ends_consume_quietly(server, cli, topic):
     cli("topic", "create", topic)
-    cli("produce", topic, stdin="x\n" * 20_000)
+    cli("produce", topic, stdin="x\n" * 200_000)  # more than a pipe holds
     done = subprocess.run(f"'{BINARY}' consume {topic} --from earliest --bootstrap {server.bootstrap} | head -1",
                           shell=True, capture_output=True, text=True, timeout=30, env=environment())
     assert done.stdout == "x\n" and "error" not in done.stderr.lower()
