@@ -87,7 +87,7 @@ let package = Package(
       ],
       path: "Simulator/BrokerSimulation", swiftSettings: settings),
     .executableTarget(
-      name: "Simulator", dependencies: ["BrokerSimulation", "MillraceBase"],
+      name: "Simulator", dependencies: ["BrokerSimulation", "MillraceSimulation", "MillraceIO", "MillraceBase"],
       path: "Simulator/Simulator", swiftSettings: settings),
     // Tests
     tests("LayeringTests", []),
@@ -113,7 +113,6 @@ let package = Package(
         "MillraceServer", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceCompression",
         "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
-      ["MillraceConnectors", "MillraceDataflow", "MillraceIO", "MillraceModel", "MillraceBase"]),
     tests(
       "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
     tests(
