@@ -113,7 +113,6 @@ let package = Package(
         "MillraceServer", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceCompression",
         "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
-      ["MillraceConnectors", "MillraceDataflow", "MillraceIO", "MillraceModel", "MillraceBase"]),
     tests(
       "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
     tests(
