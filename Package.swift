@@ -107,6 +107,12 @@ let package = Package(
         "MillraceCompression", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
     tests("MillraceTests", ["Millrace"]),
+    tests(
+      "MillraceServerTests",
+      [
+        "MillraceServer", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceCompression",
+        "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
+      ]),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",

@@ -88,9 +88,16 @@ public struct JSONWriter {
     quote(value)
   }
 
+  private static let digits = Array("0123456789abcdef".utf8)
+
   private mutating func quote(_ value: String) {
-    let digits = Array("0123456789abcdef".utf8)
     bytes.append(UInt8(ascii: "\""))
+    defer { bytes.append(UInt8(ascii: "\"")) }
+    var value = value
+    let isPlain = value.withUTF8 { text in
+      text.allSatisfy { $0 >= 32 && $0 != 127 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }
+    }
+    if isPlain { return value.withUTF8 { bytes.append(contentsOf: $0) } }
     for byte in value.utf8 {
       switch byte {
       case UInt8(ascii: "\""): bytes.append(contentsOf: "\\\"".utf8)
@@ -100,11 +107,10 @@ public struct JSONWriter {
       case UInt8(ascii: "\t"): bytes.append(contentsOf: "\\t".utf8)
       case 0..<32, 127:
         bytes.append(contentsOf: "\\u00".utf8)
-        bytes.append(digits[Int(byte >> 4)])
-        bytes.append(digits[Int(byte & 15)])
+        bytes.append(JSONWriter.digits[Int(byte >> 4)])
+        bytes.append(JSONWriter.digits[Int(byte & 15)])
       default: bytes.append(byte)
       }
     }
-    bytes.append(UInt8(ascii: "\""))
   }
 }

@@ -49,6 +49,12 @@ public struct OutputStream: Sendable {
     try Bytes(text).withBuffer { buffer throws(IOError) in try write(buffer) }
   }
 
+  /// Whether nobody can read what is written any more: the reader of a pipe has gone, a terminal has hung up.
+  public var isClosed: Bool {
+    var state = pollfd(fd: descriptor, events: 0, revents: 0)
+    return poll(&state, 1, 0) > 0 && Int32(state.revents) & (POLLERR | POLLHUP | POLLNVAL) != 0
+  }
+
   /// Whether a person watches.
   public var isTerminal: Bool { mr_is_terminal(descriptor) != 0 }
 

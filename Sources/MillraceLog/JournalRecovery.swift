@@ -189,10 +189,17 @@ struct JournalRecovery {
     _ result: RecoveredJournal, candidates: [Candidate], snapshot: Snapshot?, end: CommitEnd
   ) throws(LogError) {
     let tail = result.nextSequence
+    let lost = result.active.map { "\($0.slot.path) at byte \(result.position)" } ?? directory
+    let reason =
+      switch end {
+      case .noCommit(let words): words
+      case .endOfFile: "the file that follows is missing or damaged"
+      }
     if let snapshot, snapshot.sequence >= tail {
       throw LogError(
         .corruption,
-        "\(directory): the journal ends before commit \(tail), but the snapshot stands for commit \(snapshot.sequence)")
+        "commit \(tail) was durable and cannot be read (\(lost): \(reason)); "
+          + "the snapshot stands for commit \(snapshot.sequence)")
     }
     var places: [(slot: JournalSlot, from: Int)] = []
     if let active = result.active { places.append((active.slot, result.position)) }
@@ -206,13 +213,6 @@ struct JournalRecovery {
         let claim = try JournalScan.highestClaim(in: place.slot, from: place.from, identity: result.identity),
         claim.durable >= tail
       else { continue }
-      let lost = result.active.map { "\($0.slot.path) at byte \(result.position)" } ?? directory
-      let reason: String
-      if case .noCommit(let words) = end {
-        reason = words
-      } else {
-        reason = "the file that follows is missing or damaged"
-      }
       throw LogError(
         .corruption,
         "commit \(tail) was durable and cannot be read (\(lost): \(reason)); "

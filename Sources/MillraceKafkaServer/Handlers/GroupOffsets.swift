@@ -3,7 +3,6 @@
 import MillraceBase
 import MillraceBroker
 import MillraceKafkaProtocol
-import MillraceMetadata
 import MillraceModel
 
 extension KafkaConnection {

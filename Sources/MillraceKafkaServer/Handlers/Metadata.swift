@@ -3,7 +3,6 @@
 import MillraceBroker
 import MillraceIO
 import MillraceKafkaProtocol
-import MillraceMetadata
 import MillraceModel
 
 extension KafkaConnection {

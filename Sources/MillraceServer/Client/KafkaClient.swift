@@ -18,6 +18,8 @@ final class KafkaClient {
   private var socket: BlockingSocket?
   private var versions: [ApiVersionsResponse.ApiVersion] = []
   private var nextCorrelationID: Int32 = 1
+  /// Counts connections, so that nobody waits on a new one for the answer to a request of an older one.
+  private var connection = 0
 
   private static let name = "millrace"
   /// Largest answer that is taken, in bytes.
@@ -34,6 +36,7 @@ final class KafkaClient {
 
   /// A request under way.
   struct Pending<Request: KafkaRequest> {
+    fileprivate let connection: Int
     fileprivate let correlationID: Int32
     fileprivate let version: Int16
   }
@@ -60,7 +63,7 @@ final class KafkaClient {
   private func send<Request: KafkaRequest>(
     _ request: Request, version: Int16, over socket: BlockingSocket
   ) throws(ClientError) -> Pending<Request> {
-    let pending = Pending<Request>(correlationID: nextCorrelationID, version: version)
+    let pending = Pending<Request>(connection: connection, correlationID: nextCorrelationID, version: version)
     nextCorrelationID &+= 1
     try transfer { () throws(IOError) in
       try socket.send(
@@ -74,6 +77,9 @@ final class KafkaClient {
   func receive<Request: KafkaRequest>(
     _ pending: Pending<Request>, extra: Duration = .zero, isInterruptible: Bool = false
   ) throws(ClientError) -> Request.Response {
+    guard pending.connection == connection else {
+      throw ClientError(.lost, "the connection to \(address) was closed before the answer came")
+    }
     let frame = try receiveFrame(extra: extra, isInterruptible: isInterruptible)
     do throws(DecodingError) {
       let (correlationID, body) = try KafkaFrame.decodeResponse(
@@ -122,6 +128,7 @@ final class KafkaClient {
     if let socket { return socket }
     let opened = try connect()
     socket = opened
+    connection += 1
     // Version 3 is the oldest that every broker of the last years knows.
     let answer = try receive(
       try send(

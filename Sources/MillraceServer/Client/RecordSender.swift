@@ -47,7 +47,8 @@ final class RecordSender {
     guard !topic.partitions.isEmpty else {
       throw ClientError(.malformed, "topic \(topic.name) has no partitions")
     }
-    open = Array(repeating: Open(), count: topic.partitions.count)
+    // One by one: copies of a builder would share their memory.
+    open = topic.partitions.map { _ in Open() }
     let answer = try client.call(InitProducerIdRequest(transactionalID: nil, transactionTimeoutMilliseconds: 60_000))
     guard answer.errorCode == .none else { throw ClientError.refused(answer.errorCode, "asking for a producer id") }
     producerID = answer.producerID
@@ -133,6 +134,8 @@ final class RecordSender {
         guard error.code == .lost || error.code == .unreachable, MonotonicTime.now + wait < deadline else {
           throw error
         }
+        // All over again on a fresh connection, where no older answer can be under way.
+        client.close()
         for index in 0..<underWay.count { underWay[index].pending = nil }
         SystemClock.sleep(wait)
         wait = min(wait * 2, .seconds(1))

@@ -108,6 +108,8 @@ final class ConsumeRun {
 
   private var isOver: Bool {
     if written >= maximum || isOutputClosed || interruption.isRequested { return true }
+    // What fits into the pipe is written without an error, so that a reader's end has to be asked for.
+    if output.isClosed { return true }
     if let idleLimit, MonotonicTime.now - lastRecord >= idleLimit { return true }
     return false
   }

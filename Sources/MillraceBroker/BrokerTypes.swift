@@ -1,0 +1,16 @@
+// BrokerTypes: the types of lower floors that the broker's calls take and give, named here so that protocol servers need
+// not know the floors they come from.
+
+import MillraceLog
+import MillraceMetadata
+
+/// One partition's offsets and epochs, read-only to protocol servers.
+public typealias PartitionLog = MillraceLog.PartitionLog
+/// What an append gave a batch.
+public typealias AppendedBatch = MillraceLog.AppendedBatch
+/// A topic.
+public typealias TopicMetadata = MillraceMetadata.TopicMetadata
+/// An offset that a consumer group committed.
+public typealias CommittedOffset = MillraceMetadata.CommittedOffset
+/// A committed offset and the partition it belongs to.
+public typealias PartitionOffset = MillraceMetadata.PartitionOffset
