@@ -113,6 +113,10 @@ let package = Package(
         "MillraceServer", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceCompression",
         "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
+    tests(
+      "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
+    tests(
+      "MillraceBrokerTests", ["BrokerSimulation", "MillraceSimulation", "MillraceModel", "MillraceBase"]),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",

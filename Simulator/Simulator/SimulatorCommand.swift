@@ -98,7 +98,7 @@ enum SimulatorCommand {
       print("seed \(outcome.seed): \(outcome.violations[0])")
       for warning in outcome.warnings.suffix(5) { print("  log: \(warning)") }
       for violation in outcome.violations.dropFirst().prefix(4) { print("  then: \(violation)") }
-      if options.showsTrace { for note in outcome.notes.suffix(60) { print("  \(note)") } }
+      if options.showsTrace { for note in outcome.notes { print("  \(note)") } }
       print("repeat with: Simulator --from \(outcome.seed) --seeds 1 --trace")
     }
     let done = progress.next - options.from

@@ -3,6 +3,8 @@
 /// Grows a message in memory. Numbers are big endian.
 ///
 /// Large slices are not copied but spliced in: the result is a list of pieces to be sent in order.
+///
+/// A writer has one owner: a copy of one that was written to shares its memory, so only one of the two may be used.
 public struct ByteWriter {
   private var chunk: Chunk
   private var start = 0

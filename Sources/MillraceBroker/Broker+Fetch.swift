@@ -174,6 +174,9 @@ extension Broker {
     switch outcome {
     case .success(let batches):
       result.batches = batches
+      // Reading may have taken a while; no answer may hold records beyond the end that it tells.
+      result.highWatermark = partition.highWatermark
+      result.lastStableOffset = partition.lastStableOffset
       traffic[partition.id, default: PartitionTraffic()].bytesOut += UInt64(result.size)
     case .failure(let error): result.error = BrokerError(error)
     }

@@ -140,7 +140,8 @@ final class Journal {
     }
     guard let slot = files.take(size: needed) else {
       files.provide(size: needed)
-      if let failure = files.failure { return .refused(failure) }
+      // While another attempt is under way its outcome decides, not the last one's.
+      if let failure = files.failure, !files.isPreparing { return .refused(failure) }
       return .wait
     }
     if let sealed = active {

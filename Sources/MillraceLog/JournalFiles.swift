@@ -38,7 +38,8 @@ final class JournalFiles {
   private let jobs: BackgroundJobs
   private let configuration: LogConfiguration
   private var spares: [JournalSlot] = []
-  private var isPreparing = false
+  /// A spare is being made.
+  private(set) var isPreparing = false
   private var nextName: Int
   private var nextSize: Int
   private var retryAt = MonotonicTime(nanoseconds: 0)

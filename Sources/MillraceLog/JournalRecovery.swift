@@ -87,6 +87,12 @@ struct JournalRecovery {
             blocks: scan.blocks(start..<(commit.position + commit.header.alignedSize))))
         try visit(commit)
       }
+      if result.position == JournalFormat.blockSize {
+        // The header of a file whose first commit was cut off is as doubtful, and what follows will need it.
+        doubtful.append(
+          DoubtfulCommit(
+            sequence: sequence, slot: candidate.slot, position: 0, blocks: scan.blocks(0..<JournalFormat.blockSize)))
+      }
     }
     result.chain = chain ?? 0
     result.nextSequence = sequence

@@ -2,7 +2,9 @@
 
 import MillraceBase
 
-/// Builds one record batch (magic 2). Reusable after ``finish(producerID:producerEpoch:baseSequence:compress:)``.
+/// Builds one record batch (magic 2). Reusable after ``finish(producerID:producerEpoch:baseSequence:codec:compress:)``.
+///
+/// A builder has one owner: make an array of them one by one, because copies share memory.
 public struct RecordBatchBuilder {
   private var records = ByteWriter(capacity: 4096)
   private var baseTimestamp = Timestamp.none

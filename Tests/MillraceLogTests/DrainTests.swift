@@ -1,0 +1,172 @@
+// DrainTests: journal files become segments and are used again, and only when that loses nothing.
+
+import MillraceBase
+import MillraceIO
+import MillraceModel
+import Testing
+
+@testable import MillraceLog
+
+@Test("a journal file is written anew only after its records are in a durable segment and a durable snapshot")
+func reuseAfterSnapshot() throws {
+  let log = LogWorld()
+  try log.open()
+  let partition = try log.create(1)
+  log.background.isHeld = true
+  // Three files of 64 KiB: without the background nothing can be given back.
+  var pending: [Pending] = []
+  let batch = TestBatch(size: 6000)
+  for _ in 0..<60 {
+    pending.append(log.append(AppendUnit(partition, batch.bytes, try batch.header())))
+    log.world.run(for: .milliseconds(20))
+    // The second and the third file are made, whatever else has to wait.
+    let held = log.background.heldJobs
+    if log.files(".journal").count == held, held < 3 { log.background.release(held - 1) }
+  }
+  log.settle()
+  let durable = pending.filter { $0.result != nil }.count
+  #expect(durable < 60 && log.store.waitingUnits == 60 - durable, "producers wait when no file is free")
+  #expect(!log.files("/snapshot").contains("/data/snapshot"), "no snapshot, so nothing may be given back")
+  log.background.releaseAll()
+  log.run { pending.allSatisfy { $0.result != nil } }
+  log.settle()
+  try log.restart()
+  #expect(try log.readAll(log.partition(1)).count == 60)
+  #expect(log.files(".journal").count <= 3)
+}
+
+@Test("power lost at any operation while files are drained and used again loses nothing")
+func recoversWhileDraining() throws {
+  for operation in stride(from: 1, through: 60, by: 1) {
+    let log = LogWorld(seed: UInt64(operation))
+    try log.open()
+    let partition = try log.create(1)
+    var batches = try log.fill(partition, batches: 40)
+    log.world.crashAfterOperations(operation)
+    while !log.world.isCrashed {
+      let batch = TestBatch(size: 4000)
+      let pending = log.append(AppendUnit(partition, batch.bytes, try batch.header()))
+      log.world.run(atMost: 100_000) { pending.result != nil }
+      if pending.result != nil { batches.append(batch) }
+    }
+    try log.restart()
+    #expect(try Array(log.readAll(log.partition(1)).prefix(batches.count)) == batches.stored())
+  }
+}
+
+@Test("a partition deleted while its file is drained is gone, and so is its segment in the end")
+func deletedWhileDrained() throws {
+  let log = LogWorld()
+  try log.open()
+  let doomed = try log.create(1)
+  _ = try log.fillUntilDrainIsHeld(doomed)
+  let deletion = log.append(AppendUnit(event: Bytes("delete 1")))
+  log.run { deletion.result != nil }
+  let late = log.append(AppendUnit(doomed, TestBatch().bytes, try TestBatch().header()))
+  #expect(late.error?.code == .unknownPartition)
+  log.background.releaseAll()
+  log.settle()
+  let kept = try log.create(2)
+  let batches = try log.fill(kept, batches: 120)
+  log.settle()
+  try log.restart()
+  #expect(log.store.partition(PartitionLogID(1)) == nil)
+  #expect(try log.readAll(log.partition(2)) == batches.stored())
+  let named = try log.partition(2).extents.map { "/data/segments/\(SegmentFormat.name($0.segment))" }
+  #expect(Set(log.files(".segment")) == Set(named))
+}
+
+@Test("a full disk refuses or holds what needs room, and everything goes on when there is room again")
+func noSpaceThenSpace() throws {
+  let log = LogWorld()
+  try log.open()
+  let partition = try log.create(1)
+  log.disk.capacity = log.disk.usedBytes
+  let batch = TestBatch(size: 6000)
+  var taken: [Offset] = []
+  var refused = 0
+  for _ in 0..<40 {
+    let pending = log.append(AppendUnit(partition, batch.bytes, try batch.header()))
+    log.world.run(for: .milliseconds(100))
+    switch pending.result {
+    case .success(let appended): taken.append(appended[0].baseOffset)
+    case .failure(let error):
+      #expect(error.code == .noSpace)
+      refused += 1
+    case nil: break
+    }
+  }
+  #expect(refused > 0 && !taken.isEmpty)
+  #expect(log.failures.isEmpty, "a full disk is no failed flush")
+  log.disk.capacity = 1 << 40
+  log.settle()
+  var offset: Offset = 0
+  for _ in 0..<40 { offset = try log.append(batch, to: partition) }
+  try log.restart()
+  #expect(try log.readAll(log.partition(1)).count == Int(offset) + 1)
+}
+
+@Test("a snapshot that failed is tried again, so that files are given back although nothing is sealed")
+func failedSnapshotIsTriedAgain() throws {
+  let log = LogWorld()
+  try log.open()
+  let partition = try log.create(1)
+  log.disk.faults.predicate = { $0.path.contains("snapshot") ? .noSpace : nil }
+  let batch = TestBatch(size: 6000)
+  let pending = try (0..<60).map { _ in log.append(AppendUnit(partition, batch.bytes, try batch.header())) }
+  log.settle()
+  #expect(log.store.waitingUnits > 0)
+  log.disk.faults.predicate = nil
+  log.run { pending.allSatisfy { $0.result != nil } }
+  #expect(pending.allSatisfy { $0.error == nil })
+}
+
+@Test("start offsets outlive restarts, snapshots and drains; what lies below is not read any more")
+func startOffsets() throws {
+  let log = LogWorld()
+  try log.open()
+  let partition = try log.create(1)
+  _ = try log.fill(partition, batches: 60)
+  var unit = AppendUnit()
+  unit.startOffsets = [(partition, 30)]
+  let pending = log.append(unit)
+  log.run { pending.result != nil }
+  let end = partition.nextOffset
+  for step in 0..<3 {
+    if step == 2 { #expect(try log.close() == nil) }
+    try log.restart()
+    let partition = try log.partition(1)
+    #expect(partition.startOffset == 30 && partition.nextOffset == end)
+    guard case .failure(let error) = log.read(partition, from: 29) else {
+      Issue.record("offset 29 was read")
+      return
+    }
+    #expect(error.code == .offsetOutOfRange)
+    #expect(try log.readAll(partition).first.map { try RecordBatchHeader($0).nextOffset > 30 } == true)
+  }
+}
+
+@Test("leader epochs and where they began outlive restarts, snapshots and drains")
+func leaderEpochs() throws {
+  let log = LogWorld()
+  try log.open()
+  _ = try log.create(1)
+  var starts: [LeaderEpochStart] = []
+  for epoch: Int32 in 0..<5 {
+    log.leaderEpoch = epoch
+    log.store.leaderEpoch = epoch
+    starts.append(LeaderEpochStart(epoch: epoch, startOffset: try log.partition(1).nextOffset))
+    _ = try log.fill(try log.partition(1), batches: 20)
+    #expect(try log.partition(1).epochs == starts)
+    if epoch == 2 { #expect(try log.close() == nil) }
+    try log.restart()
+    #expect(try log.partition(1).epochs == starts)
+  }
+  let partition = try log.partition(1)
+  #expect(partition.endOffset(ofEpoch: 1)?.endOffset == starts[2].startOffset)
+  #expect(partition.endOffset(ofEpoch: 9)?.endOffset == partition.highWatermark)
+  for batch in try log.readAll(partition) {
+    let header = try RecordBatchHeader(batch)
+    #expect(header.leaderEpoch == partition.epoch(ofOffset: header.baseOffset))
+  }
+}

@@ -1,0 +1,229 @@
+// JournalRecoveryTests: what is cut off, what is reported, and what survives.
+
+import MillraceBase
+import MillraceIO
+import MillraceModel
+import Testing
+
+@testable import MillraceLog
+
+@Test("recovers after a power loss in every disk operation, with all that was acknowledged")
+func recoversFromEveryOperation() throws {
+  for operation in 1...60 {
+    for seed: UInt64 in 1...3 {
+      let log = LogWorld(seed: seed * 1000 + UInt64(operation))
+      log.world.crashAfterOperations(operation)
+      var batches: [TestBatch] = []
+      do {
+        try log.open()
+        let created = log.append(AppendUnit(event: Bytes("create 1")))
+        log.world.run(atMost: 10_000) { created.result != nil }
+        while !log.world.isCrashed {
+          let batch = TestBatch(size: Int.random(in: 100...6000, using: &log.random))
+          let pending = log.append(AppendUnit(try log.partition(1), batch.bytes, try batch.header()))
+          log.world.run(atMost: 100_000) { pending.result != nil }
+          if pending.result != nil { batches.append(batch) }
+        }
+      } catch is LogError {
+        #expect(log.world.isCrashed)
+      }
+      try log.restart()
+      guard !batches.isEmpty else { continue }
+      let stored = try log.readAll(log.partition(1))
+      #expect(stored.count >= batches.count && stored.count <= batches.count + 1)
+      #expect(try Array(stored.prefix(batches.count)) == batches.stored())
+    }
+  }
+}
+
+@Test("the name of a new data directory is durable before anything is acknowledged")
+func newDirectorySurvives() throws {
+  for seed: UInt64 in 1...20 {
+    let log = LogWorld(seed: seed)
+    try log.open()
+    _ = try log.create(1)
+    try log.restart()
+    #expect(log.machine.events == ["create 1"])
+  }
+}
+
+@Test("a torn last commit is cut off, and the log goes on in its place")
+func tornTail() throws {
+  let log = LogWorld { $0.idleHeaderDelay = 1_000_000 }
+  try log.open()
+  let partition = try log.create(1)
+  let batches = try log.fill(partition, batches: 3)
+  log.writer.isHeld = true
+  let lost = log.append(AppendUnit(partition, TestBatch().bytes, try TestBatch().header()))
+  log.settle()
+  #expect(lost.result == nil)
+  log.end()
+  // As if half of the write had arrived: the header with a payload that does not match.
+  let path = try #require(log.files(".journal").first)
+  let bytes = try log.contents(path)
+  let end = try lastCommit(bytes)
+  var torn = CommitHeader(
+    sequence: end.header.sequence + 1, durable: end.header.sequence, payloadLength: 500, entryCount: 1,
+    previous: 0, payloadCRC: 7, identity: end.header.identity, fileNumber: end.header.fileNumber,
+    time: Timestamp(milliseconds: 0))
+  torn.previous = Bytes(Array(bytes[end.position...])).withBuffer { CommitHeader.chainValue($0) }
+  let block = Chunk(capacity: 4096)
+  block.base.initializeMemory(as: UInt8.self, repeating: 0, count: 4096)
+  _ = torn.write(to: block.base)
+  let file = try log.disk.open(path, [.write])
+  try file.write(
+    UnsafeRawBufferPointer(start: block.base, count: 4096), at: Int64(end.position + end.header.alignedSize))
+  try file.flush()
+  try log.open()
+  #expect(try log.readAll(log.partition(1)) == batches.stored())
+  try log.append(TestBatch(), to: log.partition(1))
+  try log.restart()
+  #expect(try log.readAll(log.partition(1)).count == 4)
+}
+
+/// The last whole commit of a journal file.
+private func lastCommit(_ bytes: [UInt8]) throws -> (header: CommitHeader, position: Int) {
+  var at = JournalFormat.blockSize
+  var last: (CommitHeader, Int)?
+  while at < bytes.count, let header = Bytes(Array(bytes[at...])).withBuffer({ CommitHeader($0) }),
+    last == nil || header.sequence == last!.0.sequence + 1
+  {
+    last = (header, at)
+    at += header.alignedSize
+  }
+  return try #require(last)
+}
+
+@Test("every damaged byte of a durable commit is reported with file and position, and never cut off")
+func everyDamagedByte() throws {
+  // Positions in the second commit: each field of the header, entry headers, and a batch.
+  let fields = [0, 3, 4, 8, 15, 16, 24, 28, 32, 40, 44, 48, 64, 72, 79, 80, 83, 84, 88, 96, 108, 113, 140, 160]
+  for field in fields {
+    let log = LogWorld()
+    try log.open()
+    let partition = try log.create(1)
+    let first = try log.fill(partition, batches: 4)
+    log.settle()
+    #expect(first.count == 4)
+    log.end()
+    let path = try #require(log.files(".journal").first)
+    try log.damage(path, at: 2 * JournalFormat.blockSize + field)
+    let error = #expect(throws: LogError.self, "byte \(field)") { try log.open() }
+    #expect(error?.code == .corruption, "byte \(field)")
+    #expect(error?.reason.contains("\(path) at byte 8192") == true, "byte \(field): \(error?.reason ?? "")")
+  }
+}
+
+@Test("a damaged header of the only journal file is reported instead of taken for an empty log")
+func damagedOnlyHeader() throws {
+  for field in [0, 4, 8, 16, 31, 39, 47, 55, 63] {
+    let log = LogWorld()
+    try log.open()
+    _ = try log.fill(try log.create(1), batches: 3)
+    log.settle()
+    log.end()
+    try log.damage(try #require(log.files(".journal").first), at: field)
+    let error = #expect(throws: LogError.self, "byte \(field)") { try log.open() }
+    #expect(error?.code == .corruption)
+    #expect(error?.reason.contains(".journal at byte") == true)
+  }
+}
+
+/// A log with several journal files, none of them drained.
+private func withSeveralFiles() throws -> LogWorld {
+  let log = LogWorld { $0.journalFileLimit = 5 }
+  try log.open()
+  let partition = try log.create(1)
+  log.disk.faults.predicate = { $0.path.hasSuffix(".segment") ? .failed : nil }
+  while log.files(".journal").count < 4 { _ = try log.fill(partition, batches: 1, size: 2000...3000) }
+  _ = try log.fill(partition, batches: 5)
+  log.settle()
+  log.disk.faults.predicate = nil
+  log.end()
+  return log
+}
+
+@Test("a missing journal file is reported, whichever it is of those that others follow")
+func missingFile() throws {
+  for index in 0..<2 {
+    let log = try withSeveralFiles()
+    try log.disk.remove(log.files(".journal")[index])
+    let error = #expect(throws: LogError.self) { try log.open() }
+    #expect(error?.code == .corruption)
+  }
+}
+
+@Test("a damaged file header is reported when other files are whole")
+func damagedHeaderAmongOthers() throws {
+  for index in 0..<3 {
+    let log = try withSeveralFiles()
+    try log.damage(log.files(".journal")[index], at: 20)
+    let error = #expect(throws: LogError.self) { try log.open() }
+    #expect(error?.code == .corruption)
+  }
+}
+
+@Test("a file of another data directory is refused by name")
+func foreignFile() throws {
+  let log = try withSeveralFiles()
+  let other = LogWorld(seed: 99)
+  try other.open()
+  _ = try other.create(7)
+  let bytes = try other.contents(try #require(other.files(".journal").first))
+  let file = try log.disk.open("\(log.journalDirectory)/00000042.journal", [.write, .create])
+  try bytes.withUnsafeBytes { try file.write($0, at: 0) }
+  let error = #expect(throws: LogError.self) { try log.open() }
+  #expect(error?.reason.contains("00000042.journal: this journal file belongs to another") == true)
+}
+
+@Test("a commit that a failed write left in the cache alone is durable once the log has started with it")
+func doubtfulCommitsAreWrittenAgain() throws {
+  var hadDoubtful = 0
+  for seed: UInt64 in 1...40 {
+    let log = LogWorld(seed: seed)
+    try log.open()
+    let partition = try log.create(1)
+    log.disk.faults.predicate = { $0.kind == .write && $0.path.hasSuffix(".journal") ? .failed : nil }
+    let failed = log.append(AppendUnit(partition, TestBatch().bytes, try TestBatch().header()))
+    log.run { failed.result != nil }
+    log.disk.faults.predicate = nil
+    try log.restart(.processKill)
+    let seen = try log.partition(1).highWatermark
+    hadDoubtful += Int(seen)
+    try log.restart(.powerLoss)
+    #expect(try log.partition(1).highWatermark == seen, "seed \(seed)")
+  }
+  #expect(hadDoubtful > 0, "the fault never left a whole commit in the cache")
+}
+
+@Test("a damaged snapshot is reported by name")
+func damagedSnapshot() throws {
+  let log = LogWorld()
+  try log.open()
+  _ = try log.fill(try log.create(1), batches: 10)
+  #expect(try log.close() == nil)
+  log.end()
+  let path = "\(log.configuration.directory)/snapshot"
+  let size = try log.contents(path).count
+  for position in [0, 4, 8, 12, 40, size - 1] {
+    try log.damage(path, at: position)
+    let error = #expect(throws: LogError.self) { try log.open() }
+    #expect(error?.code == .corruption && error?.reason.contains(path) == true)
+    try log.damage(path, at: position)
+  }
+  try log.open()
+}
+
+@Test("a segment that the snapshot names and that is missing is reported at the start")
+func missingSegment() throws {
+  let log = LogWorld()
+  try log.open()
+  let partition = try log.create(1)
+  while log.files(".segment").isEmpty { _ = try log.fill(partition, batches: 1) }
+  log.settle()
+  log.end()
+  let path = try #require(log.files(".segment").first)
+  try log.disk.remove(path)
+  let error = #expect(throws: LogError.self) { try log.open() }
+  #expect(error?.reason == "\(path): the segment is missing")
+}
