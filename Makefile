@@ -58,6 +58,7 @@ crash: setup-test build-release crash-run
 crash-run:
 	$(PYTHON) Tests/crash/log_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/crash/count_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) Tests/crash/power_cut.py --cuts $(CYCLES) $(if $(SEED),--seed $(SEED))
 
 examples:
 	Scripts/examples
