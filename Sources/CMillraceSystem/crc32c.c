@@ -15,6 +15,18 @@ static uint32_t table[8][256];
 static uint32_t long_shift[4][256];
 static uint32_t short_shift[4][256];
 static int has_hardware;
+// x^(2^n) modulo the polynomial, for n from 0 to 31.
+static uint32_t powers[32];
+
+// Multiplies two polynomials modulo the polynomial; bits are reflected, so that x^0 is the highest bit.
+static uint32_t multiply(uint32_t a, uint32_t b) {
+  uint32_t product = 0;
+  for (uint32_t bit = 1u << 31; bit; bit >>= 1) {
+    if (a & bit) product ^= b;
+    b = b & 1 ? (b >> 1) ^ POLYNOMIAL : b >> 1;
+  }
+  return product;
+}
 
 // Multiplies a GF(2) 32x32 matrix with a vector.
 static uint32_t matrix_times(const uint32_t *matrix, uint32_t vector) {
@@ -74,6 +86,8 @@ __attribute__((constructor)) static void prepare(void) {
   }
   make_shift(long_shift, LONG_BLOCK);
   make_shift(short_shift, SHORT_BLOCK);
+  powers[0] = 1u << 30;
+  for (int n = 1; n < 32; n++) powers[n] = multiply(powers[n - 1], powers[n - 1]);
 #if defined(__x86_64__)
   __builtin_cpu_init();
   has_hardware = __builtin_cpu_supports("sse4.2");
@@ -159,4 +173,12 @@ uint32_t mr_crc32c(uint32_t crc, const void *data, size_t length) {
   if (has_hardware) return hardware(crc, data, length);
 #endif
   return mr_crc32c_table(crc, data, length);
+}
+
+// Appending n zero bytes multiplies a CRC by x^(8n), so the first run's CRC is moved by the second's length and added.
+uint32_t mr_crc32c_combine(uint32_t first, uint32_t second, size_t second_length) {
+  uint32_t shift = 1u << 31;
+  for (int n = 3; second_length; second_length >>= 1, n++)
+    if (second_length & 1) shift = multiply(powers[n & 31], shift);
+  return multiply(shift, first) ^ second;
 }

@@ -198,11 +198,11 @@ extension Broker {
     return unit
   }
 
-  /// The header of a batch that this process built: its CRC is not looked at again.
+  /// The header of a batch that a job built. Its CRC is checked, because the journal's own builds on it.
   private static func ownHeader(_ bytes: Bytes) throws(BrokerError) -> RecordBatchHeader {
     do throws(RecordBatchError) {
-      let header = try RecordBatchHeader(bytes)
-      guard header.totalSize == bytes.count, header.recordCount >= 1, header.lastOffsetDelta == header.recordCount - 1,
+      let header = try RecordBatchHeader.checked(bytes)
+      guard header.totalSize == bytes.count,
         !header.isControl, !header.isTransactional, !header.isIdempotent
       else {
         throw RecordBatchError(

@@ -7,6 +7,7 @@
 
 import MillraceBase
 import MillraceIO
+import MillraceModel
 
 /// One commit from its first entry until it is durable.
 final class Commit {
@@ -17,6 +18,9 @@ final class Commit {
   /// Bytes of entries so far.
   var payloadLength = 0
   var entryCount = 0
+  /// CRC-32C of the first `checkedLength` bytes of the payload.
+  var payloadCRC: UInt32 = 0
+  var checkedLength = 0
   /// Partitions that got records, with their next offsets after this commit.
   var touched: [(log: PartitionLog, next: Int64)] = []
   /// Called in order once the commit is durable (nil) or never will be.
@@ -184,6 +188,9 @@ final class Journal {
     memory.storeBytes(of: (UInt32(kind.rawValue) << 24).bigEndian, as: UInt32.self)
     memory.storeBytes(of: UInt32(length).bigEndian, toByteOffset: 4, as: UInt32.self)
     memory.storeBytes(of: target.bigEndian, toByteOffset: 8, as: Int64.self)
+    // Memory is used again: what stood there before must not reach the disk as padding.
+    let padding = JournalFormat.entrySize(length) - JournalFormat.entryHeaderSize - length
+    (memory + JournalFormat.entryHeaderSize + length).initializeMemory(as: UInt8.self, repeating: 0, count: padding)
     commit.payloadLength += JournalFormat.entrySize(length)
     commit.entryCount += 1
     return (memory + JournalFormat.entryHeaderSize, at + JournalFormat.entryHeaderSize)
@@ -203,6 +210,19 @@ final class Journal {
       }
     }
     return commit
+  }
+
+  /// Says that the entry appended last is a whole record batch whose own CRC is right and that has been copied in, so that
+  /// the commit's CRC need not read all of it again.
+  func appendedVerifiedBatch(length: Int) {
+    guard let open, let chunk else { preconditionFailure("no batch was appended") }
+    let payload = chunk.base + (open.position - chunkPosition + JournalFormat.commitHeaderSize)
+    let start = open.payloadLength - JournalFormat.entrySize(length) + JournalFormat.entryHeaderSize
+    let before = UnsafeRawBufferPointer(start: payload + open.checkedLength, count: start - open.checkedLength)
+    open.payloadCRC = RecordBatchHeader.checksum(
+      ofVerified: UnsafeRawBufferPointer(start: payload + start, count: length),
+      continuing: CRC32C.checksum(before, continuing: open.payloadCRC))
+    open.checkedLength = start + length
   }
 
   /// Records which partition got records in the open commit.
@@ -248,11 +268,13 @@ final class Journal {
     open = nil
     let start = commit.position - chunkPosition
     let memory = chunk.base + start
-    let payload = UnsafeRawBufferPointer(
-      start: memory + JournalFormat.commitHeaderSize, count: commit.payloadLength)
+    let unchecked = UnsafeRawBufferPointer(
+      start: memory + JournalFormat.commitHeaderSize + commit.checkedLength,
+      count: commit.payloadLength - commit.checkedLength)
+    let payloadCRC = CRC32C.checksum(unchecked, continuing: commit.payloadCRC)
     let header = CommitHeader(
       sequence: commit.sequence, durable: durableSequence, payloadLength: commit.payloadLength,
-      entryCount: commit.entryCount, previous: chain, payloadCRC: CRC32C.checksum(payload), identity: identity,
+      entryCount: commit.entryCount, previous: chain, payloadCRC: payloadCRC, identity: identity,
       fileNumber: active.number, time: reactor.wallClock)
     claimedDurable = durableSequence
     chain = header.write(to: memory)

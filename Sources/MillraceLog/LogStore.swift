@@ -248,6 +248,7 @@ public final class LogStore {
       let (memory, position) = journal.append(.records, target: log.id.number, length: length)
       batch.bytes.withBuffer { memory.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(memory), byteCount: length) }
       RecordBatchHeader.patch(memory, baseOffset: log.nextOffset, leaderEpoch: leaderEpoch)
+      journal.appendedVerifiedBatch(length: length)
       appended.append(AppendedBatch(baseOffset: log.nextOffset, isDuplicate: false))
       guard let file = journal.active?.number else { preconditionFailure("no active file after an append") }
       log.appended(

@@ -5,8 +5,9 @@
 //
 // Header (4,096 bytes): 0 magic uint32 "MRSG", 4 crc uint32 of bytes 8..<64, 8 version uint32 1, 12 reserved,
 //   16 journal identity 16 bytes, 32 segment number uint64, 40 first and 48 last sequence drained uint64, 56 reserved.
-// Blocks follow without padding: whole batches of one partition, at least `segmentBlockSize` bytes except a
-//   partition's last. A block is what is read, verified and indexed.
+// Blocks follow: whole batches of one partition, at least `segmentBlockSize` bytes except a partition's last. A block is
+//   what is read, verified and indexed. A batch of 64 KiB or more is a block of its own, written with the whole pages
+//   of memory it lay in; what stands between blocks means nothing.
 // Index, a part for each partition in rising order of its number: its blocks, 40 bytes each:
 //   0 base offset int64, 8 last offset int64, 16 position uint64, 24 length uint32, 28 crc uint32 (CRC-32C of the block,
 //   base offsets and leader epochs included), 32 max timestamp int64.

@@ -117,16 +117,22 @@ struct SegmentWriter {
     var open: SegmentBlock?
     for reference in run.batches {
       let bytes = try fetch(reference)
+      let isDirect = SegmentWriter.pages(of: bytes) != nil
+      if isDirect, let full = open {
+        blocks.append(full)
+        open = nil
+      }
+      let start = try isDirect ? putPages(of: bytes) : position
       var block =
         open
         ?? SegmentBlock(
-          baseOffset: reference.baseOffset, lastOffset: 0, position: position, length: 0, crc: 0, maxTimestamp: .min)
-      block.crc = bytes.withBuffer { CRC32C.checksum($0, continuing: block.crc) }
+          baseOffset: reference.baseOffset, lastOffset: 0, position: start, length: 0, crc: 0, maxTimestamp: .min)
+      block.crc = bytes.withBuffer { RecordBatchHeader.checksum(ofVerified: $0, continuing: block.crc) }
       block.length += bytes.count
       block.lastOffset = reference.nextOffset - 1
       block.maxTimestamp = max(block.maxTimestamp, reference.maxTimestamp)
-      try put(bytes)
-      if block.length >= blockSize {
+      if !isDirect { try put(bytes) }
+      if isDirect || block.length >= blockSize {
         blocks.append(block)
         open = nil
       } else {
@@ -135,6 +141,34 @@ struct SegmentWriter {
     }
     if let open { blocks.append(open) }
     return blocks
+  }
+
+  /// From this size on a batch is written from where it lies, instead of being copied together with others.
+  private static let directSize = 64 * 1024
+
+  /// The whole pages that a large batch lies in, when they belong to one chunk; nil for all others.
+  private static func pages(of bytes: Bytes) -> UnsafeRawBufferPointer? {
+    guard bytes.count >= directSize, let chunk = bytes.owner as? Chunk else { return nil }
+    let mask = UInt(JournalFormat.blockSize - 1)
+    let first = UInt(bitPattern: bytes.start) & ~mask
+    let end = (UInt(bitPattern: bytes.start) + UInt(bytes.count) + mask) & ~mask
+    let base = UInt(bitPattern: chunk.base)
+    guard base & mask == 0, first >= base, end <= base + UInt(chunk.capacity) else { return nil }
+    return UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: first), count: Int(end - first))
+  }
+
+  /// Writes the pages that a batch lies in; what else is in them is never looked at, because blocks are found by position.
+  /// - Returns: where the batch itself stands.
+  private mutating func putPages(of bytes: Bytes) throws(LogError) -> Int64 {
+    guard let pages = SegmentWriter.pages(of: bytes), let first = pages.baseAddress else {
+      preconditionFailure("a batch of \(bytes.count) bytes does not lie in whole pages")
+    }
+    try flushPadded()
+    let at = flushed
+    try LogError.wrapping { () throws(IOError) in try file.write(pages, at: at) }
+    extendLifetime(bytes)
+    flushed += Int64(pages.count)
+    return at + Int64(bytes.start - first)
   }
 
   private mutating func put(_ bytes: Bytes) throws(LogError) {
@@ -159,11 +193,16 @@ struct SegmentWriter {
     held = 0
   }
 
-  private mutating func finish() throws(LogError) {
+  /// Writes out what is held, filled up with zeros to whole pages.
+  private mutating func flushPadded() throws(LogError) {
     let padded = JournalFormat.aligned(held)
     (buffer.base + held).initializeMemory(as: UInt8.self, repeating: 0, count: padded - held)
     held = padded
     if held > 0 { try flushBuffer() }
+  }
+
+  private mutating func finish() throws(LogError) {
+    try flushPadded()
     try LogError.wrapping { () throws(IOError) in try file.flush() }
   }
 }

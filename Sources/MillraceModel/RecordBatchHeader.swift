@@ -175,6 +175,19 @@ public struct RecordBatchHeader: Equatable, Sendable {
     return header
   }
 
+  /// From this size on a batch's own CRC is used instead of reading all its bytes once more.
+  private static let combiningSize = 16 * 1024
+
+  /// Continues a CRC-32C over a whole batch whose own CRC is known to be right.
+  ///
+  /// The batch's CRC stands for everything behind it, so that of a large batch only the first 21 bytes are read.
+  public static func checksum(ofVerified batch: UnsafeRawBufferPointer, continuing seed: UInt32) -> UInt32 {
+    guard batch.count >= combiningSize else { return CRC32C.checksum(batch, continuing: seed) }
+    let own = UInt32(bigEndian: batch.loadUnaligned(fromByteOffset: 17, as: UInt32.self))
+    let head = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: batch[..<21]), continuing: seed)
+    return CRC32C.combined(head, own, secondLength: batch.count - 21)
+  }
+
   /// Writes base offset and leader epoch into a batch; the CRC does not cover them.
   @inlinable
   public static func patch(_ batch: UnsafeMutableRawPointer, baseOffset: Offset, leaderEpoch: Int32) {

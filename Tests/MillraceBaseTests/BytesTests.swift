@@ -88,6 +88,8 @@ func agreesCRC() {
         let first = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: part[0..<half]))
         let joined = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: part[half...]), continuing: first)
         #expect(joined == CRC32C.checksum(part))
+        let second = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: part[half...]))
+        #expect(CRC32C.combined(first, second, secondLength: length - half) == CRC32C.checksum(part))
       }
     }
   }

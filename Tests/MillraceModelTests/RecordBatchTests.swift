@@ -106,3 +106,18 @@ func topicNames() {
 func topicIDText() {
   #expect(TopicID(high: 0, low: 1).description == "AAAAAAAAAAAAAAAAAAAAAQ")
 }
+
+@Test("agrees: a checksum continued over a verified batch, small or large, is that of its bytes")
+func agreesContinuedChecksum() throws {
+  for size in [1, 100, 16_000, 16_384, 70_000] {
+    let bytes = batch([Record(value: Bytes(String(repeating: "x", count: size)), timestamp: Timestamp(milliseconds: 1))]
+    )
+    bytes.withBuffer { buffer in
+      for seed: UInt32 in [0, 0xdead_beef] {
+        #expect(
+          RecordBatchHeader.checksum(ofVerified: buffer, continuing: seed)
+            == CRC32C.checksum(buffer, continuing: seed))
+      }
+    }
+  }
+}

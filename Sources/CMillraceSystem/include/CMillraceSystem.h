@@ -11,6 +11,9 @@ uint32_t mr_crc32c(uint32_t crc, const void *data, size_t length);
 // The portable table version, kept callable so that tests can compare the two.
 uint32_t mr_crc32c_table(uint32_t crc, const void *data, size_t length);
 
+// The CRC-32C of two runs of bytes one behind the other, from the CRC of each and the length of the second.
+uint32_t mr_crc32c_combine(uint32_t first, uint32_t second, size_t second_length);
+
 // Clocks, in nanoseconds.
 int64_t mr_monotonic_ns(void);
 int64_t mr_realtime_ns(void);
