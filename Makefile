@@ -14,12 +14,14 @@ SWIFT_FOLDERS := Package.swift $(wildcard Sources Tests Benchmarks Fuzz Simulato
 # Knobs: make crash CYCLES=1000 SEED=7, make fuzz SECONDS=60 (or RUNS=100000), make bench RUNS=9
 CYCLES ?= 200
 SEED ?=
+SEEDS ?= 2000
+CUTS ?= 40
 RUNS ?= 5
 SECONDS ?= 30
 FUZZERS := RequestFuzzer RecordBatchFuzzer
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
-.PHONY: run build test lint unit clients cli crash crash-counts examples bench fuzz format clean setup setup-test
+.PHONY: run build test simulate power lint unit clients cli crash crash-counts examples bench fuzz format clean setup setup-test
 
 run: setup build-release
 	$(BINARY) demo --data data/demo
@@ -32,6 +34,7 @@ build-release:
 
 test: setup-test lint unit build-release clients cli
 	$(MAKE) --no-print-directory crash-run CYCLES=10
+	$(MAKE) --no-print-directory simulate power-run SEEDS=2000 CUTS=20
 	$(MAKE) --no-print-directory examples
 
 setup:
@@ -58,7 +61,21 @@ crash: setup-test build-release crash-run
 crash-run:
 	$(PYTHON) Tests/crash/log_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/crash/count_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
-	$(PYTHON) Tests/crash/power_cut.py --cuts $(CYCLES) $(if $(SEED),--seed $(SEED))
+
+# The whole broker on a simulated disk, network and clock, a seed at a time; a failing seed is printed and repeats exactly.
+simulate: setup
+	$(SWIFT) build -c release --product Simulator -Xswiftc -static-executable
+	.build/release/Simulator --seeds $(SEEDS) $(if $(SEED),--from $(SEED))
+
+# The real program's writes, recorded under load and cut at random as by a power loss.
+power: setup-test build-release
+	$(SWIFT) build -c release --product Simulator -Xswiftc -static-executable
+	$(MAKE) --no-print-directory power-run
+
+.PHONY: power-run
+power-run:
+	$(PYTHON) Tests/power/power_loss.py --cuts $(CUTS) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) Tests/power/power_loss.py --cuts 3 --canary $(if $(SEED),--seed $(SEED))
 
 examples:
 	Scripts/examples

@@ -87,7 +87,7 @@ let package = Package(
       ],
       path: "Simulator/BrokerSimulation", swiftSettings: settings),
     .executableTarget(
-      name: "Simulator", dependencies: ["BrokerSimulation", "MillraceBase"],
+      name: "Simulator", dependencies: ["BrokerSimulation", "MillraceSimulation", "MillraceIO", "MillraceBase"],
       path: "Simulator/Simulator", swiftSettings: settings),
     // Tests
     tests("LayeringTests", []),

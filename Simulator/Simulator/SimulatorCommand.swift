@@ -6,7 +6,7 @@ import Glibc
 import MillraceBase
 import Synchronization
 
-/// `Simulator [--seeds N] [--from SEED] [--threads N] [--trace]`
+/// `Simulator [--seeds N] [--from SEED] [--threads N] [--trace]`, and `Simulator replay …` (see ``ReplayCommand``).
 enum SimulatorCommand {
   private static let usage = """
     usage: Simulator [--seeds N] [--from SEED] [--threads N] [--trace]
@@ -14,6 +14,8 @@ enum SimulatorCommand {
       --from SEED   the first of them (default 1)
       --threads N   threads (default 2)
       --trace       print each seed's trace hash, and a failing seed's last events
+           Simulator replay RECORDING PREFIX SEED DIRECTORY
+      writes into DIRECTORY what a power loss after the first PREFIX recorded operations may leave, as SEED decides
     Exit status: 0 when no rule was broken, 1 when one was, 2 for a wrong command line.
     """
 
@@ -26,6 +28,9 @@ enum SimulatorCommand {
 
   static func main() {
     runWithFixedHashing()
+    if CommandLine.arguments.count == 6, CommandLine.arguments[1] == "replay" {
+      exit(ReplayCommand.run(Array(CommandLine.arguments.dropFirst(2))))
+    }
     guard let options = parse(Array(CommandLine.arguments.dropFirst())) else {
       Logger.standardError(.error, usage)
       exit(2)

@@ -46,7 +46,8 @@ public struct Recording: Sendable {
   /// Writes the directory as it may have been after the first `count` operations and a power loss.
   ///
   /// The recorded directory must have been empty when the recording began. `directory` is made when missing and should be
-  /// empty.
+  /// empty. The operation that follows, when it is a write, counts as under way when power failed: not flushed, even if
+  /// it would have been durable once it had returned.
   /// - Throws: when the recording contradicts itself, or writing fails.
   public func replay(
     prefix count: Int, into directory: String, of system: any FileSystem, unflushed: Unflushed
@@ -78,6 +79,10 @@ public struct Recording: Sendable {
     let disk = SimulatedDisk(world: SimulatedWorld(seed: seed), capacity: .max)
     var files: [UInt32: (inode: SimulatedInode, options: OpenOptions)] = [:]
     for operation in operations[..<count] { try apply(operation, to: disk, &files) }
+    if count < operations.count, operations[count].kind == .write, unflushed != .keep {
+      files[operations[count].file]?.options.subtract(.durableWrites)
+      try apply(operations[count], to: disk, &files)
+    }
     switch unflushed {
     case .keep: break
     case .lose: disk.crash(.powerLoss, .loseAll)

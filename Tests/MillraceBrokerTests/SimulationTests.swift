@@ -17,7 +17,7 @@ private func firstViolations(_ seeds: ClosedRange<UInt64>, _ sabotage: Sabotage)
 @Test("recovers: what a broker promised holds through crashes")
 func recoversThroughCrashes() {
   var counts: [String: Int] = [:]
-  for seed: UInt64 in 1...40 {
+  for seed: UInt64 in 1...15 {
     let outcome = BrokerScenario(seed: seed).run()
     #expect(
       outcome.violations.isEmpty, "seed \(seed), repeat with: Simulator --from \(seed) --seeds 1: \(outcome.violations)"
