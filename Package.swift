@@ -29,7 +29,7 @@ let package = Package(
   ],
   targets: [
     // Floor 1: C
-    .target(name: "CMillraceSystem", cSettings: [.unsafeFlags(["-O2", "-Werror"])]),
+    .target(name: "CMillraceSystem", cSettings: [.treatAllWarnings(as: .error)]),
     .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
     .systemLibrary(name: "CSnappy", providers: [.apt(["libsnappy-dev"])]),

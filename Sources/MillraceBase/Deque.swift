@@ -2,24 +2,25 @@
 
 /// A first-in-first-out list with random access. Appending and removing the first are O(1) amortised.
 public struct Deque<Element> {
-  private var slots: [Element?]
-  private var head = 0
+  @usableFromInline var slots: [Element?]
+  @usableFromInline var head = 0
   /// Number of elements.
-  public private(set) var count = 0
+  @inlinable public var count: Int { length }
+  @usableFromInline var length = 0
 
   /// An empty deque; memory is taken at the first append.
-  public init() { slots = [] }
+  @inlinable public init() { slots = [] }
 
   /// Whether there are no elements.
-  public var isEmpty: Bool { count == 0 }
+  @inlinable public var isEmpty: Bool { count == 0 }
 
-  private func slot(_ index: Int) -> Int {
+  @inlinable func slot(_ index: Int) -> Int {
     let at = head + index
     return at < slots.count ? at : at - slots.count
   }
 
   /// The element at `index`, 0 being the first.
-  public subscript(index: Int) -> Element {
+  @inlinable public subscript(index: Int) -> Element {
     get {
       precondition(index >= 0 && index < count, "element \(index) of \(count)")
       guard let element = slots[slot(index)] else { preconditionFailure("slot \(index) of \(count) is empty") }
@@ -32,12 +33,12 @@ public struct Deque<Element> {
   }
 
   /// The oldest element.
-  public var first: Element? { isEmpty ? nil : self[0] }
+  @inlinable public var first: Element? { isEmpty ? nil : self[0] }
   /// The newest element.
-  public var last: Element? { isEmpty ? nil : self[count - 1] }
+  @inlinable public var last: Element? { isEmpty ? nil : self[count - 1] }
 
   /// Adds an element at the end.
-  public mutating func append(_ element: Element) {
+  @inlinable public mutating func append(_ element: Element) {
     if count == slots.count {
       var larger: [Element?] = []
       larger.reserveCapacity(max(8, 2 * count))
@@ -46,17 +47,17 @@ public struct Deque<Element> {
       slots = larger
       head = 0
     }
-    count += 1
+    length += 1
     slots[slot(count - 1)] = element
   }
 
   /// Takes the oldest element out.
   @discardableResult
-  public mutating func removeFirst() -> Element {
+  @inlinable public mutating func removeFirst() -> Element {
     let element = self[0]
     slots[head] = nil
     head = slot(1)
-    count -= 1
+    length -= 1
     if count == 0, slots.count > 1024 {
       // A long queue that ran empty gives its memory back.
       slots = []
@@ -66,21 +67,21 @@ public struct Deque<Element> {
   }
 
   /// Takes the oldest element out, nil when there is none.
-  public mutating func popFirst() -> Element? { isEmpty ? nil : removeFirst() }
+  @inlinable public mutating func popFirst() -> Element? { isEmpty ? nil : removeFirst() }
 
   /// Takes the newest element out, nil when there is none.
-  public mutating func popLast() -> Element? {
+  @inlinable public mutating func popLast() -> Element? {
     guard count > 0 else { return nil }
     let at = slot(count - 1)
     let element = slots[at]
     slots[at] = nil
-    count -= 1
+    length -= 1
     return element
   }
 
   /// The first index whose element does not satisfy `isBefore`, when the elements are partitioned by it.
   /// - Complexity: O(log count).
-  public func partitioningIndex(_ isBefore: (Element) -> Bool) -> Int {
+  @inlinable public func partitioningIndex(_ isBefore: (Element) -> Bool) -> Int {
     var low = 0
     var high = count
     while low < high {

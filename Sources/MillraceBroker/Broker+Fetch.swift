@@ -108,7 +108,7 @@ extension Broker {
       readAll(targets, limit: limit(), completion)
     }
     for id in ids { waits.byPartition[id, default: []].append(pending) }
-    pending.timer = reactor.schedule(after: wait) { [weak self] in self?.end(pending) }
+    pending.timer = reactor.schedule(after: wait) { [self] in end(pending) }
   }
 
   /// The epochs' verdict on a target, before anything is read.

@@ -60,7 +60,7 @@ extension Broker {
   private func takeSample() {
     guard isOpen else { return }
     samples.add(sample())
-    reactor.schedule(after: FigureSamples.interval) { [weak self] in self?.takeSample() }
+    reactor.schedule(after: FigureSamples.interval) { [self] in takeSample() }
   }
 
   private func sample() -> FigureSample {

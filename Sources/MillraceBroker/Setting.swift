@@ -100,8 +100,21 @@ public struct BrokerSettings: Sendable {
 
   private var values: [String: String] = [:]
 
+  /// `message.max.bytes`; kept as a number, because every batch is compared with it.
+  public private(set) var largestMessage = 0
+  /// `socket.request.max.bytes`; kept as a number, because every request is compared with it.
+  public private(set) var largestRequest = 0
+  /// `fetch.max.bytes`
+  public private(set) var largestFetch = 0
+
   /// All at their standard values.
-  public init() {}
+  public init() { refresh() }
+
+  private mutating func refresh() {
+    largestMessage = number("message.max.bytes")
+    largestRequest = number("socket.request.max.bytes")
+    largestFetch = number("fetch.max.bytes")
+  }
 
   /// Sets one value.
   /// - Throws: `.invalidConfig` for an unknown name or a value outside its rule.
@@ -111,6 +124,7 @@ public struct BrokerSettings: Sendable {
     }
     if let problem = setting.problem(with: value) { throw BrokerError(.invalidConfig, problem) }
     values[name] = value
+    refresh()
   }
 
   /// The value as text, nil for an unknown name.
@@ -130,12 +144,6 @@ public struct BrokerSettings: Sendable {
   public var partitions: Int { number("num.partitions") }
   /// `auto.create.topics.enable`
   public var createsTopics: Bool { text("auto.create.topics.enable") == "true" }
-  /// `message.max.bytes`
-  public var largestMessage: Int { number("message.max.bytes") }
-  /// `socket.request.max.bytes`
-  public var largestRequest: Int { number("socket.request.max.bytes") }
-  /// `fetch.max.bytes`
-  public var largestFetch: Int { number("fetch.max.bytes") }
   /// `group.initial.rebalance.delay.ms`
   public var initialRebalanceDelay: Duration { .milliseconds(number("group.initial.rebalance.delay.ms")) }
   /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`

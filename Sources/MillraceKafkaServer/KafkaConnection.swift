@@ -148,10 +148,10 @@ final class KafkaConnection: ConnectionHandler {
   /// One fetch at a time: answers may be large, and no client asks for the next one before it has this one.
   private func beginFetch(_ request: FetchRequest, _ context: RequestContext<FetchResponse>) {
     isFetching = true
-    let finished = RequestContext<FetchResponse>(header: context.header, connection: self) { [weak self] pieces in
-      self?.isFetching = false
+    let finished = RequestContext<FetchResponse>(header: context.header, connection: self) { [self] pieces in
+      isFetching = false
       context.send(pieces)
-      self?.goOn()
+      goOn()
     }
     handleFetch(request, finished)
   }
@@ -178,14 +178,17 @@ final class KafkaConnection: ConnectionHandler {
   // MARK: Answers
 
   /// Takes the next place in the order of answers; the result fills it, once.
+  ///
+  /// Whoever answers holds the connection until then, as its request context does anyway. A weak reference would make
+  /// every retain of the connection slower, for good.
   private func reserve(_ size: Int) -> ([Bytes]) -> Void {
     let slot = Slot(requestSize: size)
     slots.append(slot)
     waitingRequestBytes += size
-    return { [weak self] pieces in
+    return { [self] pieces in
       precondition(slot.answer == nil, "a request was answered twice")
       slot.answer = pieces
-      self?.answered(pieces)
+      answered(pieces)
     }
   }
 
@@ -193,10 +196,10 @@ final class KafkaConnection: ConnectionHandler {
   private func reserveSilently(_ size: Int) -> ([Bytes]) -> Void {
     silentRequests += 1
     waitingRequestBytes += size
-    return { [weak self] _ in
-      self?.silentRequests -= 1
-      self?.waitingRequestBytes -= size
-      self?.throttle()
+    return { [self] _ in
+      silentRequests -= 1
+      waitingRequestBytes -= size
+      throttle()
     }
   }
 

@@ -203,10 +203,10 @@ final class Journal {
     open = commit
     if !endOfTurnRegistered {
       endOfTurnRegistered = true
-      reactor.atEndOfTurn { [weak self] in
-        guard let self else { return }
-        self.endOfTurnRegistered = false
-        self.submitIfUseful()
+      // Held strongly: weak references to an object make all its retains slower, and this one ends with the turn.
+      reactor.atEndOfTurn { [self] in
+        endOfTurnRegistered = false
+        submitIfUseful()
       }
     }
     return commit
@@ -339,10 +339,9 @@ final class Journal {
   /// An idle journal says once more what is durable, so that losing its end is noticed as corruption.
   private func scheduleIdleHeader() {
     guard claimedDurable < durableSequence, idleTimer == nil else { return }
-    idleTimer = reactor.schedule(after: .milliseconds(configuration.idleHeaderDelay)) { [weak self] in
-      guard let self else { return }
-      self.idleTimer = nil
-      self.writeIdleHeader()
+    idleTimer = reactor.schedule(after: .milliseconds(configuration.idleHeaderDelay)) { [self] in
+      idleTimer = nil
+      writeIdleHeader()
     }
   }
 
@@ -351,9 +350,9 @@ final class Journal {
     guard open == nil, inFlight.isEmpty, failure == nil, claimedDurable < durableSequence else { return }
     guard case .ready = reserve(0) else { return }
     let commit = openCommit()
-    commit.waiters.append { [weak self] _ in
-      guard let self else { return }
-      self.claimedDurable = max(self.claimedDurable, commit.sequence)
+    let sequence = commit.sequence
+    commit.waiters.append { [self] _ in
+      claimedDurable = max(claimedDurable, sequence)
     }
   }
 
