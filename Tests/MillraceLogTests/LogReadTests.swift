@@ -30,6 +30,38 @@ func sameBytesFromEverywhere() throws {
   }
 }
 
+@Test("batches large enough to be drained from where they lie are read back among small ones of other partitions")
+func largeBatchesDrained() throws {
+  let log = LogWorld {
+    $0.journalFileSize = 4 << 20
+    $0.firstJournalFileSize = 1 << 20
+    $0.hotTailSize = 8 << 20
+    $0.largestUnit = 1 << 20
+  }
+  try log.open()
+  let first = try log.create(1)
+  let second = try log.create(2)
+  var expected: [[TestBatch]] = [[], []]
+  // Around the size from which a batch is written with the pages it lies in, and far above it.
+  let sizes = [200, 65_000, 70_000, 300, 65_536 - 61, 300_000, 100, 100, 66_000]
+  while log.files(".segment").count < 2 {
+    for (index, size) in sizes.enumerated() {
+      let batch = TestBatch(size: size)
+      expected[index % 2].append(batch)
+      try log.append(batch, to: index % 2 == 0 ? first : second)
+    }
+  }
+  log.settle()
+  try log.restart()
+  for number in 1...2 {
+    let partition = try log.partition(Int64(number))
+    #expect(partition.extents.contains { $0.bytes > 500_000 }, "large batches are in segments")
+    for limit in [1, 100_000, 1 << 20] {
+      #expect(try log.readAll(partition, limit: limit) == expected[number - 1].stored(), "limit \(limit)")
+    }
+  }
+}
+
 /// Counts reads of journal files and segments from now on.
 private func readOperations(_ log: LogWorld) -> () -> Int {
   final class Counter { var reads = 0 }
