@@ -116,7 +116,8 @@ let package = Package(
     tests(
       "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
     tests(
-      "MillraceBrokerTests", ["BrokerSimulation", "MillraceSimulation", "MillraceModel", "MillraceBase"]),
+      "MillraceBrokerTests",
+      ["BrokerSimulation", "MillraceBroker", "MillraceSimulation", "MillraceModel", "MillraceBase"]),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",

@@ -8,6 +8,9 @@
 //
 // Members wait in JoinGroup until all have rejoined, then in SyncGroup until the leader has sent the assignment. Calls
 // that wait are known by number; the owner keeps what is to be answered. Time is an argument, never read.
+//
+// Invariants: no two members have one instance id; a member that waits for an answer never expires; every deadline lies
+// ahead of the last event; members always have a protocol in common.
 // Source: Kafka protocol, "Group Membership"; KIP-62 (rebalance time-out), KIP-134 (initial delay), KIP-345 (static
 // members), KIP-394 (member id required), KIP-814 (leader skips assignment).
 
@@ -91,7 +94,17 @@ struct ClassicGroup {
     var assignment = Bytes()
     var join: GroupCall?
     var sync: GroupCall?
+    /// The generation was announced, and the member has not asked for its assignment yet.
+    var owesSync = false
     var deadline: MonotonicTime
+  }
+
+  /// The first rebalance of a group, which waits for members to come.
+  private struct Gathering {
+    /// What the wait may still be prolonged by.
+    var rest: Duration
+    /// Somebody came since the wait was last prolonged.
+    var hasNewcomer = false
   }
 
   let name: String
@@ -108,10 +121,13 @@ struct ClassicGroup {
   private var pending: [(id: String, deadline: MonotonicTime)] = []
   /// When the rebalance ends, or the wait for the members' syncs.
   private var phaseDeadline: MonotonicTime?
+  /// Set while the initial delay runs.
+  private var gathering: Gathering?
   private var actions: [GroupAction] = []
 
-  init(name: String, initialDelay: Duration, largestSize: Int) {
+  init(name: String, initialDelay: Duration, largestSize: Int, generation: Int32 = 0) {
     self.name = name
+    self.generation = generation
     self.initialDelay = initialDelay
     self.largestSize = largestSize
   }
@@ -144,9 +160,13 @@ struct ClassicGroup {
 
   /// The member's index, after checking that nobody else took over its instance id.
   private func find(_ id: String, instance: String?) throws(BrokerError) -> Int {
-    if let holder = index(instance: instance), members[holder].id != id {
-      throw BrokerError(
-        .fencedInstance, "instance \(instance ?? "") of group \(name) is now member \(members[holder].id)")
+    if let instance {
+      guard let holder = index(instance: instance) else {
+        throw BrokerError(.unknownMember, "group \(name) has no instance \(instance)")
+      }
+      guard members[holder].id == id else {
+        throw BrokerError(.fencedInstance, "instance \(instance) of group \(name) is now member \(members[holder].id)")
+      }
     }
     guard let found = index(id) else { throw BrokerError(.unknownMember, "group \(name) has no member \(id)") }
     return found
@@ -169,7 +189,10 @@ struct ClassicGroup {
     }
   }
 
-  private mutating func tryJoin(_ request: GroupJoin, _ call: GroupCall, _ now: MonotonicTime) throws(BrokerError) {
+  private mutating func tryJoin(_ asked: GroupJoin, _ call: GroupCall, _ now: MonotonicTime) throws(BrokerError) {
+    var request = asked
+    // No time at all would end every rebalance before anybody can come.
+    if request.rebalanceTimeout <= .zero { request.rebalanceTimeout = request.sessionTimeout }
     try checkProtocols(request)
     if request.memberID.isEmpty {
       if let held = index(instance: request.instanceID) { return replaceStatic(held, request, call, now) }
@@ -180,8 +203,8 @@ struct ClassicGroup {
       }
       return add(request, id: request.newMemberID, call, now)
     }
-    if let waiting = pending.firstIndex(where: { $0.id == request.memberID }) {
-      try checkSize()
+    // Ids are only given out to members without an instance, and have counted as members since.
+    if request.instanceID == nil, let waiting = pending.firstIndex(where: { $0.id == request.memberID }) {
       pending.remove(at: waiting)
       return add(request, id: request.memberID, call, now)
     }
@@ -198,7 +221,10 @@ struct ClassicGroup {
     guard !request.protocolType.isEmpty, !request.protocols.isEmpty else {
       throw BrokerError(.inconsistentGroupProtocol, "a member of group \(name) must offer a protocol")
     }
-    let others = members.filter { $0.id != request.memberID }
+    // What the member itself, or its instance before a restart, offered earlier does not bind it.
+    let others = members.filter {
+      $0.id != request.memberID && ($0.instanceID == nil || $0.instanceID != request.instanceID)
+    }
     guard !others.isEmpty else { return }
     guard request.protocolType == protocolType else {
       throw BrokerError(
@@ -217,12 +243,18 @@ struct ClassicGroup {
         id: id, instanceID: request.instanceID, clientID: request.clientID, clientHost: request.clientHost,
         sessionTimeout: request.sessionTimeout, rebalanceTimeout: request.rebalanceTimeout,
         protocols: request.protocols, join: call, deadline: now + request.sessionTimeout))
-    if members.count == 1 { protocolType = request.protocolType }
+    gathering?.hasNewcomer = true
+    adoptProtocolType(request)
     rebalance(now)
   }
 
+  /// A lone member decides what the group speaks.
+  private mutating func adoptProtocolType(_ request: GroupJoin) {
+    if members.count == 1 { protocolType = request.protocolType }
+  }
+
   private mutating func rejoin(_ at: Int, _ request: GroupJoin, _ call: GroupCall, _ now: MonotonicTime) {
-    let isSame = members[at].protocols == request.protocols
+    let isSame = members[at].protocols == request.protocols && protocolType == request.protocolType
     members[at].deadline = now + request.sessionTimeout
     members[at].sessionTimeout = request.sessionTimeout
     members[at].rebalanceTimeout = request.rebalanceTimeout
@@ -233,10 +265,10 @@ struct ClassicGroup {
     }
     if let earlier = members[at].join {
       // The client gave up on its first call; only one can wait.
-      actions.append(
-        .answerJoin(earlier, .failure(BrokerError(.unknownMember, "the member has joined again meanwhile"))))
+      actions.append(.answerJoin(earlier, .failure(rebalancing)))
     }
     members[at].protocols = request.protocols
+    adoptProtocolType(request)
     members[at].join = call
     rebalance(now)
   }
@@ -251,10 +283,10 @@ struct ClassicGroup {
       id: request.newMemberID, instanceID: request.instanceID, clientID: request.clientID,
       clientHost: request.clientHost, sessionTimeout: request.sessionTimeout,
       rebalanceTimeout: request.rebalanceTimeout, protocols: request.protocols, assignment: old.assignment,
-      deadline: now + request.sessionTimeout)
+      owesSync: old.owesSync, deadline: now + request.sessionTimeout)
     let wasLeader = leader == old.id
     if wasLeader { leader = member.id }
-    if state == .stable, old.protocols == request.protocols {
+    if state == .stable, old.protocols == request.protocols, protocolType == request.protocolType {
       members[at] = member
       var answer = joined(member)
       // Source: KIP-814. The returning leader learns the members, but keeps the assignment.
@@ -263,6 +295,7 @@ struct ClassicGroup {
     }
     member.join = call
     members[at] = member
+    adoptProtocolType(request)
     rebalance(now)
   }
 
@@ -287,25 +320,39 @@ struct ClassicGroup {
         members[index].deadline = now + members[index].sessionTimeout
         actions.append(.answerSync(call, .failure(rebalancing)))
       }
-      let longest = members.map(\.rebalanceTimeout).max() ?? .zero
       let isFirst = state == .empty
       state = .preparing
-      phaseDeadline = now + (isFirst ? min(initialDelay, longest) : longest)
-      if isFirst, initialDelay > .zero { return }
+      if members.isEmpty || (isFirst && initialDelay <= .zero) { return completeJoin(now) }
+      if isFirst {
+        // Source: KIP-134. Whoever comes meanwhile prolongs the wait, up to the rebalance time-out in all.
+        let delay = min(initialDelay, longestRebalance)
+        gathering = Gathering(rest: longestRebalance - delay)
+        phaseDeadline = now + delay
+      } else {
+        phaseDeadline = now + longestRebalance
+      }
     }
     completeJoinIfReady(now)
   }
 
+  private var longestRebalance: Duration { members.map(\.rebalanceTimeout).max() ?? .zero }
+
   private var rebalancing: BrokerError { BrokerError(.rebalanceInProgress, "group \(name) is rebalancing") }
 
   private mutating func completeJoinIfReady(_ now: MonotonicTime) {
-    guard state == .preparing, pending.isEmpty, members.allSatisfy({ $0.join != nil }) else { return }
+    guard state == .preparing, gathering == nil, pending.isEmpty, members.allSatisfy({ $0.join != nil }) else { return }
     completeJoin(now)
   }
 
   private mutating func completeJoin(_ now: MonotonicTime) {
     // A static member is kept until its session ends; dynamic ones that did not come are gone.
     members.removeAll { $0.join == nil && $0.instanceID == nil }
+    gathering = nil
+    if !members.isEmpty, members.allSatisfy({ $0.join == nil }) {
+      // Nobody came who could lead: those who are left have until their sessions end.
+      phaseDeadline = now + longestRebalance
+      return
+    }
     generation = generation == .max ? 1 : generation + 1
     guard !members.isEmpty else {
       state = .empty
@@ -314,14 +361,15 @@ struct ClassicGroup {
       leader = nil
       return
     }
-    if leader == nil || !members.contains(where: { $0.id == leader && $0.join != nil }) {
-      leader = (members.first { $0.join != nil } ?? members[0]).id
+    if !members.contains(where: { $0.id == leader && $0.join != nil }) {
+      leader = members.first { $0.join != nil }?.id
     }
     protocolName = chooseProtocol()
     state = .completing
-    phaseDeadline = now + (members.map(\.rebalanceTimeout).max() ?? .zero)
+    phaseDeadline = now + longestRebalance
     for index in members.indices {
       members[index].assignment = Bytes()
+      members[index].owesSync = true
       guard let call = members[index].join else { continue }
       members[index].join = nil
       members[index].deadline = now + members[index].sessionTimeout
@@ -365,10 +413,13 @@ struct ClassicGroup {
       case .preparing: throw rebalancing
       case .stable:
         members[at].deadline = now + members[at].sessionTimeout
+        members[at].owesSync = false
+        if members.allSatisfy({ !$0.owesSync }) { phaseDeadline = nil }
         actions.append(.answerSync(call, .success(synced(members[at]))))
       case .completing:
         if let earlier = members[at].sync { actions.append(.answerSync(earlier, .failure(rebalancing))) }
         members[at].sync = call
+        members[at].owesSync = false
         if memberID == leader { stabilise(assignments, now) }
       }
     } catch {
@@ -382,15 +433,16 @@ struct ClassicGroup {
 
   private mutating func stabilise(_ assignments: [(memberID: String, assignment: Bytes)], _ now: MonotonicTime) {
     state = .stable
-    phaseDeadline = nil
+    // Whoever does not ask for its assignment in time holds partitions that nobody works on.
+    if members.allSatisfy({ !$0.owesSync }) { phaseDeadline = nil }
     for (id, assignment) in assignments {
       // A copy, because the assignment outlives the request whose memory it is in.
       if let at = index(id) { members[at].assignment = assignment.withBuffer { Bytes(copying: $0) } }
     }
     for index in members.indices {
-      members[index].deadline = now + members[index].sessionTimeout
       guard let call = members[index].sync else { continue }
       members[index].sync = nil
+      members[index].deadline = now + members[index].sessionTimeout
       actions.append(.answerSync(call, .success(synced(members[index]))))
     }
   }
@@ -445,22 +497,32 @@ struct ClassicGroup {
     if let deadline = phaseDeadline, deadline <= now {
       phaseDeadline = nil
       switch state {
-      case .preparing: completeJoin(now)
-      case .completing:
+      case .preparing: endPreparation(now)
+      case .completing, .stable:
         // The leader, or others, joined but never asked for their assignment.
-        members.removeAll { $0.sync == nil }
+        members.removeAll { $0.owesSync }
         if !members.contains(where: { $0.id == leader }) { leader = nil }
         rebalance(now)
-      case .empty, .stable: break
+      case .empty: break
       }
     }
     completeJoinIfReady(now)
   }
 
+  private mutating func endPreparation(_ now: MonotonicTime) {
+    if let gathering, gathering.hasNewcomer, gathering.rest > .zero {
+      let delay = min(initialDelay, gathering.rest)
+      self.gathering = Gathering(rest: gathering.rest - delay)
+      phaseDeadline = now + delay
+    } else {
+      completeJoin(now)
+    }
+  }
+
   /// Whether a member may commit offsets. A consumer outside any group protocol comes with a negative generation.
   func checkCommit(memberID: String, instanceID: String?, generation wanted: Int32) throws(BrokerError) {
-    if wanted < 0, memberID.isEmpty, state == .empty { return }
-    if wanted < 0, state != .empty || !memberID.isEmpty {
+    if wanted < 0, state == .empty { return }
+    if wanted < 0, memberID.isEmpty, instanceID == nil {
       throw BrokerError(.unknownMember, "group \(name) is in use; offsets need a member and its generation")
     }
     _ = try find(memberID, instance: instanceID)

@@ -158,8 +158,7 @@ public final class GroupCoordinator {
       return completion(.failure(error))
     }
     if !request.memberID.isEmpty, groups[request.group] == nil {
-      return completion(
-        .failure(BrokerError(.unknownMember, "group \(request.group) has no member \(request.memberID)")))
+      return completion(.failure(unknown(request.group, request.memberID)))
     }
     let call = call()
     joins[call] = completion
@@ -180,8 +179,10 @@ public final class GroupCoordinator {
     protocolName: String?, assignments: [(memberID: String, assignment: Bytes)],
     completion: @escaping (Result<GroupSynced, BrokerError>) -> Void
   ) {
-    guard groups[group] != nil else {
-      return completion(.failure(unknown(group, memberID)))
+    do throws(BrokerError) {
+      try checkMember(group, memberID)
+    } catch {
+      return completion(.failure(error))
     }
     let call = call()
     syncs[call] = completion
@@ -193,15 +194,18 @@ public final class GroupCoordinator {
   }
 
   private func unknown(_ group: String, _ memberID: String) -> BrokerError {
-    group.isEmpty
-      ? BrokerError(.invalidGroupID, "the group id is empty")
-      : BrokerError(.unknownMember, "group \(group) has no member \(memberID)")
+    BrokerError(.unknownMember, "group \(group) has no member \(memberID)")
+  }
+
+  private func checkMember(_ group: String, _ memberID: String) throws(BrokerError) {
+    try checkName(group)
+    guard groups[group] != nil else { throw unknown(group, memberID) }
   }
 
   /// A member lives.
   /// - Throws: `.rebalanceInProgress` when it has to join again, `.unknownMember`, `.illegalGeneration`, `.fencedInstance`.
   public func heartbeat(group: String, memberID: String, instanceID: String?, generation: Int32) throws(BrokerError) {
-    guard groups[group] != nil else { throw unknown(group, memberID) }
+    try checkMember(group, memberID)
     var failure: BrokerError?
     change(group) { state in
       do throws(BrokerError) {
@@ -216,7 +220,7 @@ public final class GroupCoordinator {
 
   /// A member goes.
   public func leave(group: String, memberID: String, instanceID: String?) throws(BrokerError) {
-    guard groups[group] != nil else { throw unknown(group, memberID) }
+    try checkMember(group, memberID)
     var failure: BrokerError?
     change(group) { state in
       do throws(BrokerError) {
