@@ -118,6 +118,12 @@ let package = Package(
     tests(
       "MillraceBrokerTests",
       ["BrokerSimulation", "MillraceBroker", "MillraceSimulation", "MillraceModel", "MillraceBase"]),
+    tests(
+      "MillraceKafkaServerTests",
+      [
+        "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceLog", "MillraceSimulation",
+        "MillraceIO", "MillraceModel", "MillraceBase",
+      ]),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",

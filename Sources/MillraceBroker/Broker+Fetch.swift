@@ -55,7 +55,7 @@ struct FetchWaits {
 }
 
 /// One reader that waits.
-final class FetchWait {
+public final class FetchWait {
   let partitions: [PartitionLogID]
   let isSatisfied: () -> Bool
   private var finish: (() -> Void)?
@@ -74,6 +74,11 @@ final class FetchWait {
     let held = finish
     finish = nil
     held?()
+  }
+
+  func drop() {
+    timer?.cancel()
+    finish = nil
   }
 }
 
@@ -95,13 +100,16 @@ extension Broker {
   /// Reads from several partitions, asking for the limit only when reading begins, since waiting may take long.
   ///
   /// `limit` is called once; all else is as for the other method of this name.
+  /// - Returns: the wait, for ``cancel(_:)``, when there is one.
+  @discardableResult
   public func fetch(
     _ targets: [FetchTarget], minimum: Int, limit: @escaping () -> Int, wait: Duration,
     completion: @escaping ([FetchedPartition]) -> Void
-  ) {
+  ) -> FetchWait? {
     let isEnough = { [unowned self] in self.hasEnough(targets, minimum: minimum) }
     guard minimum > 0, wait > .zero, isOpen, !isEnough() else {
-      return readAll(targets, limit: limit(), completion)
+      readAll(targets, limit: limit(), completion)
+      return nil
     }
     let ids = Array(Set(targets.compactMap { $0.partition?.id }))
     let pending = FetchWait(partitions: ids, isSatisfied: isEnough) { [self] in
@@ -109,6 +117,13 @@ extension Broker {
     }
     for id in ids { waits.byPartition[id, default: []].append(pending) }
     pending.timer = reactor.schedule(after: wait) { [self] in end(pending) }
+    return pending
+  }
+
+  /// Forgets a reader that waits, because it is gone; its completion is never called. Harmless when the wait is over.
+  public func cancel(_ wait: FetchWait) {
+    remove(wait)
+    wait.drop()
   }
 
   /// The epochs' verdict on a target, before anything is read.
@@ -191,11 +206,15 @@ extension Broker {
   }
 
   func end(_ wait: FetchWait) {
+    remove(wait)
+    wait.end()
+  }
+
+  private func remove(_ wait: FetchWait) {
     for id in wait.partitions {
       waits.byPartition[id]?.removeAll { $0 === wait }
       if waits.byPartition[id]?.isEmpty == true { waits.byPartition[id] = nil }
     }
-    wait.end()
   }
 
   func endAllWaits() {

@@ -4,6 +4,9 @@
 //   id any, epoch −1   no session (an existing one ends), everything is in the request
 //   id any, epoch 0    a new session (an existing one ends), everything is in the request
 //   id > 0, epoch n    the session goes on if n is its next epoch; the request holds changes only
+//
+// Ids are random, so that a client that comes back after a restart with an id of old does not meet another one's session.
+// A session ends with the connection that used it last: clients begin anew on a new connection.
 // Source: KIP-227.
 
 import MillraceBase
@@ -28,12 +31,21 @@ struct FetchSessionPartition {
 
 final class FetchSession {
   let id: Int32
+  /// Partitions are named by topic id, as from version 13 on.
+  let usesTopicIDs: Bool
   var nextEpoch: Int32 = 1
   /// In the order in which the client added them; where data was found they go to the end, so that none starves.
   var partitions: [FetchSessionPartition] = []
-  var lastUse: UInt64 = 0
+  var lastUse: MonotonicTime
+  /// The connection that used it last.
+  var connection: UInt64
 
-  init(id: Int32) { self.id = id }
+  init(id: Int32, usesTopicIDs: Bool, connection: UInt64, now: MonotonicTime) {
+    self.id = id
+    self.usesTopicIDs = usesTopicIDs
+    self.connection = connection
+    lastUse = now
+  }
 
   /// Takes over what an incremental request changes.
   func update(_ request: FetchRequest) {
@@ -66,7 +78,7 @@ final class FetchSession {
   }
 }
 
-/// All fetch sessions of a server; when there is no room the one used longest ago ends.
+/// All fetch sessions of a server; when there is no room the one used longest ago ends, if that was long ago.
 struct FetchSessions {
   enum Outcome {
     /// Everything is in the request; `session` is new, nil when none was asked for or there is no room.
@@ -76,35 +88,53 @@ struct FetchSessions {
   }
 
   private var sessions: [Int32: FetchSession] = [:]
-  private var uses: UInt64 = 0
-  private var nextID: Int32 = 1
+  private var random: SeededRandom
   let limit: Int
+  /// A session must have been unused for this long to make room for another: were any taken, more readers than there is
+  /// room for would end each other's sessions all the time. Source: Kafka, `min.incremental.fetch.session.eviction.ms`.
+  static let evictionAge = Duration.seconds(120)
 
-  init(limit: Int) { self.limit = limit }
+  init(limit: Int, seed: UInt64) {
+    self.limit = limit
+    random = SeededRandom(seed: seed)
+  }
 
   /// Sessions held.
   var count: Int { sessions.count }
 
-  mutating func begin(_ request: FetchRequest) -> Outcome {
-    uses += 1
+  /// Forgets the sessions that a connection used last, because it is gone.
+  mutating func end(connection: UInt64) {
+    for (id, session) in sessions where session.connection == connection { sessions[id] = nil }
+  }
+
+  private mutating func makeRoom(_ now: MonotonicTime) -> Bool {
+    guard sessions.count >= limit else { return true }
+    guard let oldest = sessions.values.min(by: { ($0.lastUse, $0.id) < ($1.lastUse, $1.id) }),
+      now - oldest.lastUse >= FetchSessions.evictionAge
+    else { return false }
+    sessions[oldest.id] = nil
+    return true
+  }
+
+  mutating func begin(
+    _ request: FetchRequest, version: Int16, connection: UInt64, now: MonotonicTime
+  ) -> Outcome {
     if request.sessionEpoch == -1 || request.sessionEpoch == 0 {
       if request.sessionID != 0 { sessions[request.sessionID] = nil }
-      guard request.sessionEpoch == 0, limit > 0 else { return .full(session: nil) }
-      if sessions.count >= limit, let oldest = sessions.values.min(by: { $0.lastUse < $1.lastUse }) {
-        sessions[oldest.id] = nil
-      }
-      while sessions[nextID] != nil { nextID = nextID == .max ? 1 : nextID + 1 }
-      let session = FetchSession(id: nextID)
-      nextID = nextID == .max ? 1 : nextID + 1
-      session.lastUse = uses
+      guard request.sessionEpoch == 0, makeRoom(now) else { return .full(session: nil) }
+      var id = Int32.random(in: 1 ... .max, using: &random)
+      while sessions[id] != nil { id = Int32.random(in: 1 ... .max, using: &random) }
+      let session = FetchSession(id: id, usesTopicIDs: version >= 13, connection: connection, now: now)
       session.update(request)
       sessions[session.id] = session
       return .full(session: session)
     }
     guard let session = sessions[request.sessionID] else { return .refused(.fetchSessionIDNotFound) }
     guard session.nextEpoch == request.sessionEpoch else { return .refused(.invalidFetchSessionEpoch) }
+    guard session.usesTopicIDs == (version >= 13) else { return .refused(.fetchSessionTopicIDError) }
     session.nextEpoch = session.nextEpoch == .max ? 1 : session.nextEpoch + 1
-    session.lastUse = uses
+    session.lastUse = now
+    session.connection = connection
     session.update(request)
     return .incremental(session)
   }

@@ -26,13 +26,21 @@ final class KafkaConnection: ConnectionHandler {
   /// Bytes that the server's budget counts for this connection.
   private var countedBytes = 0
   private var isFetching = false
+  /// The fetch under way, while it waits for records.
+  var fetchWait: FetchWait?
   /// A fetch that came while another one was under way, which may take 50 MB each: it waits, and nothing is read.
   private var postponed: Bytes?
   private var isReading = true
   private var isOver = false
+  /// What is unsent will be counted again at the end of the turn.
+  private var isRecounting = false
   /// Requests that may wait for their answers, and their bytes: beyond that the client has to wait.
   private static let mostWaitingRequests = 1000
   private static let mostWaitingBytes = 16 << 20
+  /// The same while the journal is full: what one connection may hold then, besides the request it is reading.
+  private static let mostWaitingBytesWhenCongested = 256 << 10
+  /// Unsent bytes that are too few to be counted again.
+  private static let fewUnsentBytes = 4 << 10
 
   init(server: KafkaServer, connection: any Connection, number: UInt64) {
     self.server = server
@@ -61,6 +69,10 @@ final class KafkaConnection: ConnectionHandler {
   func connectionClosed(_ error: IOError?) {
     isOver = true
     postponed = nil
+    slots = Deque()
+    // A client that is gone wants no records, and may have asked to wait for a month.
+    if let fetchWait { broker.cancel(fetchWait) }
+    fetchWait = nil
     server.budget.change(by: -countedBytes)
     countedBytes = 0
     if let error {
@@ -150,6 +162,7 @@ final class KafkaConnection: ConnectionHandler {
     isFetching = true
     let finished = RequestContext<FetchResponse>(header: context.header, connection: self) { [self] pieces in
       isFetching = false
+      fetchWait = nil
       context.send(pieces)
       goOn()
     }
@@ -211,6 +224,7 @@ final class KafkaConnection: ConnectionHandler {
   private static func size(_ pieces: [Bytes]) -> Int { pieces.reduce(0) { $0 + $1.count } }
 
   private func sendReady() {
+    guard !isOver else { return }
     while let slot = slots.first, let answer = slot.answer {
       slots.removeFirst()
       waitingRequestBytes -= slot.requestSize
@@ -226,12 +240,27 @@ final class KafkaConnection: ConnectionHandler {
     let unsent = connection.pendingWriteBytes + heldAnswerBytes
     server.budget.change(by: unsent - countedBytes)
     countedBytes = unsent
+    let mostBytes =
+      broker.isCongested ? KafkaConnection.mostWaitingBytesWhenCongested : KafkaConnection.mostWaitingBytes
     let isFull =
       postponed != nil || slots.count + silentRequests >= KafkaConnection.mostWaitingRequests
-      || waitingRequestBytes >= KafkaConnection.mostWaitingBytes || unsent >= server.budget.unsentLimit
+      || waitingRequestBytes >= mostBytes || unsent >= server.budget.unsentLimit
     if isFull == isReading {
       isReading = !isFull
       connection.setReading(isReading)
+    }
+    if unsent >= KafkaConnection.fewUnsentBytes { recountAtEndOfTurn() }
+  }
+
+  /// A connection collects output and sends it later in the turn, without a word unless the system had no room.
+  private func recountAtEndOfTurn() {
+    guard !isRecounting else { return }
+    isRecounting = true
+    broker.reactor.atEndOfTurn { [self] in
+      isRecounting = false
+      // What did not leave by now waits for room, and connectionDrained follows.
+      let unsent = connection.pendingWriteBytes + heldAnswerBytes
+      if unsent != countedBytes { throttle() }
     }
   }
 }

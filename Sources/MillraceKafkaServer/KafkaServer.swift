@@ -31,7 +31,10 @@ public final class KafkaServer {
     self.logger = logger
     self.advertised = advertised
     customFigures = figures
-    sessions = FetchSessions(limit: broker.settings.fetchSessions)
+    // Other ids at each start; with a simulated clock the same ones in each run.
+    let seed =
+      UInt64(bitPattern: broker.reactor.wallClock.milliseconds) ^ UInt64(bitPattern: broker.reactor.now.nanoseconds)
+    sessions = FetchSessions(limit: broker.settings.fetchSessions, seed: seed)
   }
 
   /// Listens on one more address.
@@ -60,6 +63,7 @@ public final class KafkaServer {
 
   func closed(_ connection: KafkaConnection) {
     connections[ObjectIdentifier(connection)] = nil
+    sessions.end(connection: connection.number)
   }
 
   func figures() -> String { customFigures?() ?? broker.figures(connections: connectionCount) }

@@ -10,7 +10,9 @@ extension KafkaConnection {
     let session: FetchSession?
     var isIncremental = false
     var wishes: [FetchSessionPartition]
-    switch server.sessions.begin(request) {
+    switch server.sessions.begin(
+      request, version: context.version, connection: number, now: broker.reactor.now)
+    {
     case .refused(let code): return context.answer(FetchResponse(errorCode: code))
     case .incremental(let found):
       session = found
@@ -28,7 +30,7 @@ extension KafkaConnection {
     }
     let most = min(Int(max(0, request.maxBytes)), broker.settings.largestFetch)
     var granted = 0
-    broker.fetch(
+    fetchWait = broker.fetch(
       targets, minimum: Int(request.minBytes),
       limit: { [server] in
         granted = min(most, server.budget.share)
@@ -48,8 +50,9 @@ extension KafkaConnection {
           || answer.highWatermark != wishes[index].highWatermark
           || answer.logStartOffset != wishes[index].startOffset
         if !answer.records.isEmpty { hadData.insert(wishes[index].key) }
-        wishes[index].highWatermark = answer.highWatermark
-        wishes[index].startOffset = answer.logStartOffset
+        // Clients learn nothing else from an error, so all of it is news again once the error is over.
+        wishes[index].highWatermark = answer.errorCode == .none ? answer.highWatermark : -1
+        wishes[index].startOffset = answer.errorCode == .none ? answer.logStartOffset : -1
         if isNews || !isIncremental {
           told.append(wishes[index])
           answers.append(answer)
