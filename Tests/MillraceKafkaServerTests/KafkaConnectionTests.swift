@@ -102,7 +102,26 @@ func closedWhileFetching() throws {
   do {
     let (connection, handler) = world.connect()
     gone = handler
-    connection.receive(frame(produce(), 9, 1) + frame(fetch(.max, offset: 1), 11, 2))
+    connection.receive(frame(produce(), 9, 1))
+    try world.wait(connection, answers: 1)
+    connection.receive(frame(fetch(.max, offset: 1), 11, 2))
+    handler.connectionClosed(nil)
+    connection.handler = nil
+    world.world.run(for: .seconds(1))
+    #expect(connection.answers.ids == [1])
+  }
+  #expect(gone == nil, "somebody holds on to the connection")
+  #expect(world.server.budget.held == 0)
+}
+
+@Test("what a client asked for before it went is done, and answered to nobody")
+func closedWhileProducing() throws {
+  let world = try ServerWorld()
+  weak var gone: KafkaConnection?
+  do {
+    let (connection, handler) = world.connect()
+    gone = handler
+    connection.receive(frame(produce(), 9, 1) + frame(produce(acks: 0), 9, 2) + frame(ApiVersionsRequest(), 0, 3))
     handler.connectionClosed(nil)
     connection.handler = nil
     world.world.run(for: .seconds(1))
@@ -110,6 +129,10 @@ func closedWhileFetching() throws {
   }
   #expect(gone == nil, "somebody holds on to the connection")
   #expect(world.server.budget.held == 0)
+  let (connection, _) = world.connect()
+  connection.receive(frame(produce(), 9, 1))
+  try world.wait(connection, answers: 1)
+  #expect(try connection.last(ProduceRequest.self, 9).responses[0].partitionResponses[0].baseOffset == 2)
 }
 
 @Test("output that leaves without a wait is not counted for good, and reading goes on")
