@@ -24,6 +24,7 @@ FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECO
 .PHONY: run build test simulate power lint unit clients cli crash crash-counts examples bench fuzz format clean setup setup-test
 
 run: setup build-release
+	@mkdir -p data
 	$(BINARY) demo --data data/demo
 
 build: setup build-release
