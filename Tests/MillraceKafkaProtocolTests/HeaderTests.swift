@@ -132,6 +132,19 @@ func errorCatalogue() {
     #expect(!entry.name.isEmpty && entry.text.hasSuffix("."))
   }
   #expect(Set(KafkaErrorCode.catalogue.map(\.name)).count == KafkaErrorCode.catalogue.count)
+  #expect(KafkaErrorCode.catalogue.last?.code.rawValue == 133)
+  for (code, value, name) in [
+    (KafkaErrorCode.nonEmptyGroup, 68, "NON_EMPTY_GROUP"), (.groupIDNotFound, 69, "GROUP_ID_NOT_FOUND"),
+    (.groupSubscribedToTopic, 86, "GROUP_SUBSCRIBED_TO_TOPIC"), (.producerFenced, 90, "PRODUCER_FENCED"),
+    (.resourceNotFound, 91, "RESOURCE_NOT_FOUND"), (.unknownTopicID, 100, "UNKNOWN_TOPIC_ID"),
+    (.fencedMemberEpoch, 110, "FENCED_MEMBER_EPOCH"), (.unreleasedInstanceID, 111, "UNRELEASED_INSTANCE_ID"),
+    (.unsupportedAssignor, 112, "UNSUPPORTED_ASSIGNOR"), (.staleMemberEpoch, 113, "STALE_MEMBER_EPOCH"),
+    (.transactionAbortable, 120, "TRANSACTION_ABORTABLE"),
+    (.invalidRegularExpression, 128, "INVALID_REGULAR_EXPRESSION"),
+    (.shareSessionLimitReached, 133, "SHARE_SESSION_LIMIT_REACHED"),
+  ] {
+    #expect(Int(code.rawValue) == value && code.name == name)
+  }
   #expect(KafkaErrorCode.unknownTopicOrPartition.rawValue == 3)
   #expect(KafkaErrorCode.unknownTopicOrPartition.isRetriable)
   #expect(!KafkaErrorCode.invalidTopic.isRetriable)
