@@ -4,6 +4,7 @@
 // of these. So a reader recognises a record, and any changed byte, without knowing what was sent.
 
 import MillraceBase
+import MillraceCompression
 import MillraceModel
 
 /// Makes and reads values.
@@ -51,6 +52,17 @@ enum TestRecord {
     }
   }
 
+  /// Who sent the value, to whatever partition; nil when it is no value of this kind.
+  static func anyName(_ value: Bytes) -> RecordName? {
+    var reader = ByteReader(value)
+    do throws(DecodingError) {
+      guard try reader.uint32() == magic else { return nil }
+      return RecordName(producer: Int(try reader.uint32()), number: Int(truncatingIfNeeded: try reader.uint64()))
+    } catch {
+      return nil
+    }
+  }
+
   /// The names of all records of fetched batches, in order, with their offsets.
   /// - Throws: what is wrong, in words.
   static func names(
@@ -64,7 +76,7 @@ enum TestRecord {
     while at < all.count {
       do throws(RecordBatchError) {
         let header = try RecordBatchHeader.checked(all[at..<all.count])
-        let body = all[(at + RecordBatchHeader.size)..<(at + header.totalSize)]
+        let body = try plain(all[(at + RecordBatchHeader.size)..<(at + header.totalSize)], header)
         for record in try RecordReader.records(body, header: header) {
           guard let value = record.value, let name = name(value, in: partition) else {
             throw RecordBatchError(.corrupt, "the value at offset \(record.offset) was never sent")
@@ -77,6 +89,18 @@ enum TestRecord {
       }
     }
     return out
+  }
+}
+
+extension TestRecord {
+  /// The records part of a batch, decompressed.
+  static func plain(_ body: Bytes, _ header: RecordBatchHeader) throws(RecordBatchError) -> Bytes {
+    guard let codec = header.codec, let format = CompressionFormat(rawValue: codec.rawValue) else { return body }
+    do throws(CompressionError) {
+      return try Compression.decompress(body, format: format, limit: 1 << 20)
+    } catch {
+      throw RecordBatchError(.corrupt, "\(error)")
+    }
   }
 }
 
