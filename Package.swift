@@ -147,7 +147,7 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
       dependencies: [
         "CFuzzSupport", "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
         "MillraceKafkaProtocol", "MillraceMetadata", "MillraceBroker", "MillraceKafkaServer", "MillraceDataflow",
-        "MillraceStreams", "MillraceServer", "MillraceSimulation",
+        "MillraceStreams", "MillraceConnectors", "MillraceServer", "MillraceSimulation",
       ],
       path: "Fuzz/Fuzzers", swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
       linkerSettings: [
