@@ -58,7 +58,7 @@ final class Machine {
           try disk.createDirectory(folder)
         }
         let file = try disk.open(path, [.write, .create, .truncate, .durableWrites])
-        try bytes.withUnsafeBytes { buffer throws(IOError) in try file.write(buffer, at: 0) }
+        try Bytes(bytes).withBuffer { buffer throws(IOError) in try file.write(buffer, at: 0) }
         file.close()
       }
     } catch {
