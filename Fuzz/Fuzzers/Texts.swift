@@ -83,11 +83,9 @@ let words = FuzzTarget(
   }
 }
 
-/// Holds a planted bug, which a run must find: bytes that begin with `mill` and end in a read beyond an array.
+/// Holds a planted bug, which a run must find: bytes that begin with `mr!`.
 let canary = FuzzTarget(name: "canary") { input in
   let bytes = input.array
-  guard bytes.count >= 5, bytes[0] == UInt8(ascii: "m"), bytes[1] == UInt8(ascii: "i"), bytes[2] == UInt8(ascii: "l"),
-    bytes[3] == UInt8(ascii: "l")
-  else { return }
-  precondition(bytes[4] != UInt8(ascii: "!"), "the canary's planted bug")
+  guard bytes.count >= 3, bytes[0] == UInt8(ascii: "m"), bytes[1] == UInt8(ascii: "r") else { return }
+  precondition(bytes[2] != UInt8(ascii: "!"), "the canary's planted bug")
 }
