@@ -9,7 +9,7 @@ import MillraceKafkaProtocol
 import MillraceSimulation
 
 let connection = FuzzTarget(
-  name: "connection", allowance: 48 << 20, limit: .milliseconds(400),
+  name: "connection", allowance: 8 << 20,
   seeds: {
     [[0, 0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0, 0], [1, 3, 9, 0, 4, 1, 0, 0, 0, 18, 4, 0, 2, 0, 0]]
       + (0..<APIKey.allCases.count).map { [1, UInt8($0), 255, 0, 16] + [UInt8](repeating: 0, count: 16) }

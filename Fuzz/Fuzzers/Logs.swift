@@ -173,21 +173,21 @@ private func change(_ files: inout [(path: String, bytes: [UInt8])], _ choices: 
 /// Puts the checksum right that covers `position`.
 private func mend(_ bytes: inout [UInt8], at position: Int, isJournal: Bool) {
   bytes.withUnsafeMutableBytes { memory in
-    func put(_ range: Range<Int>, at place: Int) {
-      guard range.upperBound <= memory.count, range.lowerBound < range.upperBound else { return }
-      let crc = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: memory[range]))
+    func put(_ start: Int, _ end: Int, at place: Int) {
+      guard end <= memory.count, start < end else { return }
+      let crc = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: memory[start..<end]))
       memory.storeBytes(of: crc.bigEndian, toByteOffset: place, as: UInt32.self)
     }
-    guard isJournal else { return put(8..<memory.count, at: 4) }
+    guard isJournal else { return put(8, memory.count, at: 4) }
     var block = position / JournalFormat.blockSize * JournalFormat.blockSize
-    if block == 0 { return put(8..<64, at: 4) }
+    if block == 0 { return put(8, 64, at: 4) }
     let buffer = UnsafeRawBufferPointer(memory)
     while block > 0, buffer.number(block, UInt32.self) != JournalFormat.commitMagic { block -= JournalFormat.blockSize }
     guard block > 0, block + JournalFormat.commitHeaderSize <= memory.count else { return }
     let start = block + JournalFormat.commitHeaderSize
     let length = Int(buffer.number(block + 24, UInt32.self))
-    if length <= memory.count - start { put(start..<(start + length), at: block + 40) }
-    put((block + 8)..<start, at: block + 4)
+    if length <= memory.count - start { put(start, start + length, at: block + 40) }
+    put(block + 8, start, at: block + 4)
   }
 }
 
