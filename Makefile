@@ -21,7 +21,7 @@ DATA ?= data/demo
 DEMO ?=
 SECONDS ?= 30
 TARGET ?= all
-SMOKE_RUNS ?= 3000
+SMOKE_SECONDS ?= 2
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
 .PHONY: run build test simulate power lint unit clients cli crash crash-counts examples bench fuzz fuzz-smoke format clean setup setup-test
@@ -94,7 +94,7 @@ fuzz: setup
 
 # Every target for a moment, and the canary: a build that fuzzes at all, and parsers that survive their seeds.
 fuzz-smoke: setup
-	PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh all $(SMOKE_RUNS)x
+	PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh all $(SMOKE_SECONDS)
 
 format:
 	$(SWIFT) format -i -r $(SWIFT_FOLDERS)
