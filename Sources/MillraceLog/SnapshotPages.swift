@@ -39,7 +39,8 @@ final class SnapshotPage {
     guard mark.isStale || expired - encodedAt >= SnapshotPage.longestLife else { return encoded }
     var writer = ByteWriter(capacity: 4096)
     for log in logs {
-      for (id, state) in log.producers where state.lastAppend.milliseconds < expired { log.producers[id] = nil }
+      for (id, state) in log.producers
+      where state.lastAppend.milliseconds < expired && log.transactions.open[id] == nil { log.producers[id] = nil }
       Snapshot.write(log.snapshot, to: &writer)
     }
     encoded = writer.finishJoined()
@@ -54,6 +55,7 @@ extension PartitionLog {
   var snapshot: SnapshotPartition {
     SnapshotPartition(
       id: id, startOffset: startOffset, nextOffset: nextOffset, size: size, compactedTo: compactedTo, epochs: epochs,
-      producers: producers.sorted { $0.key < $1.key }.map { (id: $0.key, state: $0.value) }, extents: extents)
+      producers: producers.sorted { $0.key < $1.key }.map { (id: $0.key, state: $0.value) },
+      transactions: transactions, extents: extents)
   }
 }
