@@ -178,7 +178,16 @@ private func mend(_ bytes: inout [UInt8], at position: Int, isJournal: Bool) {
       let crc = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: memory[start..<end]))
       memory.storeBytes(of: crc.bigEndian, toByteOffset: place, as: UInt32.self)
     }
-    guard isJournal else { return put(8, memory.count, at: 4) }
+    guard isJournal else {
+      // A snapshot's slot: the body's checksum stands in the header.
+      if position >= JournalFormat.blockSize, memory.count >= JournalFormat.blockSize {
+        let length = Int(clamping: UnsafeRawBufferPointer(memory).number(40, UInt64.self))
+        if length <= memory.count - JournalFormat.blockSize {
+          put(JournalFormat.blockSize, JournalFormat.blockSize + length, at: 48)
+        }
+      }
+      return put(8, 64, at: 4)
+    }
     var block = position / JournalFormat.blockSize * JournalFormat.blockSize
     if block == 0 { return put(8, 64, at: 4) }
     let buffer = UnsafeRawBufferPointer(memory)
