@@ -34,7 +34,11 @@ class Proxy:
     def accept(self):
         while True:
             inner, _ = self.listener.accept()
-            outer = socket.create_connection(("127.0.0.1", self.target))
+            try:
+                outer = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:  # the server is gone, its clients are not
+                inner.close()
+                continue
             waiting = {}
             threading.Thread(target=self.pump, args=(inner, outer, waiting, True), daemon=True).start()
             threading.Thread(target=self.pump, args=(outer, inner, waiting, False), daemon=True).start()
@@ -83,9 +87,9 @@ def run_clients(proxy):
             driver.produce(bootstrap, topic, records, codec=codec)
         driver.read(bootstrap, topic, count=3)
         try:
-            member = driver.member(bootstrap, f"group-{driver.name}", topic).start()
+            member = driver.member(bootstrap, f"group-{driver.name}", topic)
             member.wait(lambda: member.records, what="a record")
-            member.stop()
+            member.leave()
         except NotImplementedError:
             print(f"{driver.name} takes part in no group")
 

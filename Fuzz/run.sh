@@ -22,7 +22,7 @@ program=$work/build/release/Fuzzers
 # The backtracer would wait for input when an input crashes the program.
 export SWIFT_BACKTRACE=enable=no
 # Memory that the program maps is its own to use again; leaks at the end are not what is looked for.
-export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=0
+export ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=64
 
 if [[ $name == list ]]; then
   exec env FUZZ_LIST=1 "$program"

@@ -35,12 +35,17 @@ final class Machine {
     world = SimulatedWorld(seed: 1)
     disk = SimulatedFileSystem(world: world, capacity: 64 << 20)
     Machine.write(files, to: disk)
-    var settings = BrokerSettings()
-    try settings.set("group.min.session.timeout.ms", "1")
-    broker = try Broker(
-      log: Machine.configuration, settings: settings, fileSystem: disk,
-      reactor: SimulatedReactor(world: world, name: "broker"), writer: SimulatedExecutor(world: world),
-      background: SimulatedExecutor(world: world), logger: .silent, seed: 1)
+    do throws(BrokerError) {
+      var settings = BrokerSettings()
+      try settings.set("group.min.session.timeout.ms", "1")
+      broker = try Broker(
+        log: Machine.configuration, settings: settings, fileSystem: disk,
+        reactor: SimulatedReactor(world: world, name: "broker"), writer: SimulatedExecutor(world: world),
+        background: SimulatedExecutor(world: world), logger: .silent, seed: 1)
+    } catch {
+      world.tearDown()
+      throw error
+    }
     server = KafkaServer(broker: broker, logger: .silent)
     do throws(IOError) {
       _ = try server.listen(Machine.address)
