@@ -52,17 +52,19 @@ public struct FetchedPartition {
   /// who want what is committed.
   public var aborted: [AbortedTransaction] = []
 
-  /// Whether a reader of committed records is shown the records of this batch.
-  public func isVisible(_ header: RecordBatchHeader) -> Bool {
+  /// Bytes of all batches.
+  public var size: Int { batches.reduce(0) { $0 + $1.count } }
+}
+
+extension Array where Element == AbortedTransaction {
+  /// Whether a reader is shown the records of a batch: not those of a marker, nor those of the transactions in this list.
+  public func letSee(_ header: RecordBatchHeader) -> Bool {
     if header.isControl { return false }
-    guard header.isTransactional, !aborted.isEmpty else { return true }
-    return !aborted.contains {
+    guard header.isTransactional, !isEmpty else { return true }
+    return !contains {
       $0.producerID == header.producerID && $0.firstOffset <= header.baseOffset && header.baseOffset <= $0.lastOffset
     }
   }
-
-  /// Bytes of all batches.
-  public var size: Int { batches.reduce(0) { $0 + $1.count } }
 }
 
 /// Readers that wait for more records.

@@ -227,6 +227,11 @@ public final class TransactionCoordinator {
   /// Names of the states that ``TransactionDescription/state`` may have.
   public static var stateNames: [String] { TransactionalProducer.Status.allCases.map(name) }
 
+  /// Partitions of the ongoing transaction of a producer.
+  public func partitions(of producer: ProducerIdentity) -> Set<TopicPartition> {
+    state.producers.values.first { $0.producer == producer && $0.status == .ongoing }?.partitions ?? []
+  }
+
   /// Aborts the transaction that `producer` has open in a partition, all of it, and shuts the producer out.
   /// - Errors: `.invalidProducerEpoch` when the epoch is not that of the transaction, `.invalidTransactionState` when there
   ///   is none, `.storage`, `.stopped`.

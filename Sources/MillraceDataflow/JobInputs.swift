@@ -87,10 +87,12 @@ struct JobInputs {
       let at = positions[batch.position].offset
       // A batch from before the position was read twice by the host; a gap is what compaction or retention left.
       guard header.nextOffset > at else { continue }
-      taken.append(
-        Batch(
-          input: positionInputs[batch.position], partition: positions[batch.position].partition, bytes: batch.bytes,
-          header: header, firstOffset: at))
+      if !batch.isVoid {
+        taken.append(
+          Batch(
+            input: positionInputs[batch.position], partition: positions[batch.position].partition, bytes: batch.bytes,
+            header: header, firstOffset: at))
+      }
       positions[batch.position].offset = header.nextOffset
       changed[batch.position] = true
       if batch.endOffset >= 0 { endOffsets[batch.position] = batch.endOffset }

@@ -145,13 +145,19 @@ final class KafkaConnection: ConnectionHandler {
     case .offsetForLeaderEpoch:
       try decode(OffsetForLeaderEpochRequest.self, header, reader, size, handleOffsetForLeaderEpoch)
     case .describeConfigs: try decode(DescribeConfigsRequest.self, header, reader, size, handleDescribeConfigs)
+    case .addPartitionsToTxn:
+      try decode(AddPartitionsToTxnRequest.self, header, reader, size, handleAddPartitionsToTxn)
+    case .addOffsetsToTxn: try decode(AddOffsetsToTxnRequest.self, header, reader, size, handleAddOffsetsToTxn)
+    case .endTxn: try decode(EndTxnRequest.self, header, reader, size, handleEndTxn)
+    case .txnOffsetCommit: try decode(TxnOffsetCommitRequest.self, header, reader, size, handleTxnOffsetCommit)
+    case .writeTxnMarkers: try decode(WriteTxnMarkersRequest.self, header, reader, size, handleWriteTxnMarkers)
+    case .describeProducers:
+      try decode(DescribeProducersRequest.self, header, reader, size, handleDescribeProducers)
+    case .describeTransactions:
+      try decode(DescribeTransactionsRequest.self, header, reader, size, handleDescribeTransactions)
+    case .listTransactions: try decode(ListTransactionsRequest.self, header, reader, size, handleListTransactions)
     // Those in `APIKey.unserved`.
     case .deleteRecords,
-      .addPartitionsToTxn,
-      .addOffsetsToTxn,
-      .endTxn,
-      .writeTxnMarkers,
-      .txnOffsetCommit,
       .alterConfigs,
       .describeLogDirs,
       .createPartitions,
@@ -164,9 +170,6 @@ final class KafkaConnection: ConnectionHandler {
       .describeClientQuotas,
       .alterClientQuotas,
       .describeCluster,
-      .describeProducers,
-      .describeTransactions,
-      .listTransactions,
       .consumerGroupHeartbeat,
       .consumerGroupDescribe,
       .listConfigResources,
