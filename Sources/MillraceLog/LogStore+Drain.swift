@@ -31,6 +31,11 @@ struct DrainState {
   var isClosed = false
   var retryTimer: Timer?
   var snapshotTimer: Timer?
+  /// The directory has no snapshot yet.
+  var wantsFirstSnapshot = false
+  /// Space was given up since the last snapshot, and comes back with the next.
+  var hasSpaceToGiveBack = false
+  var complaints = RepeatLimit(every: .seconds(10))
 
   mutating func touched(_ log: PartitionLog, file: UInt64) {
     guard log.lastTouchedFile != file else { return }
@@ -97,10 +102,14 @@ extension LogStore {
 
   private func drainFailed(_ file: JournalFile, _ error: LogError) {
     drain.isDraining = false
-    logger.log(
-      error.code == .noSpace ? .warning : .error, "log", "draining a journal file failed",
-      ["file": file.slot.path, "error": error.description])
-    // Nothing is lost: the journal file keeps what it holds. Producers wait when no file is left.
+    if let unsaid = drain.complaints.admit("drain", at: reactor.now) {
+      logger.log(
+        error.code == .noSpace ? .warning : .error, "log", "draining a journal file failed",
+        ["file": file.slot.path, "error": error.description, "not-logged-before": "\(unsaid)"])
+    }
+    // Nothing is lost: the journal file keeps what it holds. Producers are refused when no file is left.
+    journal.files.drainFailure = error
+    journal.files.onChange()
     drain.retryTimer = reactor.schedule(after: .seconds(1)) { [weak self] in
       self?.drain.retryTimer = nil
       self?.drainNext()
@@ -109,6 +118,7 @@ extension LogStore {
 
   private func drained(_ file: JournalFile, segment: DrainedSegment?) {
     drain.isDraining = false
+    journal.files.drainFailure = nil
     drain.sealed.removeFirst()
     drain.drained.append(file)
     drain.drainedSequence = file.lastSequence ?? drain.drainedSequence
@@ -149,6 +159,7 @@ extension LogStore {
     journal.sealOpen()
     let released = drain.drained
     drain.drained = []
+    drain.hasSpaceToGiveBack = false
     let (live, dead) = liveSegments()
     let snapshot = capture(segments: live)
     journal.whenDurable { [self] error in
@@ -166,7 +177,7 @@ extension LogStore {
   }
 
   private func capture(segments: [SnapshotSegment]) -> Snapshot {
-    let expired = reactor.wallClock.milliseconds - configuration.producerExpiration
+    let expired = steadyClock.time(at: reactor.now).milliseconds - configuration.producerExpiration
     let captured = partitions.values.sorted { $0.id < $1.id }.map { log in
       for (id, state) in log.producers
       where state.lastAppend.milliseconds < expired && log.transactions.open[id] == nil { log.producers[id] = nil }
@@ -198,19 +209,55 @@ extension LogStore {
     }
   }
 
-  /// Removes segments that no snapshot names: what interrupted drains and removals left behind. Before any drain begins,
-  /// since that may use their numbers again.
+  /// Finds segments that no snapshot names: what interrupted drains and removals left behind.
+  /// - Returns: their paths, for ``removeLeftOver(_:)``.
   /// - Throws: `.corruption` when a segment that the snapshot names is not there.
-  func checkSegments(_ snapshot: Snapshot?) throws(LogError) {
+  func checkSegments(_ snapshot: Snapshot?) throws(LogError) -> [String] {
     let directory = "\(configuration.directory)/segments"
-    var missing = Set((snapshot?.segments ?? []).map { SegmentFormat.name($0.number) })
+    var sizes: [String: Int64] = [:]
+    for segment in snapshot?.segments ?? [] { sizes[SegmentFormat.name(segment.number)] = segment.fileSize }
+    var leftOver: [String] = []
     for name in try LogError.wrapping({ () throws(IOError) in try fileSystem.list(directory) }).sorted() {
-      guard missing.remove(name) == nil else { continue }
-      try LogError.wrapping { () throws(IOError) in try fileSystem.remove("\(directory)/\(name)") }
+      let path = "\(directory)/\(name)"
+      guard let expected = sizes.removeValue(forKey: name) else {
+        leftOver.append(path)
+        continue
+      }
+      let size = try LogError.wrapping { () throws(IOError) in
+        let file = try fileSystem.open(path, .read)
+        defer { file.close() }
+        return try file.size()
+      }
+      if size != expected {
+        // What is left can be read, and reading what is missing fails with its place.
+        logger.log(
+          .error, "log", "a segment has another size than it was written with",
+          ["file": path, "size": "\(size)", "expected": "\(expected)"])
+      }
     }
-    if let name = missing.min() {
+    if let name = sizes.keys.min() {
       throw LogError(.corruption, "\(directory)/\(name): the segment is missing")
     }
+    return leftOver
+  }
+
+  /// Removes segments that no snapshot names. Only once the journal was found whole, since a lost snapshot may have named
+  /// them; and before any drain begins, since that may use their numbers again.
+  func removeLeftOver(_ paths: [String]) throws(LogError) {
+    for path in paths { try LogError.wrapping { () throws(IOError) in try fileSystem.remove(path) } }
+  }
+
+  /// Sees to it that a snapshot is taken, because only with it space comes back.
+  func snapshotSoon() {
+    drain.hasSpaceToGiveBack = true
+    if let timer = drain.retryTimer {
+      // There may be less to drain, and so room for it.
+      timer.cancel()
+      drain.retryTimer = nil
+      drainNext()
+    }
+    guard drain.snapshotTimer == nil, !drain.isClosing else { return }
+    scheduleSnapshot(after: .milliseconds(100))
   }
 
   private func finishSnapshot(
@@ -219,12 +266,20 @@ extension LogStore {
     drain.isSnapshotting = false
     switch result {
     case .success:
+      journal.files.drainFailure = nil
       for file in released { journal.files.release(file.slot) }
       removeSegments(dead)
     case .failure(let error):
       drain.drained = released + drain.drained
-      logger.log(.error, "log", "writing a snapshot failed", ["error": error.description])
+      drain.hasSpaceToGiveBack = drain.hasSpaceToGiveBack || !dead.isEmpty
+      if let unsaid = drain.complaints.admit("snapshot", at: reactor.now) {
+        logger.log(
+          .error, "log", "writing a snapshot failed",
+          ["error": error.description, "not-logged-before": "\(unsaid)"])
+      }
+      journal.files.drainFailure = error
       retrySnapshot()
+      journal.files.onChange()
     }
     done()
     let wanted = drain.snapshotWanted
@@ -235,10 +290,14 @@ extension LogStore {
   /// Files that are drained stay taken until a snapshot succeeds, and perhaps nothing else will ask for one.
   private func retrySnapshot() {
     guard journal.failure == nil, !drain.isClosing, drain.snapshotTimer == nil else { return }
-    drain.snapshotTimer = reactor.schedule(after: .seconds(1)) { [weak self] in
+    scheduleSnapshot(after: .seconds(1))
+  }
+
+  private func scheduleSnapshot(after delay: Duration) {
+    drain.snapshotTimer = reactor.schedule(after: delay) { [weak self] in
       guard let self else { return }
       self.drain.snapshotTimer = nil
-      if !self.drain.drained.isEmpty { self.takeSnapshot {} }
+      if !self.drain.drained.isEmpty || self.drain.hasSpaceToGiveBack { self.takeSnapshot {} }
     }
   }
 

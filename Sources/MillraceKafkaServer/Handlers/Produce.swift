@@ -53,9 +53,7 @@ extension KafkaConnection {
             PartitionAnswer(
               index: partition, baseOffset: appended.baseOffset, logStartOffset: log.startOffset))
         case .failure(let error):
-          server.logger.log(
-            error.code == .storage ? .error : .info, "kafka", "produce refused",
-            ["topic": topic.name, "partition": "\(partition)", "connection": "\(number)", "error": error.description])
+          server.complain("produce refused", error, topic: topic.name, partition: partition, connection: number)
           gathering.put(index, failed(partition, KafkaErrorCode(error), error.reason))
         }
       }
