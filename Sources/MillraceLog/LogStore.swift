@@ -88,7 +88,7 @@ public final class LogStore {
   /// Called once when a flush failed. The owner must stop: nothing will be acknowledged any more.
   public var onFailure: (LogError) -> Void = { _ in }
 
-  /// Opens the log in `configuration.directory`, which is made when missing, and replays it into `stateMachine`.
+  /// Opens the log in `configuration.directory`, made when missing with the folders above it, and replays it into `stateMachine`.
   ///
   /// Blocks; call it before the reactor serves anything.
   /// - Parameters:
@@ -114,7 +114,7 @@ public final class LogStore {
     drain = DrainState()
     steadyClock = SteadyClock(start: reactor.wallClock, now: reactor.now)
     lock = try LogError.wrapping { () throws(IOError) in
-      try fileSystem.createDirectory(directory)
+      try fileSystem.createDirectories(directory)
       try fileSystem.createDirectory("\(directory)/journal")
       try fileSystem.createDirectory("\(directory)/segments")
       try LogStore.syncNames(directory, fileSystem: fileSystem, logger: logger)
@@ -128,22 +128,13 @@ public final class LogStore {
   private static func syncNames(
     _ directory: String, fileSystem: any FileSystem, logger: Logger
   ) throws(IOError) {
-    do throws(IOError) {
-      try fileSystem.syncDirectory(parent(of: directory))
-    } catch {
-      // Who may not read the directory above can still work in this one.
-      guard error.code == .accessDenied else { throw error }
+    // Who may not read the directory above can still work in this one.
+    if let error = try fileSystem.syncIfAllowed(fileSystem.parentDirectory(of: directory)) {
       logger.log(.warning, "log", "the data directory's name cannot be made durable", ["error": error.description])
     }
     try fileSystem.syncDirectory(directory)
     try fileSystem.syncDirectory("\(directory)/journal")
     try fileSystem.syncDirectory("\(directory)/segments")
-  }
-
-  private static func parent(of directory: String) -> String {
-    let trimmed = directory.last == "/" && directory.count > 1 ? directory.dropLast() : directory[...]
-    guard let slash = trimmed.lastIndex(of: "/") else { return "." }
-    return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
   }
 
   // MARK: Partitions
