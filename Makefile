@@ -83,7 +83,7 @@ power-run:
 	$(PYTHON) Tests/power/power_loss.py --cuts $(CUTS) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/power/power_loss.py --cuts 3 --canary $(if $(SEED),--seed $(SEED))
 
-# Full disks, failed and slow system calls, damaged files: the full counts take about half an hour.
+# Full disks, failed and slow system calls, damaged files: the full counts take some minutes.
 faults: setup-test build-release
 	$(PYTHON) -m pytest -q -s Tests/faults --full $(if $(SEED),--fault-seed $(SEED))
 

@@ -99,7 +99,8 @@ final class LinuxFile: File {
   }
 
   func write(_ buffer: UnsafeRawBufferPointer, at position: Int64) throws(IOError) {
-    try IOError.check(mr_pwrite(open, buffer.baseAddress, buffer.count, position), "write", "\(path) at byte \(position)")
+    try IOError.check(
+      mr_pwrite(open, buffer.baseAddress, buffer.count, position), "write", "\(path) at byte \(position)")
   }
 
   func flush() throws(IOError) {

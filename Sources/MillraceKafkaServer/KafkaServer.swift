@@ -72,6 +72,9 @@ public final class KafkaServer {
   /// Open connections.
   public var connectionCount: Int { connections.count }
 
+  /// Whether a line with this key is to be logged now.
+  func admits(_ key: String) -> Bool { complaints.admit(key, at: broker.reactor.now) != nil }
+
   /// Says why a partition was refused, not for every request while a disk is full or a client keeps trying.
   func complain(_ message: String, _ error: BrokerError, topic: String, partition: Int32, connection: UInt64) {
     let isStorage = error.code == .storage

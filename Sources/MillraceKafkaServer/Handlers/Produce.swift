@@ -20,7 +20,9 @@ extension KafkaConnection {
     let gathering = Gathering<PartitionAnswer>(parts.count) { [self] answers in
       if isSilent {
         if let failed = answers.first(where: { $0.errorCode != .none }) {
-          refuse("a produce request with acks=0 failed: \(failed.errorCode): \(failed.errorMessage ?? "")")
+          refuse(
+            "a produce request with acks=0 failed: \(failed.errorCode): \(failed.errorMessage ?? "")",
+            key: "acks=0 \(failed.errorCode)")
         }
         return context.finishSilently()
       }
