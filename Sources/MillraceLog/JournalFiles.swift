@@ -89,6 +89,9 @@ final class JournalFiles {
   /// There is no spare, and making one or emptying one has failed.
   var isExhausted: Bool { spares.isEmpty && (failure ?? drainFailure) != nil }
 
+  /// No file is spare, and none is being made.
+  var isShort: Bool { spares.isEmpty && !isPreparing }
+
   /// Takes a spare with room for a commit of `size` bytes.
   func take(size: Int) -> JournalSlot? {
     let needed = size + JournalFormat.blockSize

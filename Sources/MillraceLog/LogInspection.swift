@@ -89,7 +89,7 @@ public struct InspectedSnapshot: Sendable {
   public let partitions: Int
   /// Segments.
   public let segments: Int
-  /// Bytes of the file.
+  /// Bytes of the snapshot.
   public let bytes: Int64
 }
 
@@ -123,6 +123,8 @@ public struct LogInspection: Sendable {
   public private(set) var events = 0
   /// How the journal ends when it ends in the middle of a commit that was never acknowledged: no damage.
   public private(set) var tornTail: String?
+  /// Damage to what is not needed any more; the server starts all the same.
+  public private(set) var harmless: [String] = []
   /// What is damaged, each with file and position.
   public private(set) var problems: [String] = []
   /// The bytes that were verified, when they were asked for.
@@ -175,17 +177,17 @@ public struct LogInspection: Sendable {
   }
 
   private mutating func readSnapshot(_ fileSystem: any FileSystem) throws(LogError) -> Snapshot? {
-    let path = "\(directory)/\(Snapshot.fileName)"
-    let bytes = try LogError.wrapping { () throws(IOError) -> Bytes? in
-      try fileSystem.exists(path) ? try fileSystem.readAll(path, limit: 1 << 31) : nil
+    let directory = directory
+    let contents = try noting { () throws(LogError) in
+      try SnapshotSlots.read(directory, fileSystem: fileSystem, checksAll: true)
     }
-    guard let bytes, let snapshot = try noting({ () throws(LogError) in try Snapshot(bytes, path: path) }) else {
-      return nil
-    }
-    add(.snapshot, path, 0, bytes.count)
+    harmless = contents?.harmless ?? []
+    guard let contents, let snapshot = contents.snapshot else { return nil }
+    for path in contents.headerPaths { add(.snapshot, path, 0, 64) }
+    add(.snapshot, contents.path, Int64(SnapshotSlots.headerSize), contents.length)
     self.snapshot = InspectedSnapshot(
       sequence: snapshot.sequence, drainedSequence: snapshot.drainedSequence,
-      partitions: snapshot.partitions.count, segments: snapshot.segments.count, bytes: Int64(bytes.count))
+      partitions: snapshot.partitions.count, segments: snapshot.segments.count, bytes: Int64(contents.length))
     return snapshot
   }
 

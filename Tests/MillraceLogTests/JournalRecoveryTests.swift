@@ -196,24 +196,6 @@ func doubtfulCommitsAreWrittenAgain() throws {
   #expect(hadDoubtful > 0, "the fault never left a whole commit in the cache")
 }
 
-@Test("a damaged snapshot is reported by name")
-func damagedSnapshot() throws {
-  let log = LogWorld()
-  try log.open()
-  _ = try log.fill(try log.create(1), batches: 10)
-  #expect(try log.close() == nil)
-  log.end()
-  let path = "\(log.configuration.directory)/snapshot"
-  let size = try log.contents(path).count
-  for position in [0, 4, 8, 12, 40, size - 1] {
-    try log.damage(path, at: position)
-    let error = #expect(throws: LogError.self) { try log.open() }
-    #expect(error?.code == .corruption && error?.reason.contains(path) == true)
-    try log.damage(path, at: position)
-  }
-  try log.open()
-}
-
 @Test("a segment that the snapshot names and that is missing is reported at the start")
 func missingSegment() throws {
   let log = LogWorld()
@@ -259,7 +241,7 @@ func cutSpareFile() throws {
   log.settle()
   #expect(try log.close() == nil)
   log.end()
-  let snapshot = try Snapshot(Bytes(log.contents("/data/snapshot")), path: "snapshot")
+  let snapshot = try #require(try SnapshotSlots.read("/data", fileSystem: log.disk).snapshot)
   var cut = 0
   for path in log.files(".journal") {
     let header = try log.contents(path).withUnsafeBytes { JournalFileHeader($0) }
@@ -296,7 +278,7 @@ func lostSnapshot() throws {
   log.end()
   let segments = log.files(".segment")
   #expect(segments.count > 1)
-  try log.disk.remove("/data/snapshot")
+  for slot in 0...1 { try log.disk.remove(SnapshotSlots.path("/data", slot)) }
   let error = #expect(throws: LogError.self) { try log.open() }
   #expect(error?.code == .corruption)
   #expect(log.files(".segment") == segments)
