@@ -86,7 +86,11 @@ public final class Broker {
 
   /// Appends an event; `completion` follows when it is durable.
   func record(_ event: MetadataEvent, completion: @escaping (BrokerError?) -> Void) {
-    log.append(AppendUnit(event: event.encoded())) { result in
+    record(AppendUnit(event: event.encoded()), completion: completion)
+  }
+
+  func record(_ unit: AppendUnit, completion: @escaping (BrokerError?) -> Void) {
+    log.append(unit) { result in
       switch result {
       case .success: completion(nil)
       case .failure(let error): completion(BrokerError(error))

@@ -88,12 +88,15 @@ final class KafkaConnection: ConnectionHandler {
   }
 
   /// Closes because of what the client sent.
-  func refuse(_ reason: String) {
+  /// - Parameter key: what makes refusals equal that may come with every request; nil logs each.
+  func refuse(_ reason: String, key: String? = nil) {
     guard !isOver else { return }
     isOver = true
-    server.logger.log(
-      .warning, "kafka", "connection closed: \(reason)",
-      ["peer": connection.remoteAddress.description, "connection": "\(number)"])
+    if key.map({ server.admits($0) }) ?? true {
+      server.logger.log(
+        .warning, "kafka", "connection closed: \(reason)",
+        ["peer": connection.remoteAddress.description, "connection": "\(number)"])
+    }
     connection.closeAfterWriting()
   }
 

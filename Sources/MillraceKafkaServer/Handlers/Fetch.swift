@@ -92,9 +92,8 @@ extension KafkaConnection {
         answer.errorCode = .unknownTopicID
       }
       if error.code == .storage {
-        server.logger.log(
-          .error, "kafka", "fetch failed",
-          ["topic": wish.key.name, "partition": "\(wish.key.partition)", "error": error.reason])
+        server.complain(
+          "fetch failed", error, topic: wish.key.name, partition: wish.key.partition, connection: number)
       }
     }
     if let diverging = result.diverging {

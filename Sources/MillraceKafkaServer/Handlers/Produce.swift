@@ -22,7 +22,9 @@ extension KafkaConnection {
     let gathering = Gathering<PartitionAnswer>(parts.count) { [self] answers in
       if isSilent {
         if let failed = answers.first(where: { $0.errorCode != .none }) {
-          refuse("a produce request with acks=0 failed: \(failed.errorCode): \(failed.errorMessage ?? "")")
+          refuse(
+            "a produce request with acks=0 failed: \(failed.errorCode): \(failed.errorMessage ?? "")",
+            key: "acks=0 \(failed.errorCode)")
         }
         return context.finishSilently()
       }
@@ -55,9 +57,7 @@ extension KafkaConnection {
             PartitionAnswer(
               index: partition, baseOffset: appended.baseOffset, logStartOffset: log.startOffset))
         case .failure(let error):
-          server.logger.log(
-            error.code == .storage ? .error : .info, "kafka", "produce refused",
-            ["topic": topic.name, "partition": "\(partition)", "connection": "\(number)", "error": error.description])
+          server.complain("produce refused", error, topic: topic.name, partition: partition, connection: number)
           gathering.put(index, failed(partition, KafkaErrorCode(error), error.reason))
         }
       }
