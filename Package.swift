@@ -84,7 +84,7 @@ let package = Package(
       dependencies: [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceBroker",
         "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceDataflow", "MillraceStreams", "MillraceConnectors",
-        "MillraceSimulation",
+        "MillraceSimulation", "TransactionHistory",
       ],
       path: "Simulator/BrokerSimulation", swiftSettings: settings),
     .target(name: "TransactionHistory", path: "Simulator/TransactionHistory", swiftSettings: settings),
@@ -121,8 +121,8 @@ let package = Package(
     tests(
       "MillraceBrokerTests",
       [
-        "BrokerSimulation", "MillraceBroker", "MillraceKafkaProtocol", "MillraceSimulation", "MillraceModel",
-        "MillraceBase",
+        "BrokerSimulation", "TransactionHistory", "MillraceBroker", "MillraceKafkaProtocol", "MillraceMetadata",
+        "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
     tests(
       "MillraceKafkaServerTests",
