@@ -47,7 +47,7 @@ def captured_requests():
 
 
 def captured_responses():
-    """Behind two bytes that choose the API, by its place among those that are answered, and the version."""
+    """Behind two bytes that choose the API, by its place among all, and the version."""
     keys = [int(key) for key in re.findall(r"(?m)^  case \w+ = (\d+)$", KEYS.read_text())]
     for client, direction, key, version, frame in captured():
         if direction == "response" and key in keys:
