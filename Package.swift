@@ -116,8 +116,14 @@ let package = Package(
     tests(
       "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
     tests(
+      "MillraceMetadataTests",
+      ["MillraceMetadata", "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
+    tests(
       "MillraceBrokerTests",
-      ["BrokerSimulation", "MillraceBroker", "MillraceSimulation", "MillraceModel", "MillraceBase"]),
+      [
+        "BrokerSimulation", "MillraceBroker", "MillraceMetadata", "MillraceLog", "MillraceSimulation", "MillraceIO",
+        "MillraceModel", "MillraceBase",
+      ]),
     tests(
       "MillraceKafkaServerTests",
       [
