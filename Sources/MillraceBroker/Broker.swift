@@ -19,6 +19,8 @@ public final class Broker {
   var random: SeededRandom
   /// Groups and their members.
   public private(set) var groups: GroupCoordinator!
+  /// Transactional producers.
+  public private(set) var transactions: TransactionCoordinator!
   var waits = FetchWaits()
   var producerIDs: Range<Int64> = 0..<0
   var waitingForProducerIDs: [(Result<Int64, BrokerError>) -> Void] = []
@@ -66,6 +68,7 @@ public final class Broker {
       throw BrokerError(error)
     }
     groups = GroupCoordinator(broker: self)
+    transactions = TransactionCoordinator(broker: self)
     takeDynamicSettings()
     quotas.set(metadata.quotas)
     metadata.onChange = { [unowned self] in self.changed($0) }
@@ -78,6 +81,7 @@ public final class Broker {
     producerIDs = metadata.reservedProducerIDs..<metadata.reservedProducerIDs
     let clusterID = metadata.clusterID.isEmpty ? TopicID.random(using: &random).description : metadata.clusterID
     record(.started(epoch: metadata.leaderEpoch + 1, clusterID: clusterID)) { _ in }
+    transactions.open()
   }
 
   /// The cluster's name.
@@ -126,6 +130,7 @@ public final class Broker {
     isOpen = false
     endAllWaits()
     groups.close()
+    transactions.close()
     log.close { error in done(error.map { BrokerError($0) }) }
   }
 }

@@ -158,6 +158,17 @@ final class KafkaConnection: ConnectionHandler {
     case .offsetForLeaderEpoch:
       try decode(OffsetForLeaderEpochRequest.self, header, reader, size, handleOffsetForLeaderEpoch)
     case .describeConfigs: try decode(DescribeConfigsRequest.self, header, reader, size, handleDescribeConfigs)
+    case .addPartitionsToTxn:
+      try decode(AddPartitionsToTxnRequest.self, header, reader, size, handleAddPartitionsToTxn)
+    case .addOffsetsToTxn: try decode(AddOffsetsToTxnRequest.self, header, reader, size, handleAddOffsetsToTxn)
+    case .endTxn: try decode(EndTxnRequest.self, header, reader, size, handleEndTxn)
+    case .txnOffsetCommit: try decode(TxnOffsetCommitRequest.self, header, reader, size, handleTxnOffsetCommit)
+    case .writeTxnMarkers: try decode(WriteTxnMarkersRequest.self, header, reader, size, handleWriteTxnMarkers)
+    case .describeProducers:
+      try decode(DescribeProducersRequest.self, header, reader, size, handleDescribeProducers)
+    case .describeTransactions:
+      try decode(DescribeTransactionsRequest.self, header, reader, size, handleDescribeTransactions)
+    case .listTransactions: try decode(ListTransactionsRequest.self, header, reader, size, handleListTransactions)
     case .deleteRecords: try decode(DeleteRecordsRequest.self, header, reader, size, handleDeleteRecords)
     case .alterConfigs: try decode(AlterConfigsRequest.self, header, reader, size, handleAlterConfigs)
     case .describeLogDirs: try decode(DescribeLogDirsRequest.self, header, reader, size, handleDescribeLogDirs)
@@ -180,15 +191,7 @@ final class KafkaConnection: ConnectionHandler {
     case .describeTopicPartitions:
       try decode(DescribeTopicPartitionsRequest.self, header, reader, size, handleDescribeTopicPartitions)
     // Those in `APIKey.unserved`.
-    case .addPartitionsToTxn,
-      .addOffsetsToTxn,
-      .endTxn,
-      .writeTxnMarkers,
-      .txnOffsetCommit,
-      .describeProducers,
-      .describeTransactions,
-      .listTransactions,
-      .consumerGroupHeartbeat,
+    case .consumerGroupHeartbeat,
       .consumerGroupDescribe:
       refuse("unknown API \(header.apiKey)")
     }

@@ -47,6 +47,13 @@ extension AlterClientQuotasResponse: ThrottledResponse {}
 extension DescribeClusterResponse: ThrottledResponse {}
 extension ListConfigResourcesResponse: ThrottledResponse {}
 extension DescribeTopicPartitionsResponse: ThrottledResponse {}
+extension AddPartitionsToTxnResponse: ThrottledResponse {}
+extension AddOffsetsToTxnResponse: ThrottledResponse {}
+extension EndTxnResponse: ThrottledResponse {}
+extension TxnOffsetCommitResponse: ThrottledResponse {}
+extension DescribeProducersResponse: ThrottledResponse {}
+extension DescribeTransactionsResponse: ThrottledResponse {}
+extension ListTransactionsResponse: ThrottledResponse {}
 
 extension KafkaConnection {
   /// Counts what a request uses of its client's quota; beyond it the connection waits.

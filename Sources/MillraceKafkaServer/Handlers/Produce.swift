@@ -18,6 +18,8 @@ extension KafkaConnection {
     }
     let problem = refusal(of: request)
     charge(.producerBytes, parts.reduce(0) { $0 + ($1.partition.records?.count ?? 0) }, context)
+    // From version 12 on, writing adds the partition to the transaction. Source: KIP-890.
+    let transaction = request.transactionalID.map { TransactionalWrite(id: $0, addsPartition: context.version >= 12) }
     let gathering = Gathering<PartitionAnswer>(parts.count) { [self] answers in
       if isSilent {
         if let failed = answers.first(where: { $0.errorCode != .none }) {
@@ -55,7 +57,7 @@ extension KafkaConnection {
         gathering.put(index, failed(partition, .unsupportedCompressionType, "zstd needs produce version 7 or later"))
         continue
       }
-      broker.produce(topic, partition, records: records) { [self] result in
+      broker.produce(topic, partition, records: records, transaction: transaction) { [self] result in
         switch result {
         case .success(let appended):
           gathering.put(
@@ -73,9 +75,6 @@ extension KafkaConnection {
   private func refusal(of request: ProduceRequest) -> (KafkaErrorCode, String)? {
     if request.acks < -1 || request.acks > 1 {
       return (.invalidRequiredAcks, "acks is \(request.acks); -1, 0 and 1 are valid")
-    }
-    if request.transactionalID != nil {
-      return (.invalidTxnState, "transactions are not supported")
     }
     return nil
   }

@@ -14,6 +14,8 @@ enum ValueType: Sendable {
   case position
   /// As ``position``, or a point in time.
   case reset
+  /// One of these words.
+  case word([String])
 
   /// What is wrong with `value`; nil when it fits.
   func problem(with value: String) -> String? {
@@ -32,6 +34,7 @@ enum ValueType: Sendable {
     case .reset:
       return ResetPosition(value) == nil
         ? "must be earliest, latest, an offset from 0 or a time such as 2026-11-20T16:31:00Z" : nil
+    case .word(let words): return words.contains(value) ? nil : "must be \(words.joined(separator: " or "))"
     case .position: return StartPosition(value) == nil ? "must be earliest, latest or an offset from 0" : nil
     }
   }
