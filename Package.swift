@@ -119,6 +119,9 @@ let package = Package(
     tests(
       "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
     tests(
+      "MillraceMetadataTests",
+      ["MillraceMetadata", "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
+    tests(
       "MillraceBrokerTests",
       [
         "BrokerSimulation", "TransactionHistory", "MillraceBroker", "MillraceKafkaProtocol", "MillraceMetadata",

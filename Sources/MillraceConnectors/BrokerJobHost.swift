@@ -20,6 +20,8 @@ public final class BrokerJobHost: JobHost {
   private let mailbox: Mailbox
   private let clock: @Sendable () -> MonotonicTime
   private let tickets = Mutex(Tickets())
+  /// The broker's count, as of the last read.
+  private let additions: Atomic<UInt64>
 
   private struct Tickets {
     var next: UInt64 = 1
@@ -37,6 +39,7 @@ public final class BrokerJobHost: JobHost {
     mailbox = Mailbox(waiting: waiting)
     if let waiting { clock = { waiting.now } } else { clock = { MonotonicTime.now } }
     reactor = broker.reactor
+    additions = Atomic(broker.partitionAdditions)
     self.broker = ReactorBound(broker, on: broker.reactor)
   }
 
@@ -50,6 +53,9 @@ public final class BrokerJobHost: JobHost {
   }
 
   // MARK: Opening
+
+  /// Changes after topics got more partitions, at the latest with the next read.
+  public var partitionAdditions: UInt64 { additions.load(ordering: .relaxed) }
 
   /// The partitions of a topic, which is made first when it is missing and may be made.
   public func partitionCount(topic: String) throws(JobError) -> Int {
@@ -162,8 +168,9 @@ public final class BrokerJobHost: JobHost {
       tickets.turn = (tickets.turn + 1) % positions.count
       return tickets.turn
     }
-    return ask { broker, reply in
+    return ask { [self] broker, reply in
       guard broker.isOpen else { return reply.answer(.failure(.brokerClosed)) }
+      additions.store(broker.partitionAdditions, ordering: .relaxed)
       var targets: [FetchTarget] = []
       targets.reserveCapacity(positions.count)
       for step in positions.indices {
@@ -175,6 +182,7 @@ public final class BrokerJobHost: JobHost {
           FetchTarget(partition: partition, offset: offset, limit: maxBytes, isCommittedOnly: true))
       }
       broker.fetch(targets, minimum: wait > .zero ? 1 : 0, limit: maxBytes, wait: wait) { results in
+        self.additions.store(broker.partitionAdditions, ordering: .relaxed)
         reply.answer(BrokerJobHost.inputs(results, of: positions, first: first, isOpen: broker.isOpen))
       }
     }
