@@ -135,7 +135,8 @@ func damagedSlots() throws {
 
 @Test("a slot that was emptied is told from one that was never written")
 func emptiedSlot() throws {
-  for count in 2...4 {
+  // Of two, the second may never have been written: then the journal tells.
+  for count in 3...4 {
     for slot in 0...1 {
       for size: Int64 in [0, 63, 64] {
         let slots = try SlotWorld(seed: 10)
