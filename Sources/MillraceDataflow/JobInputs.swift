@@ -7,6 +7,13 @@ import MillraceModel
 struct JobInputs {
   /// A batch on its way into a step.
   struct Batch {
+    /// What moves on when the batch has been run: the index of a topic's partition, or of a source.
+    fileprivate enum Origin {
+      case topic(Int)
+      case source(Int, position: Bytes?)
+    }
+
+    fileprivate let origin: Origin
     let input: Int
     let partition: Int32
     let bytes: Bytes
@@ -23,7 +30,10 @@ struct JobInputs {
     var isFinished = false
   }
 
+  /// Where the next read goes on.
   private var positions: [InputPosition] = []
+  /// Offsets behind what was run: what a commit says.
+  private var passed: [Offset] = []
   private var endOffsets: [Offset] = []
   private var positionInputs: [Int] = []
   private var positionNames: [[UInt8]] = []
@@ -39,6 +49,7 @@ struct JobInputs {
           let name = JobInputs.name(input, partition: partition)
           let offset = try recovered[name].map { bytes throws(JobError) in try JobInputs.offset(bytes) } ?? 0
           positions.append(InputPosition(topic: topic, partition: partition, offset: offset))
+          passed.append(offset)
           positionNames.append(name)
           positionInputs.append(index)
           endOffsets.append(-1)
@@ -61,7 +72,7 @@ struct JobInputs {
 
   /// Records not yet read, as far as the host told.
   var lag: Int64 {
-    zip(positions, endOffsets).reduce(0) { $0 + max(0, $1.1 - $1.0.offset) }
+    zip(passed, endOffsets).reduce(0) { $0 + max(0, $1.1 - $1.0) }
   }
 
   /// The next batches; waits for them when there are none.
@@ -71,10 +82,11 @@ struct JobInputs {
       let got = try sources[index].source.next(maxBytes: maxBytes)
       sources[index].isFinished = got.isFinished
       guard let bytes = got.batch else { continue }
-      sources[index].position = got.position
-      sources[index].changed = true
       let header = try JobInputs.header(bytes)
-      taken.append(Batch(input: sources[index].input, partition: 0, bytes: bytes, header: header, firstOffset: 0))
+      taken.append(
+        Batch(
+          origin: .source(index, position: got.position), input: sources[index].input, partition: 0, bytes: bytes,
+          header: header, firstOffset: 0))
     }
     if positions.isEmpty && (!taken.isEmpty || wait == .zero) { return taken }
     let batches = try host.read(positions, maxBytes: maxBytes, wait: taken.isEmpty ? wait : .zero)
@@ -89,20 +101,32 @@ struct JobInputs {
       guard header.nextOffset > at else { continue }
       taken.append(
         Batch(
-          input: positionInputs[batch.position], partition: positions[batch.position].partition, bytes: batch.bytes,
+          origin: .topic(batch.position), input: positionInputs[batch.position],
+          partition: positions[batch.position].partition, bytes: batch.bytes,
           header: header, firstOffset: at))
       positions[batch.position].offset = header.nextOffset
-      changed[batch.position] = true
       if batch.endOffset >= 0 { endOffsets[batch.position] = batch.endOffset }
     }
     return taken
+  }
+
+  /// The batch has been run: the commit of the step says so. Batches must pass in the order in which they were read.
+  mutating func pass(_ batch: Batch) {
+    switch batch.origin {
+    case .topic(let index):
+      passed[index] = batch.header.nextOffset
+      changed[index] = true
+    case .source(let index, let position):
+      sources[index].position = position
+      sources[index].changed = true
+    }
   }
 
   /// Writes the positions that changed since the last call, or all.
   mutating func writePositions(all: Bool, into writer: inout StateLogWriter) {
     for index in positions.indices where all || changed[index] {
       var value = ByteWriter(capacity: 8)
-      value.int64(positions[index].offset)
+      value.int64(passed[index])
       writer.put(position: value.finishJoined(), of: positionNames[index])
       changed[index] = false
     }
