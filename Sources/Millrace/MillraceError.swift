@@ -24,8 +24,10 @@ public struct MillraceError: Error, Equatable, CustomStringConvertible {
     public static let corrupt = Code("corrupt")
     /// The disk is full or failed, or another process uses the directory.
     public static let storage = Code("storage")
-    /// The group has members that joined over Kafka's protocol, and only they may commit for it.
+    /// The group has members, and only they may commit for it.
     public static let groupInUse = Code("groupInUse")
+    /// The group gave the record's partition to another member; nothing was committed.
+    public static let rebalanced = Code("rebalanced")
     /// The address cannot be listened on.
     public static let network = Code("network")
     /// The broker or producer was closed.
