@@ -97,9 +97,9 @@ extension LogStore {
 
   private func drainFailed(_ file: JournalFile, _ error: LogError) {
     drain.isDraining = false
-    logger.log(
-      error.code == .noSpace ? .warning : .error, "log", "draining a journal file failed",
-      ["file": file.slot.path, "error": error.description])
+    logger.logRarely(
+      error.code == .noSpace ? .warning : .error, "log", "draining a journal file failed", "",
+      ["file": file.slot.path, "error": error.description], now: reactor.now)
     // Nothing is lost: the journal file keeps what it holds. Producers wait when no file is left.
     drain.retryTimer = reactor.schedule(after: .seconds(1)) { [weak self] in
       self?.drain.retryTimer = nil

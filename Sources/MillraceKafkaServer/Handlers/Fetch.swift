@@ -84,9 +84,10 @@ extension KafkaConnection {
         answer.errorCode = .unknownTopicID
       }
       if error.code == .storage {
-        server.logger.log(
-          .error, "kafka", "fetch failed",
-          ["topic": wish.key.name, "partition": "\(wish.key.partition)", "error": error.reason])
+        server.logger.logRarely(
+          .error, "kafka", "fetch failed", "",
+          ["topic": wish.key.name, "partition": "\(wish.key.partition)", "error": error.reason], now: broker.reactor.now
+        )
       }
     }
     if let diverging = result.diverging {

@@ -53,9 +53,10 @@ extension KafkaConnection {
             PartitionAnswer(
               index: partition, baseOffset: appended.baseOffset, logStartOffset: log.startOffset))
         case .failure(let error):
-          server.logger.log(
-            error.code == .storage ? .error : .info, "kafka", "produce refused",
-            ["topic": topic.name, "partition": "\(partition)", "connection": "\(number)", "error": error.description])
+          server.logger.logRarely(
+            error.code == .storage ? .error : .info, "kafka", "produce refused", "",
+            ["topic": topic.name, "partition": "\(partition)", "connection": "\(number)", "error": error.description],
+            now: broker.reactor.now)
           gathering.put(index, failed(partition, KafkaErrorCode(error), error.reason))
         }
       }
