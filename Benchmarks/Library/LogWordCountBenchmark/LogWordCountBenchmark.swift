@@ -65,10 +65,10 @@ enum LogWordCountBenchmark {
 
   /// The sum of the last counts.
   static func total(_ broker: EmbeddedBroker, _ topic: String) async throws -> Int {
-    var last: [Bytes: Int] = [:]
+    var last: [String: Int] = [:]
     var records = broker.consume(topic, until: .currentEnd).makeAsyncIterator()
     while let batch = try await records.nextBatch() {
-      for record in batch { if let key = record.key { last[key] = Int(record.text) ?? 0 } }
+      for record in batch { if let key = record.key { last[key.text] = Int(record.text) ?? 0 } }
     }
     return last.values.reduce(0, +)
   }
