@@ -17,6 +17,7 @@ public struct ConsumedRecords: AsyncSequence, Sendable {
     let start: StartPosition
     let end: ConsumerEnd
     let fetchSize: Int
+    let isolation: Isolation
     let commits: GroupCommits
     let patience: Duration
 
@@ -131,19 +132,20 @@ extension EmbeddedBroker {
   ///     begins where the group has committed. With `partitions` the consumer only begins there and joins nothing.
   ///   - from: where to begin without a commit.
   ///   - until: when to end.
+  ///   - isolation: which records of transactions come.
   ///   - fetchSize: bytes of one fetch, save that the first batch always comes whole.
   ///   - commits: who commits for a consumer that has joined a group.
   ///   - patience: how long a member of a group may take for a record before its partitions go to others.
   public func consume(
     _ topic: String, partitions: [Int32]? = nil, group: String? = nil, from: StartPosition = .earliest,
-    until: ConsumerEnd = .never, fetchSize: Int = 1 << 20, commits: GroupCommits = .automatic,
-    patience: Duration = .seconds(300)
+    until: ConsumerEnd = .never, isolation: Isolation = .committed, fetchSize: Int = 1 << 20,
+    commits: GroupCommits = .automatic, patience: Duration = .seconds(300)
   ) -> ConsumedRecords {
     ConsumedRecords(
       broker: self,
       plan: ConsumedRecords.Plan(
         topic: topic, partitions: partitions, group: group, start: from, end: until, fetchSize: fetchSize,
-        commits: commits, patience: patience))
+        isolation: isolation, commits: commits, patience: patience))
   }
 
   /// Commits for a group that the records, and all before them in their partitions, are done with.

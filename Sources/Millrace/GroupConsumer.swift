@@ -59,13 +59,19 @@ final class GroupConsumer: Sendable {
               broker: broker, group: group, topic: plan.topic, patience: plan.patience, signal: signal),
             on: broker.reactor)))
     }
-    let ends: [Int32: Offset]? =
-      plan.end == .never
-      ? nil
-      : Dictionary(
-        uniqueKeysWithValues: try await broker.offsets(of: plan.topic).enumerated().map {
-          (Int32($0.offset), $0.element.upperBound)
-        })
+    var ends: [Int32: Offset]?
+    if plan.end != .never {
+      let found: [Int32: Offset] = try await broker.ask { broker, answer in
+        guard let topic = broker.topic(plan.topic) else { return answer.give(.failure(.unknown(plan.topic))) }
+        var ends: [Int32: Offset] = [:]
+        for index in 0..<Int32(topic.partitions.count) {
+          guard let log = broker.partition(topic, index) else { continue }
+          ends[index] = plan.isolation == .committed ? log.lastStableOffset : log.highWatermark
+        }
+        answer.give(.success(ends))
+      }
+      ends = found
+    }
     return GroupConsumer(broker, plan, group, RecordFetcher(broker, plan, ends: ends), signal, membership)
   }
 

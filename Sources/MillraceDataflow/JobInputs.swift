@@ -14,11 +14,17 @@ struct JobInputs {
     }
 
     fileprivate let origin: Origin
+    /// Where the partition stands behind the batch and the void ones that follow it.
+    fileprivate var nextOffset: Offset
     let input: Int
     let partition: Int32
     let bytes: Bytes
     let header: RecordBatchHeader
     let firstOffset: Offset
+
+    fileprivate func isOf(position: Int) -> Bool {
+      if case .topic(position) = origin { true } else { false }
+    }
   }
 
   private struct Source {
@@ -85,11 +91,23 @@ struct JobInputs {
       let header = try JobInputs.header(bytes)
       taken.append(
         Batch(
-          origin: .source(index, position: got.position), input: sources[index].input, partition: 0, bytes: bytes,
+          origin: .source(index, position: got.position), nextOffset: 0, input: sources[index].input, partition: 0,
+          bytes: bytes,
           header: header, firstOffset: 0))
     }
     if positions.isEmpty && (!taken.isEmpty || wait == .zero) { return taken }
-    let batches = try host.read(positions, maxBytes: maxBytes, wait: taken.isEmpty ? wait : .zero)
+    // What brings no records, such as the end of a transaction, is no reason to call a topic read to its end.
+    while try take(&taken, host: host, maxBytes: maxBytes, wait: taken.isEmpty ? wait : .zero), taken.isEmpty {}
+    return taken
+  }
+
+  /// Reads from the topics once.
+  /// - Returns: whether a position moved.
+  private mutating func take(
+    _ taken: inout [Batch], host: any JobHost, maxBytes: Int, wait: Duration
+  ) throws(JobError) -> Bool {
+    let batches = try host.read(positions, maxBytes: maxBytes, wait: wait)
+    var hasMoved = false
     taken.reserveCapacity(taken.count + batches.count)
     for batch in batches {
       guard positions.indices.contains(batch.position) else {
@@ -99,22 +117,29 @@ struct JobInputs {
       let at = positions[batch.position].offset
       // A batch from before the position was read twice by the host; a gap is what compaction or retention left.
       guard header.nextOffset > at else { continue }
-      taken.append(
-        Batch(
-          origin: .topic(batch.position), input: positionInputs[batch.position],
-          partition: positions[batch.position].partition, bytes: batch.bytes,
-          header: header, firstOffset: at))
+      if !batch.isVoid {
+        taken.append(
+          Batch(
+            origin: .topic(batch.position), nextOffset: header.nextOffset, input: positionInputs[batch.position],
+            partition: positions[batch.position].partition, bytes: batch.bytes, header: header, firstOffset: at))
+      } else if let last = taken.lastIndex(where: { $0.isOf(position: batch.position) }) {
+        taken[last].nextOffset = header.nextOffset
+      } else {
+        passed[batch.position] = header.nextOffset
+        changed[batch.position] = true
+      }
       positions[batch.position].offset = header.nextOffset
+      hasMoved = true
       if batch.endOffset >= 0 { endOffsets[batch.position] = batch.endOffset }
     }
-    return taken
+    return hasMoved
   }
 
   /// The batch has been run: the commit of the step says so. Batches must pass in the order in which they were read.
   mutating func pass(_ batch: Batch) {
     switch batch.origin {
     case .topic(let index):
-      passed[index] = batch.header.nextOffset
+      passed[index] = batch.nextOffset
       changed[index] = true
     case .source(let index, let position):
       sources[index].position = position
