@@ -3,6 +3,16 @@
 import MillraceBase
 import MillraceDataflow
 
+/// How a job's worker waits when it does not block its thread: somebody else does, step by step, what is waited for.
+///
+/// For jobs that share their one thread with the broker, as in a simulation.
+public protocol JobWaiting: AnyObject, Sendable {
+  /// The time in which waits are measured.
+  var now: MonotonicTime { get }
+  /// Returns once `isDone` says true, or when nothing is left that could make it true.
+  func wait(until isDone: () -> Bool)
+}
+
 /// One answer, not there at first.
 ///
 /// Safety: `result` is used under the mailbox's lock only.
@@ -39,6 +49,10 @@ final class Reply<Value: Sendable>: Sendable {
 final class Mailbox: @unchecked Sendable {
   fileprivate let arrival = ThreadSignal()
   private var isInterrupted = false
+  private let waiting: (any JobWaiting)?
+
+  /// - Parameter waiting: takes the place of blocking.
+  init(waiting: (any JobWaiting)? = nil) { self.waiting = waiting }
 
   /// Makes a wait that may be interrupted, or the next one, return at once.
   func interrupt() {
@@ -50,19 +64,20 @@ final class Mailbox: @unchecked Sendable {
 
   /// Blocks until the answer is there.
   func wait<Value>(for slot: Slot<Value>) throws(JobError) -> Value {
-    let result = arrival.locked { () -> Result<Value, JobError> in
-      while true {
-        if let result = slot.result { return result }
-        arrival.wait()
-      }
+    waiting?.wait { slot.result != nil }
+    let result = arrival.locked { () -> Result<Value, JobError>? in
+      while slot.result == nil, waiting == nil { arrival.wait() }
+      return slot.result
     }
+    guard let result else { throw JobError(.closed, "nothing is left that could answer") }
     return try result.get()
   }
 
   /// Blocks until the answer is there; nil when ``interrupt()`` came first or `deadline` has passed.
   func wait<Value>(for slot: Slot<Value>, until deadline: MonotonicTime) throws(JobError) -> Value? {
+    waiting?.wait { [self] in slot.result != nil || isInterrupted || waiting.map { $0.now >= deadline } == true }
     let result = arrival.locked { () -> Result<Value, JobError>? in
-      while slot.result == nil, !isInterrupted {
+      while slot.result == nil, !isInterrupted, waiting == nil {
         if !arrival.wait(until: deadline) { break }
       }
       if slot.result == nil { isInterrupted = false }

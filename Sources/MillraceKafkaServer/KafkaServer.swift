@@ -21,6 +21,8 @@ public final class KafkaServer {
   private var starved = Deque<KafkaConnection>()
   private var isWaking = false
   private var isWatchingUnfinished = false
+  /// Processor time of the broker's thread so far.
+  var processorTime: () -> Duration = { ProcessorTime.thread }
   /// Answers requests that are Millrace's own: live figures as JSON.
   private let customFigures: (() -> String)?
   private var listeners: [any Listener] = []
@@ -52,7 +54,7 @@ public final class KafkaServer {
     return listener.address
   }
 
-  private func accept(_ connection: any Connection) -> any ConnectionHandler {
+  func accept(_ connection: any Connection) -> any ConnectionHandler {
     let number = nextConnection
     nextConnection += 1
     let handler = KafkaConnection(server: self, connection: connection, number: number)
@@ -65,6 +67,8 @@ public final class KafkaServer {
       return handler
     }
     connections[ObjectIdentifier(handler)] = handler
+    let address = connection.remoteAddress.host
+    handler.mute(for: broker.quotas.chargeConnection(from: address, now: broker.reactor.now))
     logger.log(.debug, "kafka", "connected", ["peer": connection.remoteAddress.description, "connection": "\(number)"])
     return handler
   }
