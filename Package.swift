@@ -66,7 +66,8 @@ let package = Package(
       "Millrace",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
-        "MillraceStreams", "MillraceBroker", "MillraceKafkaServer", "MillraceConnectors", "MillraceQueue",
+        "MillraceStreams", "MillraceBroker", "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceConnectors",
+        "MillraceQueue",
       ]),
     // Floor 9
     library(
@@ -113,8 +114,8 @@ let package = Package(
     tests(
       "MillraceServerTests",
       [
-        "MillraceServer", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceCompression",
-        "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
+        "MillraceServer", "Millrace", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker",
+        "MillraceCompression", "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
     tests(
       "MillraceLogTests",
