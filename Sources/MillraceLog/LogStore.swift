@@ -56,7 +56,8 @@ public struct AppendedBatch: Equatable, Sendable {
 
 /// The log of one data directory. Everything belongs to its reactor, except where said otherwise.
 public final class LogStore {
-  let configuration: LogConfiguration
+  /// Sizes and the data directory.
+  public let configuration: LogConfiguration
   let fileSystem: any FileSystem
   let reactor: any Reactor
   let writer: any BlockingExecutor
@@ -83,6 +84,8 @@ public final class LogStore {
 
   /// The leader epoch that new batches carry; set once the start was recorded.
   public var leaderEpoch: Int32 = 0
+  /// Most bytes of one append unit: its batches and events with what the journal keeps with each.
+  public var largestUnit: Int { configuration.largestUnit }
   /// Called when a partition's high watermark has risen.
   public var onAdvance: (PartitionLog) -> Void = { _ in }
   /// Called once when a flush failed. The owner must stop: nothing will be acknowledged any more.
