@@ -75,12 +75,16 @@ private final class TransactionWorld {
     return result == nil ? BrokerError(.storage, "no answer") : nil
   }
 
-  func end(_ producer: ProducerIdentity, commit: Bool) -> Result<ProducerIdentity, BrokerError>? {
-    ask { broker.transactions.end("id", producer, isCommit: commit, bumps: true, completion: $0) }
+  func commit(_ producer: ProducerIdentity) throws -> ProducerIdentity {
+    let result: Result<ProducerIdentity, BrokerError>? = ask {
+      broker.transactions.end("id", producer, isCommit: true, bumps: true, completion: $0)
+    }
+    return try #require(result).get()
   }
 
   func log(_ partition: Int32) throws -> PartitionLog {
-    try #require(broker.partition(try #require(broker.topic("t")), partition))
+    let topic = try #require(broker.topic("t"))
+    return try #require(broker.partition(topic, partition))
   }
 
   var state: String? { broker.transactions.describe("id")?.state }
@@ -109,7 +113,7 @@ func timeoutOfTheNext() throws {
   var producer = try world.initialise()
   #expect(world.write(0, producer) == nil)
   world.world.run(for: .seconds(9))
-  producer = try #require(try world.end(producer, commit: true)?.get())
+  producer = try world.commit(producer)
   #expect(world.write(0, producer) == nil)
   world.world.run(for: .seconds(9))
   #expect(world.state == "Ongoing")
@@ -188,7 +192,7 @@ func recoversCommits() throws {
     #expect(ends == (state == "Ongoing" ? [1, 1] : [2, 2]), "\(operations): \(state)")
     #expect(!acknowledged || state == "CompleteCommit")
     // Whatever became of it, the producer finds out by asking again, and readers see all or nothing.
-    let again = try #require(try world.end(producer, commit: true)?.get())
+    let again = try world.commit(producer)
     #expect(again == ProducerIdentity(producer.id, 1) && world.state == "CompleteCommit")
     for partition: Int32 in 0..<2 {
       let log = try world.log(partition)
@@ -203,7 +207,7 @@ func recoversCommits() throws {
 func deletedTopic() throws {
   let world = try TransactionWorld()
   let made: Result<TopicMetadata, BrokerError>? = world.ask { world.broker.createTopic("u", completion: $0) }
-  let topic = try #require(try made?.get())
+  let topic = try #require(made).get()
   let producer = try world.initialise()
   #expect(world.write(0, producer) == nil)
   let added: BrokerError?? = world.ask {
@@ -213,6 +217,6 @@ func deletedTopic() throws {
   let deleted: BrokerError?? = world.ask { world.broker.deleteTopic(topic, completion: $0) }
   #expect(deleted == .some(nil))
   #expect(world.broker.transactions.describe("id")?.partitions == [TopicPartition("t", 0)])
-  #expect(try #require(try world.end(producer, commit: true)?.get()).epoch == 1)
+  #expect(try world.commit(producer).epoch == 1)
   #expect(try world.log(0).lastStableOffset == 2)
 }
