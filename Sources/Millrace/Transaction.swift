@@ -38,7 +38,8 @@ public struct Transaction: Sendable {
 extension EmbeddedBroker {
   /// Makes all of a transaction durable, or nothing; on return it is durable, and every reader sees it.
   ///
-  /// A group's positions may be in it as long as the group has no members: its consumers name their partitions. Consume, transform and produce with this and no record is lost or done twice, through any crash:
+  /// A group's positions may be in it as long as the group has no members: its consumers name their partitions. Consume,
+  /// transform and produce with this, and no record is lost or done twice, through any crash:
   /// ```swift
   /// for try await record in broker.consume("orders", partitions: [0], group: "billing") {
   ///   var transaction = Transaction()
