@@ -252,7 +252,8 @@ extension LogStore {
     var runs: [(partition: PartitionLogID, extents: [SegmentExtent])] = []
     for log in partitions.values.sorted(by: { $0.id < $1.id }) {
       var run: [SegmentExtent] = []
-      for extent in log.extents {
+      // The newest run of a compacted partition stays by itself: compaction leaves it out, and must have the others.
+      for extent in cleaning.candidates[log.id] == nil ? log.extents[...] : log.extents.dropLast() {
         if chosen.contains(extent.segment) {
           run.append(extent)
         } else if !run.isEmpty {

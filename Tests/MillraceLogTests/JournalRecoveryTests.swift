@@ -273,6 +273,7 @@ func lostJournal() throws {
 func lostSnapshot() throws {
   let log = LogWorld()
   try log.open()
+  log.store.cleaning.isRunning = true
   _ = try log.fill(try log.create(1), batches: 120)
   log.settle()
   log.end()

@@ -63,10 +63,10 @@ func oracleRetention() throws {
           Stored(base: $0.baseOffset, next: $0.nextOffset, time: $0.maxTimestamp, size: $0.bytes)
         }
         + history.filter { stored in stored.base >= partition.extents.last?.nextOffset ?? 0 }
+      var left = partition.size
       log.store.expire([(partition, keeping(time: time, bytes: bytes))])
       // By hand: piece after piece from the front, as long as it is too old or what follows is enough.
       var start = before
-      var left = partition.size
       for piece in pieces where piece.next > before {
         let isOld = time != nil && piece.time < cutoff
         let isTooMuch = bytes.map { left - piece.size >= $0 } ?? false
@@ -101,6 +101,8 @@ func oracleRetention() throws {
 func expiredSegmentsAreRemoved() throws {
   let log = LogWorld()
   try log.open()
+  // Small segments are not merged here.
+  log.store.cleaning.isRunning = true
   let partition = try log.create(1)
   _ = try log.fill(partition, batches: 120)
   log.settle()
