@@ -67,6 +67,8 @@ final class Journal {
   private var nextFileNumber: UInt64
   /// Where the next commit starts in the active file.
   private var position: Int
+  /// Memory that commits are built in, taken at a time; a huge page.
+  private static let usualChunk = 2 << 20
   private var chunk: Chunk?
   /// The file position that the chunk's first byte mirrors.
   private var chunkPosition = 0
@@ -139,7 +141,7 @@ final class Journal {
 
   private func newChunk(for needed: Int) -> Reservation {
     if let active, position + needed <= active.slot.size {
-      place(size: min(max(needed, 1 << 20), active.slot.size - position), at: position, in: active)
+      place(size: min(max(needed, Journal.usualChunk), active.slot.size - position), at: position, in: active)
       return .ready
     }
     guard let slot = files.take(size: needed) else {
@@ -155,7 +157,7 @@ final class Journal {
     let file = JournalFile(slot: slot, number: nextFileNumber, firstSequence: nextSequence)
     nextFileNumber += 1
     active = file
-    place(size: min(max(needed + JournalFormat.blockSize, 1 << 20), slot.size), at: 0, in: file)
+    place(size: min(max(needed + JournalFormat.blockSize, Journal.usualChunk), slot.size), at: 0, in: file)
     guard let chunk else { preconditionFailure("a chunk was just placed") }
     JournalFileHeader(
       identity: identity, fileNumber: file.number, fileSize: slot.size, firstSequence: file.firstSequence

@@ -43,8 +43,26 @@ extension LogStore {
       guard index < log.extents.count else {
         return completion(.failure(LogError(.corruption, "partition \(log.id) has no batch for offset \(offset)")))
       }
+      let extent = log.extents[index]
+      let box = ReactorBound((self, log, completion), on: reactor)
+      let reactor = reactor
+      do throws(LogError) {
+        let held = try segments.held(in: extent, from: offset, limit: limit) {
+          reactor.submit {
+            let (store, log, completion) = box.take()
+            store.read(log, from: offset, limit: limit, attempts: attempts, completion: completion)
+          }
+        }
+        switch held {
+        case .batches(let batches): return completion(.success(batches))
+        case .loading: return
+        case .unknown: break
+        }
+      } catch {
+        return completion(.failure(error))
+      }
       readCold(
-        .segment(log.extents[index], from: offset, limit: limit), log, from: offset, limit: limit, attempts: attempts,
+        .segment(extent, from: offset, limit: limit), log, from: offset, limit: limit, attempts: attempts,
         completion)
     }
   }

@@ -98,7 +98,9 @@ public final class LogStore {
     self.stateMachine = stateMachine
     self.logger = logger
     let directory = configuration.directory
-    segments = SegmentReader(directory: "\(directory)/segments", fileSystem: fileSystem)
+    segments = SegmentReader(
+      directory: "\(directory)/segments", fileSystem: fileSystem, readAhead: background,
+      budget: configuration.readWindowsSize)
     drain = DrainState()
     lock = try LogError.wrapping { () throws(IOError) in
       try fileSystem.createDirectory(directory)
