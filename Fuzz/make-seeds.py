@@ -10,20 +10,22 @@ import struct
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-GOLDEN = ROOT / "Tests" / "MillraceKafkaProtocolTests" / "GoldenMessages.swift"
+TESTS = ROOT / "Tests" / "MillraceKafkaProtocolTests"
+GOLDEN = (TESTS / "GoldenMessages.swift", TESTS / "GoldenGroupMessages.swift")
 SCHEMA = ROOT / "Scripts" / "kafka-messages.txt"
 
 
 def requests():
     """Golden requests and responses as bodies of request frames."""
     apis = {
-        name: (int(key), flexible)
-        for name, key, flexible in re.findall(r"(?m)^(\w+) key=(\d+) valid=\S+ flexible=(\d+)", SCHEMA.read_text())
+        name: (int(key), None if flexible == "none" else int(flexible))
+        for name, key, flexible in re.findall(r"(?m)^(\w+) key=(\d+) valid=\S+ flexible=(\w+)", SCHEMA.read_text())
     }
-    for name, version, body in re.findall(r"(?m)^  (\w+) (\d+) \w+\n((?:    [0-9a-f]+\n)*)", GOLDEN.read_text()):
+    golden = "".join(file.read_text() for file in GOLDEN)
+    for name, version, body in re.findall(r"(?m)^  (\w+) (\d+) \w+\n((?:    [0-9a-f]+\n)*)", golden):
         key, flexible = apis[name]
         header = struct.pack(">hhih", key, int(version), 1, 4) + b"fuzz"
-        if int(version) >= int(flexible):
+        if flexible is not None and int(version) >= flexible:
             header += b"\0"
         yield f"{name}-{version}", header + bytes.fromhex(body.replace(" ", "").replace("\n", ""))
 

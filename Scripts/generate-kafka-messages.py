@@ -26,8 +26,10 @@ FIXED = {
     "int16": ("Int16", "int16", 2),
     "int32": ("Int32", "int32", 4),
     "int64": ("Int64", "int64", 8),
+    "float64": ("Double", "float64", 8),
     "uuid": ("TopicID", "topicID", 16),
 }
+VARIABLE = ("string", "bytes", "records")
 # Fields whose pieces are sent one after the other: a fetch is answered from several slices of the log.
 GATHERED = {("FetchResponse", "Records")}
 
@@ -76,10 +78,13 @@ class Versions:
 
 
 class Field:
-    """One field of a message or structure; `fields` are those of the structure it holds."""
+    """One field of a message or structure; `fields` are those of the structure it holds.
+
+    `shared` are the versions of that structure when several fields hold it: it is then declared once, for all of them.
+    """
 
     def __init__(self, name, kind, attributes):
-        self.name, self.kind, self.fields = name, kind, []
+        self.name, self.kind, self.fields, self.shared = name, kind, [], None
         self.versions, self.null, self.tag, self.default = None, Versions(1, 0), None, None
         for word in attributes:
             if re.fullmatch(r"v\d.*", word):
@@ -94,6 +99,11 @@ class Field:
                 sys.exit(f"{name}: unknown attribute {word}")
         self.is_array = kind.startswith("[]")
         self.element = kind[2:] if self.is_array else kind
+
+    def structure(self, message):
+        """The structure it holds."""
+        context = self.context if self.shared is None else self.shared & message.context
+        return Structure(self.element, message, self.fields, context)
 
     @property
     def property(self):
@@ -114,16 +124,40 @@ class Structure:
 
     def nested(self):
         for field in self.fields:
-            if field.fields:
-                inner = Structure(field.element, self.message, field.fields, field.context)
+            if field.fields and field.shared is None:
+                inner = field.structure(self.message)
                 yield inner
                 yield from inner.nested()
 
 
 class Message(Structure):
+    """A message; `shared` are the declarations of the structures that several of its fields hold."""
+
     def __init__(self, name, key, valid, flexible, fields):
         self.key, self.flexible = key, flexible
-        super().__init__(name, self, fields, valid)
+        self.shared = [field for field in fields if field.name == "struct"]
+        for field in self.shared:
+            field.shared = field.versions
+        self.resolve(fields)
+        super().__init__(name, self, [field for field in fields if field.name != "struct"], valid)
+
+    def resolve(self, fields):
+        """Gives the fields that hold a shared structure its fields."""
+        for field in fields:
+            if not field.fields and field.element not in FIXED and field.element not in VARIABLE:
+                declared = [one for one in self.shared if one.kind == field.element]
+                if len(declared) != 1:
+                    sys.exit(f"{field.name}: {len(declared)} structures are called {field.element}")
+                field.fields, field.shared = declared[0].fields, declared[0].versions
+            elif field.shared is None or field.name == "struct":
+                self.resolve(field.fields)
+
+    def nested(self):
+        yield from super().nested()
+        for field in self.shared:
+            inner = field.structure(self)
+            yield inner
+            yield from inner.nested()
 
 
 def parse(text):
@@ -169,15 +203,16 @@ def minimum_size(structure, version):
             size += 1 if is_flexible else 2
         elif field.element in FIXED:
             size += FIXED[field.element][2]
+        elif field.null.low <= version <= field.null.high:
+            size += 1
         else:
-            inner = Structure(field.element, structure.message, field.fields, field.context)
-            size += minimum_size(inner, version)
+            size += minimum_size(field.structure(structure.message), version)
     return size
 
 
 def element_size(field, structure):
     """The smallest encoding of an array's element in any version, in bytes."""
-    inner = Structure(field.element, structure.message, field.fields, field.context)
+    inner = field.structure(structure.message)
     return min(minimum_size(inner, version) for version in range(field.context.low, field.context.high + 1))
 
 
@@ -209,7 +244,7 @@ def default_value(field, structure):
     if is_gathered(field, structure) or field.is_array and field.default is None:
         return "[]"
     if field.default == "null":
-        return "nil" if nullable else '""'
+        return "nil" if nullable else {"string": '""'}.get(field.element, f"{field.element}()")
     if field.element == "string":
         return '"' + (field.default or "") + '"'
     if field.element == "bytes":
@@ -219,7 +254,7 @@ def default_value(field, structure):
     if field.element == "uuid":
         return ".zero"
     if field.element == "bool":
-        return field.default or "false"
+        return (field.default or "false").lower()
     if is_error_code(field):
         return ".none"
     if field.element in FIXED:
@@ -248,6 +283,7 @@ def read(field, structure, reader="reader"):
         for null in (field.context, Versions(1, 0)):
             one = Field(field.name, field.kind, [])
             one.versions, one.context, one.fields, one.null = field.versions, field.context, field.fields, null
+            one.shared = field.shared
             either.append(read(one, structure, reader).removeprefix("try "))
         condition = field.null.condition(field.context)
         return f"try {condition} ? {either[0]} : {either[1]}"
@@ -266,9 +302,11 @@ def read(field, structure, reader="reader"):
         return f"KafkaErrorCode(rawValue: try {reader}.int16())"
     if element in FIXED:
         return f"try {reader}.{FIXED[element][1]}()"
-    if element in ("string", "bytes", "records"):
+    if element in VARIABLE:
         base = "string" if element == "string" else "bytes"
         return f"try {reader}.{name(base)}(compact: {mode})"
+    if nullable:
+        return f"try {reader}.nullableStructure(version: version)"
     return f"try {element}(from: &{reader}, version: version)"
 
 
@@ -291,9 +329,11 @@ def write(field, structure, writer="writer"):
         return f"{writer}.int16({value}.rawValue)"
     if element in FIXED:
         return f"{writer}.{FIXED[element][1]}({value})"
-    if element in ("string", "bytes", "records"):
+    if element in VARIABLE:
         base = "string" if element == "string" else "bytes"
         return f"{writer}.{base}({value}, compact: {mode})"
+    if nullable:
+        return f"{writer}.nullableStructure({value}, version: version)"
     return f"{value}.encode(to: &{writer}, version: version)"
 
 

@@ -21,6 +21,10 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case unsupportedCompression
     case messageTooLarge
     case invalidTransactionState
+    case invalidTransactionTimeout
+    case invalidProducerMapping
+    case producerFenced
+    case unknownTransactionalID
     case offsetOutOfRange
     case fencedLeaderEpoch
     case unknownLeaderEpoch
@@ -60,6 +64,7 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
       case .offsetOutOfRange: .offsetOutOfRange
       case .outOfOrderSequence: .outOfOrderSequence
       case .invalidProducerEpoch: .invalidProducerEpoch
+      case .invalidTransactionState: .invalidTransactionState
       case .tooLarge: .messageTooLarge
       case .noSpace, .corruption, .io: .storage
       case .stopped: .stopped

@@ -5,6 +5,7 @@
 //   bytes     int32 length, bytes               unsigned varint length + 1, bytes
 //   array     int32 count, elements             unsigned varint count + 1, elements
 //   null      length or count -1                0
+//   structure its fields; where it may be null, an int8 in front: negative for null, else 1
 //   tags      -                                 unsigned varint count, then each: tag, size, bytes
 //
 // Lengths are compared with what is left before anything is allocated. Strings are at most 32,767 bytes in either
@@ -100,12 +101,37 @@ extension ByteReader {
     try required(try nullableStringArray(compact: compact), "array")
   }
 
-  mutating func int32Array(compact: Bool) throws(DecodingError) -> [Int32] {
-    let count = try required(try length(compact: compact, unit: 4, "array"), "array")
+  mutating func nullableInt32Array(compact: Bool) throws(DecodingError) -> [Int32]? {
+    guard let count = try length(compact: compact, unit: 4, "array") else { return nil }
     var elements: [Int32] = []
     elements.reserveCapacity(count)
     for _ in 0..<count { elements.append(try int32()) }
     return elements
+  }
+
+  mutating func int32Array(compact: Bool) throws(DecodingError) -> [Int32] {
+    try required(try nullableInt32Array(compact: compact), "array")
+  }
+
+  mutating func int8Array(compact: Bool) throws(DecodingError) -> [Int8] {
+    let count = try required(try length(compact: compact, unit: 1, "array"), "array")
+    var elements: [Int8] = []
+    elements.reserveCapacity(count)
+    for _ in 0..<count { elements.append(try int8()) }
+    return elements
+  }
+
+  mutating func int64Array(compact: Bool) throws(DecodingError) -> [Int64] {
+    let count = try required(try length(compact: compact, unit: 8, "array"), "array")
+    var elements: [Int64] = []
+    elements.reserveCapacity(count)
+    for _ in 0..<count { elements.append(try int64()) }
+    return elements
+  }
+
+  /// A structure behind the byte that says whether it is there; as in Kafka, any byte that is not negative says so.
+  mutating func nullableStructure<Structure: KafkaStructure>(version: Int16) throws(DecodingError) -> Structure? {
+    try int8() < 0 ? nil : try Structure(from: &self, version: version)
   }
 }
 

@@ -63,9 +63,27 @@ extension ByteWriter {
     for element in elements { string(element, compact: compact) }
   }
 
-  mutating func int32Array(_ elements: [Int32], compact: Bool) {
-    length(elements.count, compact: compact)
+  mutating func int32Array(_ elements: [Int32]?, compact: Bool) {
+    length(elements?.count, compact: compact)
+    guard let elements else { return }
     for element in elements { int32(element) }
+  }
+
+  mutating func int8Array(_ elements: [Int8], compact: Bool) {
+    length(elements.count, compact: compact)
+    for element in elements { int8(element) }
+  }
+
+  mutating func int64Array(_ elements: [Int64], compact: Bool) {
+    length(elements.count, compact: compact)
+    for element in elements { int64(element) }
+  }
+
+  /// A structure behind the byte that says whether it is there.
+  mutating func nullableStructure(_ structure: (some KafkaStructure)?, version: Int16) {
+    guard let structure else { return int8(-1) }
+    int8(1)
+    structure.encode(to: &self, version: version)
   }
 
   /// No tagged fields.

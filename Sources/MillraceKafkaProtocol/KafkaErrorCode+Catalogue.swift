@@ -197,6 +197,13 @@ extension KafkaErrorCode {
     Entry(125, "INVALID_VOTER_KEY", "The voter key doesn't match the receiving replica's key."),
     Entry(126, "DUPLICATE_VOTER", "The voter is already part of the set of voters."),
     Entry(127, "VOTER_NOT_FOUND", "The voter is not part of the set of voters."),
+    Entry(128, "INVALID_REGULAR_EXPRESSION", "The regular expression is not valid."),
+    Entry(
+      129, "REBOOTSTRAP_REQUIRED", "The client's metadata is stale; it has to start from its bootstrap servers again."),
+    Entry(130, "STREAMS_INVALID_TOPOLOGY", "The supplied topology is invalid."),
+    Entry(131, "STREAMS_INVALID_TOPOLOGY_EPOCH", "The supplied topology epoch is invalid."),
+    Entry(132, "STREAMS_TOPOLOGY_FENCED", "The supplied topology epoch is outdated."),
+    Entry(133, "SHARE_SESSION_LIMIT_REACHED", retriable: true, "The limit of share sessions has been reached."),
   ]
 
   /// The catalogue's entry, nil for a code that is not in it.

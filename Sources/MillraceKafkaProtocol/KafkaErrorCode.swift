@@ -268,4 +268,16 @@ public struct KafkaErrorCode: RawRepresentable, Hashable, Sendable, CustomString
   public static let duplicateVoter = KafkaErrorCode(rawValue: 126)
   /// The voter is not part of the set of voters.
   public static let voterNotFound = KafkaErrorCode(rawValue: 127)
+  /// The regular expression is not valid.
+  public static let invalidRegularExpression = KafkaErrorCode(rawValue: 128)
+  /// The client's metadata is stale; it has to start from its bootstrap servers again.
+  public static let rebootstrapRequired = KafkaErrorCode(rawValue: 129)
+  /// The supplied topology is invalid.
+  public static let streamsInvalidTopology = KafkaErrorCode(rawValue: 130)
+  /// The supplied topology epoch is invalid.
+  public static let streamsInvalidTopologyEpoch = KafkaErrorCode(rawValue: 131)
+  /// The supplied topology epoch is outdated.
+  public static let streamsTopologyFenced = KafkaErrorCode(rawValue: 132)
+  /// The limit of share sessions has been reached.
+  public static let shareSessionLimitReached = KafkaErrorCode(rawValue: 133)
 }

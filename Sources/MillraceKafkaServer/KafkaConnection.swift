@@ -145,6 +145,33 @@ final class KafkaConnection: ConnectionHandler {
     case .offsetForLeaderEpoch:
       try decode(OffsetForLeaderEpochRequest.self, header, reader, size, handleOffsetForLeaderEpoch)
     case .describeConfigs: try decode(DescribeConfigsRequest.self, header, reader, size, handleDescribeConfigs)
+    // Those in `APIKey.unserved`.
+    case .deleteRecords,
+      .addPartitionsToTxn,
+      .addOffsetsToTxn,
+      .endTxn,
+      .writeTxnMarkers,
+      .txnOffsetCommit,
+      .alterConfigs,
+      .describeLogDirs,
+      .createPartitions,
+      .deleteGroups,
+      .electLeaders,
+      .incrementalAlterConfigs,
+      .alterPartitionReassignments,
+      .listPartitionReassignments,
+      .offsetDelete,
+      .describeClientQuotas,
+      .alterClientQuotas,
+      .describeCluster,
+      .describeProducers,
+      .describeTransactions,
+      .listTransactions,
+      .consumerGroupHeartbeat,
+      .consumerGroupDescribe,
+      .listConfigResources,
+      .describeTopicPartitions:
+      refuse("unknown API \(header.apiKey)")
     }
   }
 

@@ -23,6 +23,10 @@ extension KafkaErrorCode {
       case .unsupportedCompression: .unsupportedCompressionType
       case .messageTooLarge: .messageTooLarge
       case .invalidTransactionState: .invalidTxnState
+      case .invalidTransactionTimeout: .invalidTransactionTimeout
+      case .invalidProducerMapping: .invalidProducerIDMapping
+      case .producerFenced: .producerFenced
+      case .unknownTransactionalID: .transactionalIDNotFound
       case .offsetOutOfRange: .offsetOutOfRange
       case .fencedLeaderEpoch: .fencedLeaderEpoch
       case .unknownLeaderEpoch: .unknownLeaderEpoch

@@ -14,6 +14,8 @@ public struct LogError: Error, Equatable, CustomStringConvertible {
     case outOfOrderSequence
     /// A newer epoch of this producer has written already.
     case invalidProducerEpoch
+    /// A producer wrote outside its open transaction.
+    case invalidTransactionState
     /// The unit is larger than a commit may be.
     case tooLarge
     /// The disk has no room; nothing was appended.

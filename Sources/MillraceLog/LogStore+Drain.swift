@@ -168,11 +168,12 @@ extension LogStore {
   private func capture(segments: [SnapshotSegment]) -> Snapshot {
     let expired = reactor.wallClock.milliseconds - configuration.producerExpiration
     let captured = partitions.values.sorted { $0.id < $1.id }.map { log in
-      for (id, state) in log.producers where state.lastAppend.milliseconds < expired { log.producers[id] = nil }
+      for (id, state) in log.producers
+      where state.lastAppend.milliseconds < expired && log.transactions.open[id] == nil { log.producers[id] = nil }
       return SnapshotPartition(
         id: log.id, startOffset: log.startOffset, nextOffset: log.nextOffset, size: log.size, epochs: log.epochs,
         producers: log.producers.sorted { $0.key < $1.key }.map { (id: $0.key, state: $0.value) },
-        extents: log.extents)
+        transactions: log.transactions, extents: log.extents)
     }
     return Snapshot(
       identity: journal.identity, sequence: journal.lastSequence, drainedSequence: drain.drainedSequence,

@@ -6,26 +6,39 @@ import MillraceModel
 
 /// What a read from disk needs, free of anything that belongs to the reactor.
 private enum ColdRead: Sendable {
-  case segment(SegmentExtent, from: Offset, limit: Int)
+  case segment(SegmentExtent, from: Offset, to: Offset, limit: Int)
   case journal([BatchReference], any File)
 }
 
+/// What a reader asked for.
+private struct ReadWish {
+  let log: PartitionLog
+  let offset: Offset
+  let limit: Int
+  let isCommittedOnly: Bool
+  var attempts = 3
+
+  /// Where the reader has to stop.
+  var end: Offset { isCommittedOnly ? log.lastStableOffset : log.highWatermark }
+}
+
 extension LogStore {
-  /// Reads whole batches from the one that holds `offset` on, up to the high watermark.
+  /// Reads whole batches from the one that holds `offset` on, up to the high watermark, or only up to the last stable
+  /// offset when `isCommittedOnly`: then no batch comes whose transaction has not ended.
   ///
   /// The first batch comes whatever its size; after it only what fits into `limit` bytes. `completion` is called at once
   /// when memory holds the batches, otherwise in a later turn.
   /// - Errors: `.offsetOutOfRange` below the start or above the high watermark, `.corruption`, `.io`.
   public func read(
-    _ log: PartitionLog, from offset: Offset, limit: Int, completion: @escaping (Result<[Bytes], LogError>) -> Void
-  ) {
-    read(log, from: offset, limit: limit, attempts: 3, completion: completion)
-  }
-
-  private func read(
-    _ log: PartitionLog, from offset: Offset, limit: Int, attempts: Int,
+    _ log: PartitionLog, from offset: Offset, limit: Int, isCommittedOnly: Bool = false,
     completion: @escaping (Result<[Bytes], LogError>) -> Void
   ) {
+    read(ReadWish(log: log, offset: offset, limit: limit, isCommittedOnly: isCommittedOnly), completion)
+  }
+
+  private func read(_ wish: ReadWish, _ completion: @escaping (Result<[Bytes], LogError>) -> Void) {
+    let log = wish.log
+    let offset = wish.offset
     guard !log.isDeleted else {
       return completion(.failure(LogError(.unknownPartition, "partition \(log.id) was deleted")))
     }
@@ -34,51 +47,59 @@ extension LogStore {
         .failure(
           LogError(.offsetOutOfRange, "offset \(offset) is not within \(log.startOffset)...\(log.highWatermark)")))
     }
-    guard offset < log.highWatermark else { return completion(.success([])) }
+    guard offset < wish.end else { return completion(.success([])) }
     trim(log)
     if let first = log.recent.first, offset >= first.baseOffset {
-      readRecent(log, from: offset, limit: limit, attempts: attempts, completion)
+      readRecent(wish, completion)
     } else {
       let index = log.extents.partitioningIndex { $0.nextOffset <= offset }
       guard index < log.extents.count else {
         return completion(.failure(LogError(.corruption, "partition \(log.id) has no batch for offset \(offset)")))
       }
-      let extent = log.extents[index]
-      let box = ReactorBound((self, log, completion), on: reactor)
-      let reactor = reactor
-      do throws(LogError) {
-        let held = try segments.held(in: extent, from: offset, limit: limit) {
-          reactor.submit {
-            let (store, log, completion) = box.take()
-            store.read(log, from: offset, limit: limit, attempts: attempts, completion: completion)
-          }
-        }
-        switch held {
-        case .batches(let batches): return completion(.success(batches))
-        case .loading: return
-        case .unknown: break
-        }
-      } catch {
-        return completion(.failure(error))
-      }
-      readCold(
-        .segment(extent, from: offset, limit: limit), log, from: offset, limit: limit, attempts: attempts,
-        completion)
+      readSegment(log.extents[index], wish, completion)
     }
   }
 
-  private func readRecent(
-    _ log: PartitionLog, from offset: Offset, limit: Int, attempts: Int,
-    _ completion: @escaping (Result<[Bytes], LogError>) -> Void
+  private func readSegment(
+    _ extent: SegmentExtent, _ wish: ReadWish, _ completion: @escaping (Result<[Bytes], LogError>) -> Void
   ) {
-    var index = log.recent.partitioningIndex { $0.nextOffset <= offset }
+    let box = ReactorBound((self, wish, completion), on: reactor)
+    let reactor = reactor
+    do throws(LogError) {
+      let held = try segments.held(in: extent, from: wish.offset, limit: wish.limit) {
+        reactor.submit {
+          let (store, wish, completion) = box.take()
+          store.read(wish, completion)
+        }
+      }
+      switch held {
+      case .batches(let runs): completion(.success(try LogStore.runs(runs, of: extent, below: wish.end)))
+      case .loading: break
+      case .unknown:
+        readCold(.segment(extent, from: wish.offset, to: wish.end, limit: wish.limit), wish, completion)
+      }
+    } catch {
+      completion(.failure(error))
+    }
+  }
+
+  /// Cuts off what lies at or above `end`.
+  private static func runs(_ runs: [Bytes], of extent: SegmentExtent, below end: Offset) throws(LogError) -> [Bytes] {
+    guard extent.nextOffset > end else { return runs }
+    return try runs.map { run throws(LogError) in try BatchScan.below(end, in: run) }.filter { !$0.isEmpty }
+  }
+
+  private func readRecent(_ wish: ReadWish, _ completion: @escaping (Result<[Bytes], LogError>) -> Void) {
+    let log = wish.log
+    let end = wish.end
+    var index = log.recent.partitioningIndex { $0.nextOffset <= wish.offset }
     var out: [Bytes] = []
     var cold: [BatchReference] = []
     var held = 0
     while index < log.recent.count {
       let reference = log.recent[index]
-      guard reference.nextOffset <= log.highWatermark else { break }
-      if held > 0, held + Int(reference.length) > limit { break }
+      guard reference.nextOffset <= end else { break }
+      if held > 0, held + Int(reference.length) > wish.limit { break }
       if let bytes = journal.hotTail.bytes(
         file: reference.file, position: Int(reference.position), length: Int(reference.length))
       {
@@ -96,7 +117,7 @@ extension LogStore {
       return completion(
         .failure(LogError(.corruption, "journal file number \(first.file) of partition \(log.id) is gone")))
     }
-    readCold(.journal(cold, file), log, from: offset, limit: limit, attempts: attempts, completion)
+    readCold(.journal(cold, file), wish, completion)
   }
 
   private func journalFile(_ number: UInt64) -> (any File)? {
@@ -105,18 +126,18 @@ extension LogStore {
   }
 
   private func readCold(
-    _ plan: ColdRead, _ log: PartitionLog, from offset: Offset, limit: Int, attempts: Int,
-    _ completion: @escaping (Result<[Bytes], LogError>) -> Void
+    _ plan: ColdRead, _ wish: ReadWish, _ completion: @escaping (Result<[Bytes], LogError>) -> Void
   ) {
     let segments = segments
-    let box = ReactorBound((self, log, completion), on: reactor)
+    let box = ReactorBound((self, wish, completion), on: reactor)
     let reactor = reactor
     background.submit {
       let result: Result<[Bytes], LogError>
       do throws(LogError) {
         switch plan {
-        case .segment(let extent, let from, let limit):
-          result = .success(try segments.batches(in: extent, from: from, limit: limit))
+        case .segment(let extent, let from, let to, let limit):
+          let runs = try segments.batches(in: extent, from: from, limit: limit)
+          result = .success(try LogStore.runs(runs, of: extent, below: to))
         case .journal(let references, let file):
           var out: [Bytes] = []
           for reference in references { out.append(try JournalReader.batch(reference, in: file)) }
@@ -126,16 +147,17 @@ extension LogStore {
         result = .failure(error)
       }
       reactor.submit {
-        let (store, log, completion) = box.take()
+        var (store, wish, completion) = box.take()
         var result = result
         if case .journal(let references, let file) = plan, store.journalFile(references[0].file) !== file {
           // It may hold other batches by now, even of the same offsets and sizes.
           result = .failure(LogError(.io, "\(file.path) was drained while it was read"))
         }
-        if case .failure(let error) = result, attempts > 1 {
+        if case .failure(let error) = result, wish.attempts > 1 {
           // The file may have been drained and used again, or the segment removed, while it was being read.
           store.logger.log(.debug, "log", "reading again", ["error": error.description])
-          return store.read(log, from: offset, limit: limit, attempts: attempts - 1, completion: completion)
+          wish.attempts -= 1
+          return store.read(wish, completion)
         }
         if case .failure(let error) = result {
           store.logger.log(.error, "log", "reading failed", ["error": error.description])

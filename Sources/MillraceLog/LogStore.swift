@@ -66,8 +66,14 @@ public final class LogStore {
   private(set) var journal: Journal!
   private var lock: (any FileLock)?
   private(set) var partitions: [PartitionLogID: PartitionLog] = [:]
-  private var waiting = Deque<(unit: AppendUnit, completion: (Result<[AppendedBatch], LogError>) -> Void)>()
+  private var waiting = Deque<(work: Work, completion: (Result<[AppendedBatch], LogError>) -> Void)>()
   var drain: DrainState
+
+  /// What is to be appended, known now or when its turn comes.
+  private enum Work {
+    case unit(AppendUnit)
+    case decision(() -> AppendUnit?)
+  }
 
   /// The leader epoch that new batches carry; set once the start was recorded.
   public var leaderEpoch: Int32 = 0
@@ -76,7 +82,7 @@ public final class LogStore {
   /// Called once when a flush failed. The owner must stop: nothing will be acknowledged any more.
   public var onFailure: (LogError) -> Void = { _ in }
 
-  /// Opens the log in `configuration.directory`, which is made when missing, and replays it into `stateMachine`.
+  /// Opens the log in `configuration.directory`, made when missing with the folders above it, and replays it into `stateMachine`.
   ///
   /// Blocks; call it before the reactor serves anything.
   /// - Parameters:
@@ -103,7 +109,7 @@ public final class LogStore {
       budget: configuration.readWindowsSize)
     drain = DrainState()
     lock = try LogError.wrapping { () throws(IOError) in
-      try fileSystem.createDirectory(directory)
+      try fileSystem.createDirectories(directory)
       try fileSystem.createDirectory("\(directory)/journal")
       try fileSystem.createDirectory("\(directory)/segments")
       try LogStore.syncNames(directory, fileSystem: fileSystem, logger: logger)
@@ -117,22 +123,13 @@ public final class LogStore {
   private static func syncNames(
     _ directory: String, fileSystem: any FileSystem, logger: Logger
   ) throws(IOError) {
-    do throws(IOError) {
-      try fileSystem.syncDirectory(parent(of: directory))
-    } catch {
-      // Who may not read the directory above can still work in this one.
-      guard error.code == .accessDenied else { throw error }
+    // Who may not read the directory above can still work in this one.
+    if let error = try fileSystem.syncIfAllowed(fileSystem.parentDirectory(of: directory)) {
       logger.log(.warning, "log", "the data directory's name cannot be made durable", ["error": error.description])
     }
     try fileSystem.syncDirectory(directory)
     try fileSystem.syncDirectory("\(directory)/journal")
     try fileSystem.syncDirectory("\(directory)/segments")
-  }
-
-  private static func parent(of directory: String) -> String {
-    let trimmed = directory.last == "/" && directory.count > 1 ? directory.dropLast() : directory[...]
-    guard let slash = trimmed.lastIndex(of: "/") else { return "." }
-    return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
   }
 
   // MARK: Partitions
@@ -162,12 +159,38 @@ public final class LogStore {
   ///
   /// Offsets are given when the unit enters the open commit, in the order of the calls. `completion` follows once the
   /// unit is durable, or with the reason why nothing was appended; it may be called before this returns.
-  /// - Errors: `.outOfOrderSequence`, `.invalidProducerEpoch` (idempotent producers), `.unknownPartition` (deleted
-  ///   meanwhile), `.tooLarge`, `.noSpace`, `.stopped`.
+  /// - Errors: `.outOfOrderSequence`, `.invalidProducerEpoch` (idempotent producers), `.invalidTransactionState` (a batch
+  ///   outside its producer's open transaction), `.unknownPartition` (deleted meanwhile), `.tooLarge`, `.noSpace`, `.stopped`.
   public func append(_ unit: AppendUnit, completion: @escaping (Result<[AppendedBatch], LogError>) -> Void) {
+    append(.unit(unit), completion)
+  }
+
+  /// Appends what `decide` makes of the state at the moment the unit enters: after all units appended before it, so that
+  /// nothing can come between the decision and its effect.
+  ///
+  /// `decide` may be called again as long as there is no room in the journal; only the last answer counts. Nil appends
+  /// nothing: `completion` follows with no batches once all that was decided upon is durable. Else as
+  /// ``append(_:completion:)``.
+  public func append(
+    deciding decide: @escaping () -> AppendUnit?, completion: @escaping (Result<[AppendedBatch], LogError>) -> Void
+  ) {
+    append(.decision(decide), completion)
+  }
+
+  private func append(_ work: Work, _ completion: @escaping (Result<[AppendedBatch], LogError>) -> Void) {
     guard !drain.isClosing else { return completion(.failure(LogStore.closed)) }
-    if waiting.isEmpty, enter(unit, completion) { return }
-    waiting.append((unit, completion))
+    if waiting.isEmpty, enter(work, completion) { return }
+    waiting.append((work, completion))
+  }
+
+  private func enter(_ work: Work, _ completion: @escaping (Result<[AppendedBatch], LogError>) -> Void) -> Bool {
+    switch work {
+    case .unit(let unit): return enter(unit, completion)
+    case .decision(let decide):
+      if let unit = decide() { return enter(unit, completion) }
+      journal.whenDurable { error in completion(error.map { .failure($0) } ?? .success([])) }
+      return true
+    }
   }
 
   /// Units that wait for room in the journal; a server reads less while there are any.
@@ -179,8 +202,8 @@ public final class LogStore {
   }
 
   private func drainWaiting() {
-    while let (unit, completion) = waiting.first {
-      guard enter(unit, completion) else { return }
+    while let (work, completion) = waiting.first {
+      guard enter(work, completion) else { return }
       waiting.removeFirst()
     }
   }
@@ -222,9 +245,15 @@ public final class LogStore {
   private func check(_ unit: AppendUnit) throws(LogError) -> [AppendedBatch]? {
     for batch in unit.batches {
       guard !batch.log.isDeleted else { throw LogError(.unknownPartition, "partition \(batch.log.id) was deleted") }
-      guard batch.header.isIdempotent else { continue }
+      // What ends a transaction has no sequence.
+      guard batch.header.isIdempotent, !batch.header.isControl else { continue }
+      if !batch.header.isTransactional, batch.log.transactions.isOpen(batch.header.producerID) {
+        throw LogError(
+          .invalidTransactionState,
+          "producer \(batch.header.producerID) wrote a batch that is not part of its open transaction")
+      }
       let verdict = try ProducerState.judge(batch.log.producers[batch.header.producerID], batch.header)
-      if case .duplicate(let earlier) = verdict, unit.batches.count == 1, unit.events.isEmpty {
+      if case .duplicate(let earlier) = verdict, unit.batches.count == 1 {
         return [AppendedBatch(baseOffset: earlier.baseOffset, isDuplicate: true)]
       }
     }
@@ -259,7 +288,7 @@ public final class LogStore {
           baseOffset: log.nextOffset, maxTimestamp: batch.header.maxTimestamp.milliseconds, file: file,
           position: UInt32(position), length: UInt32(length), lastOffsetDelta: batch.header.lastOffsetDelta,
           leaderEpoch: leaderEpoch),
-        leaderEpoch: leaderEpoch, now: now)
+        leaderEpoch: leaderEpoch, now: now, marker: batch.header.isControl ? LogStore.ownMarker(batch.bytes) : nil)
       drain.touched(log, file: file)
       journal.touch(log, next: log.nextOffset)
     }
@@ -272,9 +301,18 @@ public final class LogStore {
     return appended
   }
 
+  private static func ownMarker(_ batch: Bytes) -> TransactionMarker {
+    do throws(RecordBatchError) {
+      return try TransactionMarker(batch, header: RecordBatchHeader(batch))
+    } catch {
+      preconditionFailure("a control batch that this program made cannot be read: \(error)")
+    }
+  }
+
   private func becameDurable(_ commit: Commit) {
     for (log, next) in commit.touched where next > log.highWatermark {
       log.highWatermark = next
+      log.transactions.becameDurable(below: next)
       if !log.isDeleted { onAdvance(log) }
     }
     drainNext()
@@ -295,7 +333,10 @@ public final class LogStore {
     if let torn = recovered.tornTail {
       logger.log(.info, "log", "cut off a torn tail", ["reason": torn])
     }
-    for log in partitions.values { log.highWatermark = log.nextOffset }
+    for log in partitions.values {
+      log.highWatermark = log.nextOffset
+      log.transactions.becameDurable(below: log.nextOffset)
+    }
     if recovered.active == nil, recovered.spares.isEmpty {
       recovered.spares = [
         try JournalFiles.make(
@@ -357,8 +398,10 @@ public final class LogStore {
     // The partition may have been deleted by the time of the snapshot.
     guard let log = partitions[PartitionLogID(entry.target)] else { return }
     let header: RecordBatchHeader
+    var marker: TransactionMarker?
     do throws(RecordBatchError) {
       header = try RecordBatchHeader(bytes)
+      if header.isControl { marker = try TransactionMarker(bytes, header: header) }
     } catch {
       throw LogError(.corruption, "commit \(commit.header.sequence), entry at byte \(entry.position): \(error)")
     }
@@ -373,7 +416,8 @@ public final class LogStore {
           "commit \(commit.header.sequence): partition \(log.id) goes on at \(header.baseOffset), not \(log.nextOffset)"
         )
       }
-      log.appended(header, at: reference, leaderEpoch: header.leaderEpoch, now: commit.header.time)
+      log.appended(
+        header, at: reference, leaderEpoch: header.leaderEpoch, now: commit.header.time, marker: marker)
     } else if reference.nextOffset > log.startOffset {
       log.recent.append(reference)
     }
@@ -389,6 +433,7 @@ public final class LogStore {
     log.epochs = partition.epochs
     log.extents = partition.extents
     for (id, state) in partition.producers { log.producers[id] = state }
+    log.transactions = partition.transactions
   }
 
   private static let closed = LogError(.stopped, "the log is closed")

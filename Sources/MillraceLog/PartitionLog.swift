@@ -27,7 +27,7 @@ public struct LeaderEpochStart: Equatable, Sendable {
 
 /// One partition's log. Everything here belongs to the log's reactor.
 ///
-/// Offsets, in order: `startOffset` ≤ `highWatermark` ≤ `nextOffset`. Records below the high watermark are durable and
+/// Offsets, in order: `startOffset` ≤ `lastStableOffset` ≤ `highWatermark` ≤ `nextOffset`. Records below the high watermark are durable and
 /// may be read; those from there to `nextOffset` are in commits that are not durable yet.
 public final class PartitionLog {
   /// The partition's number in this data directory.
@@ -43,6 +43,8 @@ public final class PartitionLog {
   /// Bytes of all batches from the start on, roughly.
   public internal(set) var size: Int64 = 0
   var producers: [Int64: ProducerState] = [:]
+  /// Transactions that are open, and those that were aborted.
+  var transactions = PartitionTransactions()
   /// Batches still addressed in the journal, oldest first.
   var recent = Deque<BatchReference>()
   /// Batches in segments, oldest first; all of them below `recent`, or overlapping it while memory still holds them.
@@ -56,9 +58,6 @@ public final class PartitionLog {
   init(id: PartitionLogID) {
     self.id = id
   }
-
-  /// The end of what a transaction in progress lets readers see. Without transactions, the high watermark.
-  public var lastStableOffset: Offset { highWatermark }
 
   /// The leader epoch that `epoch` or the next older one with records ended with, and the offset after its last record.
   ///
@@ -75,15 +74,23 @@ public final class PartitionLog {
   }
 
   /// Accounts for a batch that entered the journal.
-  func appended(_ header: RecordBatchHeader, at reference: BatchReference, leaderEpoch: Int32, now: Timestamp) {
+  /// - Parameter marker: what the batch says when it is a control batch.
+  func appended(
+    _ header: RecordBatchHeader, at reference: BatchReference, leaderEpoch: Int32, now: Timestamp,
+    marker: TransactionMarker? = nil
+  ) {
     precondition(
       reference.baseOffset == nextOffset, "partition \(id): batch at \(reference.baseOffset), \(nextOffset) is next")
     if epochs.last?.epoch != leaderEpoch {
       epochs.append(LeaderEpochStart(epoch: leaderEpoch, startOffset: reference.baseOffset))
     }
-    if header.isIdempotent {
+    if let marker {
+      transactions.ended(marker, at: reference.baseOffset)
+      producers[marker.producerID]?.ended(marker, now: now)
+    } else if header.isIdempotent {
       producers[header.producerID] = ProducerState.appending(
         header, at: reference.baseOffset, to: producers[header.producerID], now: now)
+      if header.isTransactional { transactions.wrote(header.producerID, at: reference.baseOffset) }
     }
     nextOffset = reference.nextOffset
     size += Int64(reference.length)
@@ -103,6 +110,7 @@ public final class PartitionLog {
       size -= first.bytes
     }
     size = max(0, size)
+    transactions.advancedStart(to: startOffset)
     // The newest epoch that began at or below the start covers it; older ones have no records left.
     while epochs.count > 1, epochs[1].startOffset <= startOffset { epochs.removeFirst() }
     if let first = epochs.first, first.startOffset < startOffset { epochs[0].startOffset = startOffset }
@@ -110,22 +118,25 @@ public final class PartitionLog {
 }
 
 extension PartitionLog {
-  /// Bytes of whole batches between `offset` and the high watermark, counted no further than `limit`.
+  /// Bytes of whole batches between `offset` and the high watermark, or the last stable offset when `isCommittedOnly`,
+  /// counted no further than `limit`.
   ///
   /// Exact for recent batches; for those that only segments hold, the rest of the segment's run is taken.
   /// - Complexity: O(log batches + batches counted).
-  public func availableBytes(from offset: Offset, atMost limit: Int64) -> Int64 {
+  public func availableBytes(from offset: Offset, atMost limit: Int64, isCommittedOnly: Bool = false) -> Int64 {
+    let end = isCommittedOnly ? lastStableOffset : highWatermark
+    guard offset < end else { return 0 }
     var bytes: Int64 = 0
     if let first = recent.first, offset >= first.baseOffset {
       var index = recent.partitioningIndex { $0.nextOffset <= offset }
-      while index < recent.count, bytes < limit, recent[index].nextOffset <= highWatermark {
+      while index < recent.count, bytes < limit, recent[index].nextOffset <= end {
         bytes += Int64(recent[index].length)
         index += 1
       }
       return bytes
     }
     var index = extents.partitioningIndex { $0.nextOffset <= offset }
-    while index < extents.count, bytes < limit {
+    while index < extents.count, bytes < limit, extents[index].baseOffset < end {
       bytes += extents[index].bytes
       index += 1
     }

@@ -52,14 +52,23 @@ struct ProducerState: Equatable, Sendable {
     where batch.firstSequence == header.baseSequence && batch.lastSequence == header.lastSequence {
       return .duplicate(batch)
     }
-    guard let last = state.batches.last else { return .append }
-    let expected = last.lastSequence == .max ? 0 : last.lastSequence + 1
+    // Without batches the epoch began with a transaction's end.
+    let lastSequence = state.batches.last?.lastSequence ?? -1
+    let expected = lastSequence == .max ? 0 : lastSequence + 1
     guard header.baseSequence == expected else {
       throw LogError(
         .outOfOrderSequence,
         "producer \(header.producerID) sent sequence \(header.baseSequence), \(expected) is next")
     }
     return .append
+  }
+
+  /// Accounts for the end of the producer's transaction: a higher epoch shuts out its older batches.
+  mutating func ended(_ marker: TransactionMarker, now: Timestamp) {
+    lastAppend = now
+    guard marker.producerEpoch > epoch else { return }
+    epoch = marker.producerEpoch
+    batches = []
   }
 
   /// The state after appending `header` at `baseOffset`.

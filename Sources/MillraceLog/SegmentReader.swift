@@ -299,6 +299,17 @@ enum BatchScan {
     return bytes[0..<at]
   }
 
+  /// The batches that begin below `end`, an offset at which one begins.
+  static func below(_ end: Offset, in bytes: Bytes) throws(LogError) -> Bytes {
+    var at = 0
+    while at < bytes.count {
+      let header = try next(bytes, at)
+      if header.baseOffset >= end { break }
+      at += header.totalSize
+    }
+    return bytes[0..<at]
+  }
+
   /// The headers of all batches, with their positions.
   static func headers(in bytes: Bytes) throws(LogError) -> [(position: Int, header: RecordBatchHeader)] {
     var out: [(Int, RecordBatchHeader)] = []

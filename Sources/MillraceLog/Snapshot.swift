@@ -1,7 +1,7 @@
 // Snapshot: the state as of a commit, so that journal files before it can be used again. Also the segments' manifest.
 //
 // One file, `snapshot`, replaced as a whole (written beside, flushed, renamed, directory flushed). Big endian:
-//   magic uint32 "MRSN", crc uint32 of all that follows, version uint32 1,
+//   magic uint32 "MRSN", crc uint32 of all that follows, version uint32 2,
 //   journal identity 16 bytes,
 //   sequence uint64          the commit whose effects, and those of all before it, are in here
 //   drained sequence uint64  all records up to this commit are in segments
@@ -11,7 +11,8 @@
 //     epoch count uint32 (epoch int32, start int64),
 //     producer count uint32 (id int64, epoch int16, last append int64, batch count uint8
 //       (first and last sequence int32, base offset int64, timestamp int64)),
-//     open transactions uint32 0 (none in this version),
+//     open transaction count uint32 (producer id, first offset int64),
+//     aborted transaction count uint32 (producer id, first, last offset, last stable offset int64),
 //     extent count uint32 (segment uint64, base, next offset, max timestamp, bytes, index position int64,
 //       block count uint32, index crc uint32)
 //   application state: length uint32, bytes
@@ -31,11 +32,13 @@ struct SnapshotPartition: Equatable, Sendable {
   var size: Int64
   var epochs: [LeaderEpochStart]
   var producers: [(id: Int64, state: ProducerState)]
+  var transactions = PartitionTransactions()
   var extents: [SegmentExtent]
 
   static func == (left: SnapshotPartition, right: SnapshotPartition) -> Bool {
     left.id == right.id && left.startOffset == right.startOffset && left.nextOffset == right.nextOffset
       && left.size == right.size && left.epochs == right.epochs && left.extents == right.extents
+      && left.transactions == right.transactions
       && left.producers.count == right.producers.count
       && zip(left.producers, right.producers).allSatisfy { $0.id == $1.id && $0.state == $1.state }
   }
@@ -43,7 +46,7 @@ struct SnapshotPartition: Equatable, Sendable {
 
 struct Snapshot: Sendable {
   static let magic: UInt32 = 0x4d52_534e
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   static let fileName = "snapshot"
 
   var identity: JournalIdentity
@@ -104,7 +107,18 @@ struct Snapshot: Sendable {
         body.int64(batch.timestamp.milliseconds)
       }
     }
-    body.uint32(0)
+    body.uint32(UInt32(partition.transactions.open.count))
+    for (producer, offset) in partition.transactions.open.sorted(by: { $0.key < $1.key }) {
+      body.int64(producer)
+      body.int64(offset)
+    }
+    body.uint32(UInt32(partition.transactions.aborted.count))
+    for aborted in partition.transactions.aborted {
+      body.int64(aborted.producerID)
+      body.int64(aborted.firstOffset)
+      body.int64(aborted.lastOffset)
+      body.int64(aborted.lastStableOffset)
+    }
     body.uint32(UInt32(partition.extents.count))
     for extent in partition.extents {
       body.uint64(extent.segment)
@@ -170,10 +184,7 @@ struct Snapshot: Sendable {
       }
       partition.producers.append((id, state))
     }
-    let transactions = try reader.uint32()
-    guard transactions == 0 else {
-      throw DecodingError("\(transactions) open transactions, this version knows none", at: reader.position)
-    }
+    partition.transactions = try transactions(&reader)
     for _ in 0..<(try reader.uint32()) {
       partition.extents.append(
         SegmentExtent(
@@ -182,6 +193,19 @@ struct Snapshot: Sendable {
           blockCount: Int(try reader.uint32()), indexCRC: try reader.uint32()))
     }
     return partition
+  }
+
+  private static func transactions(_ reader: inout ByteReader) throws(DecodingError) -> PartitionTransactions {
+    var open: [Int64: Offset] = [:]
+    for _ in 0..<(try reader.uint32()) { open[try reader.int64()] = try reader.int64() }
+    var aborted: [AbortedTransaction] = []
+    for _ in 0..<(try reader.uint32()) {
+      aborted.append(
+        AbortedTransaction(
+          producerID: try reader.int64(), firstOffset: try reader.int64(), lastOffset: try reader.int64(),
+          lastStableOffset: try reader.int64()))
+    }
+    return PartitionTransactions(open: open, aborted: aborted)
   }
 
   init(

@@ -3,7 +3,7 @@
 // State changes only by applying events, which the log keeps; the same events always lead to the same state. What is
 // asked of it in between (names free? which offset?) reads that state.
 //
-// Snapshot bytes: version uint32 1, then the sections in the order of `snapshot()`, in the encoding of events.
+// Snapshot bytes: version uint32 2, then the sections in the order of `snapshot()`, in the encoding of events.
 
 import MillraceBase
 import MillraceLog
@@ -28,7 +28,7 @@ public struct TopicMetadata: Equatable, Sendable {
 
 /// The state that events have led to. Belongs to the log's reactor.
 public final class Metadata: LogStateMachine {
-  private static let version: UInt32 = 1
+  private static let version: UInt32 = 2
 
   /// Leader epoch of this start; the number of starts so far.
   public private(set) var leaderEpoch: Int32 = -1
@@ -43,6 +43,8 @@ public final class Metadata: LogStateMachine {
   /// Producer ids below this one may have been given out.
   public private(set) var reservedProducerIDs: Int64 = 0
   private var jobEpochs: [String: Int64] = [:]
+  /// Transactional ids and their transactions.
+  public private(set) var transactions = Transactions()
 
   /// The state before the first event.
   public init() {}
@@ -79,6 +81,7 @@ public final class Metadata: LogStateMachine {
     case .topicDeleted(let id):
       guard let name = topicNames.removeValue(forKey: id), let topic = topics.removeValue(forKey: name) else { return }
       for partition in topic.partitions { log.removePartition(partition) }
+      transactions.deletedTopic(name)
       for group in groupOffsets.keys {
         groupOffsets[group] = groupOffsets[group]?.filter { $0.key.topic != name }
         if groupOffsets[group]?.isEmpty == true { groupOffsets[group] = nil }
@@ -89,6 +92,10 @@ public final class Metadata: LogStateMachine {
       reservedProducerIDs = max(reservedProducerIDs, next)
     case .jobStarted(let name, let epoch):
       jobEpochs[name] = epoch
+    case .transaction(let event):
+      for (group, offsets) in transactions.apply(event) {
+        groupOffsets[group, default: [:]].merge(offsets) { _, new in new }
+      }
     }
   }
 
@@ -130,6 +137,7 @@ public final class Metadata: LogStateMachine {
       writer.text(name)
       writer.int64(epoch)
     }
+    transactions.write(to: &writer)
     return writer.finishJoined()
   }
 
@@ -160,6 +168,7 @@ public final class Metadata: LogStateMachine {
         }
       }
       for _ in 0..<(try reader.uint32()) { jobEpochs[try reader.text()] = try reader.int64() }
+      transactions = try Transactions(&reader)
     } catch {
       throw LogError(.corruption, "metadata snapshot: \(error)")
     }

@@ -54,6 +54,8 @@ public enum MetadataEvent: Equatable, Sendable {
   case producerIDsReserved(next: Int64)
   /// A stream job started with a new epoch; older ones are fenced.
   case jobStarted(name: String, epoch: Int64)
+  /// A transactional id's state changes.
+  case transaction(TransactionEvent)
 
   /// The event's bytes.
   public func encoded() -> Bytes {
@@ -96,6 +98,7 @@ public enum MetadataEvent: Equatable, Sendable {
       begin(6)
       writer.text(name)
       writer.int64(epoch)
+    case .transaction(let event): event.write(to: &writer)
     }
     return writer.finishJoined()
   }
@@ -127,6 +130,7 @@ public enum MetadataEvent: Equatable, Sendable {
       self = .offsetsCommitted(group: group, offsets: offsets)
     case 5: self = .producerIDsReserved(next: try reader.int64())
     case 6: self = .jobStarted(name: try reader.text(), epoch: try reader.int64())
+    case TransactionEvent.kinds: self = .transaction(try TransactionEvent(kind, &reader))
     default: throw DecodingError("metadata event of kind \(kind), which this program does not know", at: 0)
     }
     guard reader.remaining == 0 else {

@@ -2,7 +2,7 @@
 
 import MillraceBase
 
-/// Builds one record batch (magic 2). Reusable after ``finish(producerID:producerEpoch:baseSequence:codec:compress:)``.
+/// Builds one record batch (magic 2). Reusable after ``finish(producerID:producerEpoch:baseSequence:isTransactional:codec:compress:)``.
 ///
 /// A builder has one owner: make an array of them one by one, because copies share memory.
 public struct RecordBatchBuilder {
@@ -74,12 +74,13 @@ public struct RecordBatchBuilder {
   ///   - producerID: −1 without idempotence.
   ///   - producerEpoch: −1 without idempotence.
   ///   - baseSequence: −1 without idempotence.
+  ///   - isTransactional: the batch belongs to the producer's transaction.
   ///   - codec: written into the attributes; `compress` must produce it.
   ///   - compress: turns the records part into its compressed form; nil leaves it as it is.
   /// - Throws: what `compress` throws.
   public mutating func finish<Failure: Error>(
-    producerID: Int64 = -1, producerEpoch: Int16 = -1, baseSequence: Int32 = -1, codec: CompressionCodec = .none,
-    compress: (Bytes) throws(Failure) -> Bytes
+    producerID: Int64 = -1, producerEpoch: Int16 = -1, baseSequence: Int32 = -1, isTransactional: Bool = false,
+    codec: CompressionCodec = .none, compress: (Bytes) throws(Failure) -> Bytes
   ) throws(Failure) -> Bytes {
     precondition(count > 0, "a batch holds at least one record")
     let plain = records.finishJoined()
@@ -92,7 +93,7 @@ public struct RecordBatchBuilder {
     writer.int32(-1)
     writer.int8(2)
     writer.uint32(0)
-    writer.uint16(UInt16(codec.rawValue))
+    writer.uint16(UInt16(codec.rawValue) | (isTransactional ? 0x10 : 0))
     writer.int32(count - 1)
     writer.int64(baseTimestamp.milliseconds)
     writer.int64(maxTimestamp.milliseconds)

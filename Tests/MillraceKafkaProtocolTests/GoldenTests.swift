@@ -14,7 +14,7 @@ private struct Golden {
 
 private let golden: [Golden] = {
   var all: [Golden] = []
-  for line in goldenMessages.split(separator: "\n") {
+  for line in (goldenMessages + "\n" + goldenGroupMessages).split(separator: "\n") {
     if line.hasPrefix(" ") {
       let digits = line.utf8.drop { $0 == UInt8(ascii: " ") }.map { $0 < 58 ? $0 - 48 : $0 - 87 }
       for index in stride(from: 0, to: digits.count, by: 2) {
@@ -28,13 +28,18 @@ private let golden: [Golden] = {
   return all
 }()
 
-private func named<Message: KafkaMessage>(_ type: Message.Type) throws -> Message {
-  let one = try #require(golden.first { $0.name == String(describing: type) && $0.kind == "named" })
+private func named<Message: KafkaMessage>(
+  _ type: Message.Type, _ kind: String = "named", version: Int16? = nil
+) throws -> Message {
+  let one = try #require(
+    golden.first {
+      $0.name == String(describing: type) && $0.kind == kind && $0.version == version ?? $0.version
+    })
   var reader = ByteReader(Bytes(one.bytes))
   return try Message(from: &reader, version: one.version)
 }
 
-@Test("golden: every message in every version reads and writes as kafka-python does")
+@Test("golden: every message in every version is read and written back as it was stored")
 func goldenRecoding() throws {
   var covered: [String: Set<Int16>] = [:]
   for one in golden {
@@ -45,6 +50,62 @@ func goldenRecoding() throws {
     covered[one.name, default: []].insert(one.version)
   }
   for (name, type) in messageTypes { #expect(covered[name] == Set(type.versions), "\(name)") }
+}
+
+@Test("golden: only what kafka-python lacks comes from elsewhere")
+func goldenSources() {
+  let elsewhere = goldenGroupMessages.split(separator: "\n").filter { !$0.hasPrefix(" ") }
+  #expect(
+    Set(elsewhere.map { $0.prefix { $0 != " " } }) == [
+      "ConsumerGroupHeartbeatRequest", "ConsumerGroupHeartbeatResponse", "ConsumerGroupDescribeRequest",
+      "ConsumerGroupDescribeResponse",
+    ])
+}
+
+private let orders = TopicID(high: 0x03e4_2e3e_ced7_4e3a, low: 0xa406_e0f6_aee7_6e10)
+private let memberID = "jqMhHfqRQrSoSmypN7CskA"
+
+@Test("golden: a consumer group heartbeat's fields are where they belong")
+func goldenConsumerGroupHeartbeat() throws {
+  var joining = ConsumerGroupHeartbeatRequest(
+    groupID: "readers", memberID: memberID, rackID: "r1", rebalanceTimeoutMilliseconds: 300_000,
+    subscribedTopicNames: ["orders"], subscribedTopicRegex: "", serverAssignor: "uniform", topicPartitions: [])
+  #expect(try named(ConsumerGroupHeartbeatRequest.self, "joining") == joining)
+  joining.subscribedTopicRegex = nil
+  #expect(try named(ConsumerGroupHeartbeatRequest.self, "derived", version: 0) == joining)
+  #expect(
+    try named(ConsumerGroupHeartbeatRequest.self, "assigned")
+      == ConsumerGroupHeartbeatRequest(
+        groupID: "readers", memberID: memberID, memberEpoch: 2,
+        topicPartitions: [.init(topicID: orders, partitions: [0, 3, 2, 1])]))
+  #expect(
+    try named(ConsumerGroupHeartbeatRequest.self, "leaving")
+      == ConsumerGroupHeartbeatRequest(groupID: "readers", memberID: memberID, memberEpoch: -1))
+  var answer = ConsumerGroupHeartbeatResponse(
+    errorMessage: "Success", memberID: memberID, memberEpoch: 2, heartbeatIntervalMilliseconds: 3000,
+    assignment: .init(topicPartitions: [.init(topicID: orders, partitions: [0, 3, 2, 1])]))
+  #expect(try named(ConsumerGroupHeartbeatResponse.self, "assigned") == answer)
+  #expect(try named(ConsumerGroupHeartbeatResponse.self, "derived", version: 0) == answer)
+  answer.assignment = nil
+  #expect(try named(ConsumerGroupHeartbeatResponse.self, "unchanged") == answer)
+}
+
+@Test("golden: a consumer group description's fields are where they belong", arguments: [0, 1] as [Int16])
+func goldenConsumerGroupDescribe(version: Int16) throws {
+  #expect(
+    try named(ConsumerGroupDescribeRequest.self, version == 0 ? "captured" : "derived", version: version)
+      == ConsumerGroupDescribeRequest(groupIDs: ["readers"]))
+  let member = ConsumerGroupDescribeResponse.Member(
+    memberID: "m1", instanceID: "i1", rackID: "r1", memberEpoch: 3, clientID: "c", clientHost: "/10.0.0.1",
+    subscribedTopicNames: ["orders"],
+    assignment: .init(topicPartitions: [.init(topicID: orders, topicName: "orders", partitions: [0, 2])]),
+    memberType: version == 0 ? -1 : 1)
+  let group = ConsumerGroupDescribeResponse.DescribedGroup(
+    groupID: "readers", groupState: "Stable", groupEpoch: 4, assignmentEpoch: 3, assignorName: "uniform",
+    members: [member])
+  #expect(
+    try named(ConsumerGroupDescribeResponse.self, "derived", version: version)
+      == ConsumerGroupDescribeResponse(throttleTimeMilliseconds: 5, groups: [group]))
 }
 
 @Test("golden: a produce request's fields are where they belong")

@@ -45,7 +45,16 @@ func apiTables() {
   #expect(APIKey.produce.advertisedVersions == 0...12)
   #expect(APIKey.produce.supportedVersions == 3...12)
   #expect(APIKey.offsetForLeaderEpoch.name == "OffsetForLeaderEpoch")
-  #expect(APIKey.advertisedList.count == 19)
+}
+
+@Test("what is advertised is all that is served, in the order of the keys")
+func advertisedList() {
+  let served = APIKey.allCases.filter { !APIKey.unserved.contains($0) }
+  #expect(APIKey.advertisedList.map(\.apiKey) == served.map(\.rawValue).sorted())
+  #expect(APIKey.allCases.count == 44)
+  for key: Int16 in [0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 22, 23, 32] {
+    #expect(APIKey.advertisedList.contains { $0.apiKey == key }, "\(key)")
+  }
 }
 
 @Test("a request that is not supported still gives up its number and client id")
@@ -132,6 +141,19 @@ func errorCatalogue() {
     #expect(!entry.name.isEmpty && entry.text.hasSuffix("."))
   }
   #expect(Set(KafkaErrorCode.catalogue.map(\.name)).count == KafkaErrorCode.catalogue.count)
+  #expect(KafkaErrorCode.catalogue.last?.code.rawValue == 133)
+  for (code, value, name) in [
+    (KafkaErrorCode.nonEmptyGroup, 68, "NON_EMPTY_GROUP"), (.groupIDNotFound, 69, "GROUP_ID_NOT_FOUND"),
+    (.groupSubscribedToTopic, 86, "GROUP_SUBSCRIBED_TO_TOPIC"), (.producerFenced, 90, "PRODUCER_FENCED"),
+    (.resourceNotFound, 91, "RESOURCE_NOT_FOUND"), (.unknownTopicID, 100, "UNKNOWN_TOPIC_ID"),
+    (.fencedMemberEpoch, 110, "FENCED_MEMBER_EPOCH"), (.unreleasedInstanceID, 111, "UNRELEASED_INSTANCE_ID"),
+    (.unsupportedAssignor, 112, "UNSUPPORTED_ASSIGNOR"), (.staleMemberEpoch, 113, "STALE_MEMBER_EPOCH"),
+    (.transactionAbortable, 120, "TRANSACTION_ABORTABLE"),
+    (.invalidRegularExpression, 128, "INVALID_REGULAR_EXPRESSION"),
+    (.shareSessionLimitReached, 133, "SHARE_SESSION_LIMIT_REACHED"),
+  ] {
+    #expect(Int(code.rawValue) == value && code.name == name)
+  }
   #expect(KafkaErrorCode.unknownTopicOrPartition.rawValue == 3)
   #expect(KafkaErrorCode.unknownTopicOrPartition.isRetriable)
   #expect(!KafkaErrorCode.invalidTopic.isRetriable)

@@ -57,6 +57,27 @@ func nullability() throws {
   #expect(try MetadataRequest(from: &reader, version: 1).topics == nil)
 }
 
+@Test("a structure that may be null has a byte in front, which is 1 when it is there")
+func nullableStructures() throws {
+  var writer = ByteWriter()
+  DescribeTopicPartitionsRequest(responsePartitionLimit: 1).encode(to: &writer, version: 0)
+  DescribeTopicPartitionsRequest(responsePartitionLimit: 1, cursor: .init(topicName: "t", partitionIndex: 2))
+    .encode(to: &writer, version: 0)
+  let bytes = writer.finishJoined().array
+  #expect(bytes == [1, 0, 0, 0, 1, 0xff, 0] + [1, 0, 0, 0, 1, 1, 2, 116, 0, 0, 0, 2, 0, 0])
+  // As Kafka reads it, any other byte that is not negative says that the structure follows.
+  var reader = ByteReader(Bytes([1, 0, 0, 0, 1, 0, 2, 116, 0, 0, 0, 2, 0, 0]))
+  #expect(try DescribeTopicPartitionsRequest(from: &reader, version: 0).cursor?.partitionIndex == 2)
+}
+
+@Test("a number that is none keeps its bits")
+func floatingPoint() throws {
+  let bits: [UInt8] = [0x7f, 0xf4, 0, 0, 0, 0, 0, 9]
+  let bytes: [UInt8] = [0, 0, 0, 1] + [0, 0, 0, 0] + [0, 0, 0, 1, 0, 1, 107] + bits + [1, 1]
+  let recoded = try recode(AlterClientQuotasRequest.self, bytes, version: 0)
+  #expect(recoded.bytes == bytes && recoded.isStable)
+}
+
 @Test("fields that a version does not have keep their defaults")
 func absentFields() throws {
   var writer = ByteWriter()

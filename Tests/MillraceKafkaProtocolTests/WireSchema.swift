@@ -42,6 +42,8 @@ struct WireSchema {
   let versions: ClosedRange<Int>
   private let flexible: VersionRange
   private let fields: [WireField]
+  /// The structures that several fields hold, by name.
+  private let shared: [String: [WireField]]
 
   /// All messages of the schema file.
   static func all() throws -> [WireSchema] {
@@ -62,14 +64,23 @@ struct WireSchema {
     flexible = VersionRange(head[3].dropFirst("flexible=".count))
     var top: [WireField] = []
     var open: [WireField] = []
+    var shared: [String: WireField] = [:]
     for line in lines.dropFirst() {
       let depth = line.prefix { $0 == " " }.count / 2
-      let field = WireField(line.split(separator: " "))
+      let words = line.split(separator: " ")
+      let field = WireField(words)
       open.removeLast(open.count - (depth - 1))
-      if let parent = open.last { parent.fields.append(field) } else { top.append(field) }
+      if words[0] == "struct" {
+        shared[field.type] = field
+      } else if let parent = open.last {
+        parent.fields.append(field)
+      } else {
+        top.append(field)
+      }
       open.append(field)
     }
     fields = top
+    self.shared = shared.mapValues(\.fields)
   }
 
   /// A random message; no number is 0, so that a field that gets lost is missed.
@@ -121,7 +132,7 @@ struct WireSchema {
     case "int8": return number(1)
     case "int16": return number(2)
     case "int32": return number(4)
-    case "int64": return number(8)
+    case "int64", "float64": return number(8)
     case "uuid": return number(16)
     case "string", "bytes", "records":
       let lengthBytes = type == "string" ? 2 : 4
@@ -130,7 +141,11 @@ struct WireSchema {
       if nullable, !isGathered, random.oneIn(4) { return length(nil, bytes: lengthBytes) }
       let count = random.oneIn(20) ? 9000 : Int.random(in: 1...20, using: &random)
       return length(count, bytes: lengthBytes) + (0..<count).map { _ in UInt8.random(in: 97...122, using: &random) }
-    default: return structure(field.fields, version, &random)
+    default:
+      let fields = field.fields.isEmpty ? shared[type] ?? [] : field.fields
+      // Arrays hold no null structures.
+      if nullable, random.oneIn(4) { return [0xff] }
+      return (nullable ? [1] : []) + structure(fields, version, &random)
     }
   }
 

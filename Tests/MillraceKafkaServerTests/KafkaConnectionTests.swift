@@ -61,6 +61,26 @@ func badFrames(_ bytes: [UInt8]) throws {
   #expect(world.server.budget.held == 0)
 }
 
+@Test(
+  "an API that is advertised is answered, and one without a handler closes the connection", arguments: APIKey.allCases)
+func servedAPIs(_ api: APIKey) throws {
+  func request<Request: KafkaRequest>(_ type: Request.Type) throws -> [UInt8] {
+    // All strings and arrays are empty: their length is 0, or 1 where lengths are compact.
+    let version = api.supportedVersions.lowerBound
+    var reader = ByteReader(Bytes([UInt8](repeating: api.isFlexible(version) ? 1 : 0, count: 64)))
+    let request = try Request(from: &reader, version: version)
+    if var produce = request as? ProduceRequest {
+      produce.acks = -1
+      return frame(produce, version, 7)
+    }
+    return frame(request, version, 7)
+  }
+  let world = try ServerWorld()
+  let (connection, _) = world.connect()
+  connection.receive(try request(api.requestType))
+  #expect(connection.isClosing == APIKey.unserved.contains(api))
+}
+
 @Test("ApiVersions in a version of the future is answered in version 0 with error 35")
 func futureApiVersions() throws {
   let world = try ServerWorld()

@@ -245,14 +245,16 @@ struct TestBatch {
 
   init(
     records: Int = 1, size: Int = 50, time: Int64 = 1_000_000, producer: Int64 = -1, epoch: Int16 = -1,
-    sequence: Int32 = -1
+    sequence: Int32 = -1, isTransactional: Bool = false
   ) {
     var builder = RecordBatchBuilder()
     for index in 0..<records {
       let value = Bytes([UInt8](repeating: UInt8(truncatingIfNeeded: index + size), count: size / records))
       builder.append(Record(value: value, timestamp: Timestamp(milliseconds: time)))
     }
-    bytes = builder.finish(producerID: producer, producerEpoch: epoch, baseSequence: sequence, compress: { $0 })
+    bytes = builder.finish(
+      producerID: producer, producerEpoch: epoch, baseSequence: sequence, isTransactional: isTransactional,
+      compress: { $0 })
   }
 
   func header() throws -> RecordBatchHeader { try RecordBatchHeader.checked(bytes) }
