@@ -181,9 +181,13 @@ final class SegmentReader: Sendable {
       let block = blocks[next]
       if next > first, block.length > rest { break }
       var bytes = window.bytes(block)
+      var isCut = false
       if next == first {
         if block.baseOffset < offset { bytes = try BatchScan.from(offset, in: bytes) }
-        if bytes.count > rest { bytes = try BatchScan.prefix(of: bytes, limit: rest, atLeastOne: true) }
+        if bytes.count > rest {
+          isCut = true
+          bytes = try BatchScan.prefix(of: bytes, limit: rest, atLeastOne: true)
+        }
       }
       rest -= bytes.count
       // Blocks that stand one behind the other leave as one piece.
@@ -193,7 +197,8 @@ final class SegmentReader: Sendable {
         out.append(bytes)
       }
       next += 1
-      if rest <= 0 { break }
+      // What was cut off comes before the next block.
+      if isCut || rest <= 0 { break }
     }
     readAhead(after: window, blocks, extent, first: first, next: next)
     return out
