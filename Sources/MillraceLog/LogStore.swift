@@ -140,6 +140,10 @@ public final class LogStore {
     precondition(partitions[id] == nil, "partition \(id) exists already")
     let log = PartitionLog(id: id)
     partitions[id] = log
+    let number = id.number / SnapshotPage.span
+    let page = drain.pages[number] ?? SnapshotPage()
+    page.add(log)
+    drain.pages[number] = page
     return log
   }
 
@@ -148,6 +152,12 @@ public final class LogStore {
   public func removePartition(_ id: PartitionLogID) {
     guard let log = partitions.removeValue(forKey: id) else { return }
     log.isDeleted = true
+    drain.pages[id.number / SnapshotPage.span]?.remove(log)
+    if drain.pages[id.number / SnapshotPage.span]?.logs.isEmpty == true {
+      drain.pages[id.number / SnapshotPage.span] = nil
+    }
+    release(log.extents)
+    reclaimSoon()
   }
 
   /// The log with this number.
@@ -228,8 +238,11 @@ public final class LogStore {
       return true
     }
     switch journal.reserve(size) {
-    case .wait: return false
+    case .wait:
+      roomIsShort()
+      return false
     case .refused(let error):
+      roomIsShort()
       completion(.failure(error))
       return true
     case .ready: break
@@ -289,14 +302,14 @@ public final class LogStore {
           position: UInt32(position), length: UInt32(length), lastOffsetDelta: batch.header.lastOffsetDelta,
           leaderEpoch: leaderEpoch),
         leaderEpoch: leaderEpoch, now: now, marker: batch.header.isControl ? LogStore.ownMarker(batch.bytes) : nil)
-      drain.touched(log, file: file)
+      drain.touched(log, file: file, length: length)
       journal.touch(log, next: log.nextOffset)
     }
     for (log, offset) in unit.startOffsets {
       let target = min(offset, log.nextOffset)
       let (memory, _) = journal.append(.startOffset, target: log.id.number, length: 8)
       memory.storeBytes(of: target.bigEndian, as: Int64.self)
-      log.advanceStart(to: target)
+      release(log.advanceStart(to: target))
     }
     return appended
   }
@@ -315,7 +328,7 @@ public final class LogStore {
       log.transactions.becameDurable(below: next)
       if !log.isDeleted { onAdvance(log) }
     }
-    drainNext()
+    if drain.awaitsDurability { drainNext() }
   }
 
   // MARK: Opening and closing
@@ -384,7 +397,7 @@ public final class LogStore {
           if isNew { try stateMachine.apply(bytes.withBuffer { Bytes(copying: $0) }, log: self) }
         case .startOffset:
           guard isNew, entry.length == 8, let log = partitions[PartitionLogID(entry.target)] else { return }
-          log.advanceStart(to: bytes.withBuffer { $0.number(0, Int64.self) })
+          release(log.advanceStart(to: bytes.withBuffer { $0.number(0, Int64.self) }))
         case .records:
           try replay(batch: bytes, entry: entry, commit: commit, isNew: isNew)
         }
@@ -421,7 +434,7 @@ public final class LogStore {
     } else if reference.nextOffset > log.startOffset {
       log.recent.append(reference)
     }
-    drain.touched(log, file: commit.fileNumber)
+    drain.touched(log, file: commit.fileNumber, length: entry.length)
   }
 
   /// Puts a partition back as a snapshot describes it.
@@ -430,8 +443,10 @@ public final class LogStore {
     log.startOffset = partition.startOffset
     log.nextOffset = partition.nextOffset
     log.size = partition.size
+    log.compactedTo = partition.compactedTo
     log.epochs = partition.epochs
     log.extents = partition.extents
+    for extent in partition.extents { use(extent) }
     for (id, state) in partition.producers { log.producers[id] = state }
     log.transactions = partition.transactions
   }
@@ -445,6 +460,7 @@ public final class LogStore {
     drain.isClosing = true
     drain.retryTimer?.cancel()
     drain.snapshotTimer?.cancel()
+    drain.reclaimTimer?.cancel()
     let refused = waiting
     waiting = Deque()
     for index in 0..<refused.count { refused[index].completion(.failure(LogStore.closed)) }
