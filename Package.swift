@@ -29,7 +29,8 @@ let package = Package(
   ],
   targets: [
     // Floor 1: C
-    .target(name: "CMillraceSystem", cSettings: [.treatAllWarnings(as: .error)]),
+    .target(
+      name: "CMillraceSystem", cSettings: [.treatAllWarnings(as: .error)], linkerSettings: [.linkedLibrary("uring")]),
     .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
     .systemLibrary(name: "CSnappy", providers: [.apt(["libsnappy-dev"])]),

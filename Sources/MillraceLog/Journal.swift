@@ -57,7 +57,7 @@ enum Reservation {
 
 final class Journal {
   private let reactor: any Reactor
-  private let writer: any BlockingExecutor
+  private let writer: any FileWriter
   private let configuration: LogConfiguration
   let identity: JournalIdentity
   let files: JournalFiles
@@ -99,7 +99,7 @@ final class Journal {
 
   /// A journal that goes on where recovery found the end.
   init(
-    recovered: RecoveredJournal, files: JournalFiles, reactor: any Reactor, writer: any BlockingExecutor,
+    recovered: RecoveredJournal, files: JournalFiles, reactor: any Reactor, writer: any FileWriter,
     configuration: LogConfiguration
   ) {
     self.reactor = reactor
@@ -290,20 +290,9 @@ final class Journal {
     inFlight.append(commit)
     commit.submitted = reactor.now
     figures.bytesWritten += UInt64(end - from)
-    let file = active.slot.file
-    let bytes = chunk.bytes(from..<end)
-    let box = ReactorBound(self, on: reactor)
-    let reactor = reactor
     let sequence = commit.sequence
-    writer.submit {
-      var failed: LogError?
-      do throws(IOError) {
-        try bytes.withBuffer { buffer throws(IOError) in try file.write(buffer, at: at) }
-      } catch {
-        failed = LogError(.io, "writing commit \(sequence): \(error)")
-      }
-      let outcome = failed
-      reactor.submit { box.take().written(sequence, error: outcome) }
+    writer.write(chunk.bytes(from..<end), to: active.slot.file, at: at) { [self] error in
+      written(sequence, error: error.map { LogError(.io, "writing commit \(sequence): \($0)") })
     }
   }
 
