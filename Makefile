@@ -11,11 +11,13 @@ PYTHON := .venv/bin/python
 BINARY := .build/release/millrace
 SWIFT_FOLDERS := Package.swift $(wildcard Sources Tests Benchmarks Fuzz Simulator examples)
 
-# Knobs: make run DATA=/somewhere/else DEMO='--repeat', make crash CYCLES=1000 SEED=7, make fuzz SECONDS=60 (or RUNS=100000), make bench RUNS=9
+# Knobs: make run DATA=/somewhere/else DEMO='--repeat', make crash CYCLES=1000 SEED=7, make faults SEED=7, make soak MINUTES=60,
+# make fuzz SECONDS=60 (or RUNS=100000), make bench RUNS=9
 CYCLES ?= 200
 SEED ?=
 SEEDS ?= 2000
 CUTS ?= 40
+MINUTES ?= 10
 RUNS ?= 5
 DATA ?= data/demo
 DEMO ?=
@@ -23,7 +25,7 @@ SECONDS ?= 30
 FUZZERS := RequestFuzzer RecordBatchFuzzer
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
-.PHONY: run build test simulate power lint unit clients cli crash crash-counts examples bench fuzz format clean setup setup-test
+.PHONY: run build test simulate power lint unit clients cli crash crash-counts faults soak examples bench fuzz format clean setup setup-test
 
 run: setup build-release
 	$(BINARY) demo --data $(DATA) $(DEMO)
@@ -37,6 +39,7 @@ build-release:
 test: setup-test lint unit build-release clients cli
 	$(MAKE) --no-print-directory crash-run CYCLES=10
 	$(MAKE) --no-print-directory simulate power-run SEEDS=2000 CUTS=20
+	$(MAKE) --no-print-directory faults-smoke soak-smoke
 	$(MAKE) --no-print-directory examples
 
 setup:
@@ -63,6 +66,7 @@ crash: setup-test build-release crash-run
 .PHONY: crash-run
 crash-run:
 	$(PYTHON) Tests/crash/log_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) Tests/crash/txn_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/crash/count_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 
 # The whole broker on a simulated disk, network and clock, a seed at a time; a failing seed is printed and repeats exactly.
@@ -79,6 +83,22 @@ power: setup-test build-release
 power-run:
 	$(PYTHON) Tests/power/power_loss.py --cuts $(CUTS) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/power/power_loss.py --cuts 3 --canary $(if $(SEED),--seed $(SEED))
+
+# Full disks, failed and slow system calls, damaged files: the full counts take some minutes.
+faults: setup-test build-release
+	$(PYTHON) -m pytest -q -s Tests/faults --full $(if $(SEED),--fault-seed $(SEED))
+
+.PHONY: faults-smoke
+faults-smoke:
+	$(PYTHON) -m pytest -q Tests/faults $(if $(SEED),--fault-seed $(SEED))
+
+# A mixed load through librdkafka, whose own statistics must show nothing unexpected.
+soak: setup-test build-release
+	$(PYTHON) Tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak-smoke
+soak-smoke:
+	$(PYTHON) Tests/soak/soak.py --seconds 10 $(if $(SEED),--seed $(SEED))
 
 examples:
 	Scripts/examples

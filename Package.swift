@@ -118,7 +118,10 @@ let package = Package(
       "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
     tests(
       "MillraceBrokerTests",
-      ["BrokerSimulation", "MillraceBroker", "MillraceSimulation", "MillraceModel", "MillraceBase"]),
+      [
+        "BrokerSimulation", "MillraceBroker", "MillraceMetadata", "MillraceLog", "MillraceSimulation", "MillraceIO",
+        "MillraceModel", "MillraceBase",
+      ]),
     tests(
       "MillraceKafkaServerTests",
       [

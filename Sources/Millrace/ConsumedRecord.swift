@@ -45,6 +45,14 @@ public enum StartPosition: Hashable, Sendable {
   case time(Timestamp)
 }
 
+/// Which records of transactions a consumer is shown.
+public enum Isolation: Hashable, Sendable {
+  /// Those of committed transactions. The consumer gets no further than the first record of a transaction in progress.
+  case committed
+  /// All of them as soon as they are durable, those of transactions in progress and of aborted ones, too.
+  case uncommitted
+}
+
 /// When a consumer ends.
 public enum ConsumerEnd: Hashable, Sendable {
   /// Never: it waits for more.

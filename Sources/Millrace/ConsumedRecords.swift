@@ -17,6 +17,7 @@ public struct ConsumedRecords: AsyncSequence, Sendable {
     let start: StartPosition
     let end: ConsumerEnd
     let fetchSize: Int
+    let isolation: Isolation
   }
 
   let broker: EmbeddedBroker
@@ -81,15 +82,17 @@ extension EmbeddedBroker {
   ///     two of them both read everything. Commits are shared with Kafka clients.
   ///   - from: where to begin without a commit.
   ///   - until: when to end.
+  ///   - isolation: which records of transactions come.
   ///   - fetchSize: bytes of one fetch, save that the first batch always comes whole.
   public func consume(
     _ topic: String, partitions: [Int32]? = nil, group: String? = nil, from: StartPosition = .earliest,
-    until: ConsumerEnd = .never, fetchSize: Int = 1 << 20
+    until: ConsumerEnd = .never, isolation: Isolation = .committed, fetchSize: Int = 1 << 20
   ) -> ConsumedRecords {
     ConsumedRecords(
       broker: self,
       plan: ConsumedRecords.Plan(
-        topic: topic, partitions: partitions, group: group, start: from, end: until, fetchSize: fetchSize))
+        topic: topic, partitions: partitions, group: group, start: from, end: until, fetchSize: fetchSize,
+        isolation: isolation))
   }
 
   /// Commits for a group that the records, and all before them in their partitions, are done with.

@@ -22,6 +22,7 @@ final class RecordFetcher: Sendable {
     var from: Offset
     var end: Offset?
     var batches: [Bytes]
+    var aborted: [AbortedTransaction]
   }
 
   private struct State {
@@ -78,7 +79,8 @@ final class RecordFetcher: Sendable {
           start.end(index, .failure(.unknown(plan.topic)))
           continue
         }
-        let end = plan.end == .currentEnd ? log.lastStableOffset : nil
+        let newest = plan.isolation == .committed ? log.lastStableOffset : log.highWatermark
+        let end = plan.end == .currentEnd ? newest : nil
         func begin(_ offset: Offset) {
           start.end(index, .success(Place(partition: partition, offset: offset, end: end)))
         }
@@ -88,12 +90,12 @@ final class RecordFetcher: Sendable {
         }
         switch plan.start {
         case .earliest: begin(log.startOffset)
-        case .latest: begin(log.lastStableOffset)
+        case .latest: begin(newest)
         case .offset(let offset): begin(offset)
         case .time(let time):
-          broker.offset(for: .time(time), in: log) { result in
+          broker.offset(for: .time(time), in: log, isCommittedOnly: plan.isolation == .committed) { result in
             switch result {
-            case .success(let found): begin(found.offset < 0 ? log.lastStableOffset : found.offset)
+            case .success(let found): begin(found.offset < 0 ? newest : found.offset)
             case .failure(let error): start.end(index, .failure(MillraceError(error)))
             }
           }
@@ -160,7 +162,7 @@ final class RecordFetcher: Sendable {
       let targets = places.map { place in
         FetchTarget(
           partition: topic.flatMap { broker.partition($0, place.partition) }, offset: place.offset,
-          limit: plan.fetchSize)
+          limit: plan.fetchSize, isCommittedOnly: plan.isolation == .committed)
       }
       broker.fetch(targets, minimum: 1, limit: plan.fetchSize, wait: RecordFetcher.patience) { results in
         arrival.end(RecordFetcher.collect(results, places, isOpen: broker.isOpen))
@@ -176,7 +178,9 @@ final class RecordFetcher: Sendable {
       if let error = result.error { return .failure(MillraceError(error)) }
       guard !result.batches.isEmpty else { continue }
       fetched.append(
-        Fetched(partition: place.partition, from: place.offset, end: place.end, batches: result.batches))
+        Fetched(
+          partition: place.partition, from: place.offset, end: place.end, batches: result.batches,
+          aborted: result.aborted))
     }
     return fetched.isEmpty && !isOpen ? .failure(.closed) : .success(fetched)
   }
@@ -255,7 +259,7 @@ final class RecordFetcher: Sendable {
   private func unpack(_ part: Fetched, into records: inout [ConsumedRecord]) throws(MillraceError) {
     for run in part.batches {
       try RecordFetcher.forEachBatch(in: run) { batch, header throws(MillraceError) in
-        guard !header.isControl, header.nextOffset > part.from else { return }
+        guard part.aborted.letSee(header), header.nextOffset > part.from else { return }
         let unpacked: [Record]
         do throws(BrokerError) {
           unpacked = try Broker.records(of: batch)

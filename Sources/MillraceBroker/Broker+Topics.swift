@@ -79,7 +79,9 @@ extension Broker {
   /// Deletes a topic with its records and the offsets committed for it.
   public func deleteTopic(_ topic: TopicMetadata, completion: @escaping (BrokerError?) -> Void) {
     let logs = topic.partitions.compactMap { log.partition($0) }
-    record(.topicDeleted(id: topic.id)) { [self] error in
+    var unit = AppendUnit(event: MetadataEvent.topicDeleted(id: topic.id).encoded())
+    unit.givesSpaceBack = true
+    record(unit) { [self] error in
       if error == nil { logger.log(.info, "broker", "topic deleted", ["topic": topic.name, "id": "\(topic.id)"]) }
       completion(error)
     }

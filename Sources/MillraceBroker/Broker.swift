@@ -19,6 +19,8 @@ public final class Broker {
   var random: SeededRandom
   /// Groups and their members.
   public private(set) var groups: GroupCoordinator!
+  /// Transactional producers.
+  public private(set) var transactions: TransactionCoordinator!
   var waits = FetchWaits()
   var producerIDs: Range<Int64> = 0..<0
   var waitingForProducerIDs: [(Result<Int64, BrokerError>) -> Void] = []
@@ -61,6 +63,7 @@ public final class Broker {
       throw BrokerError(error)
     }
     groups = GroupCoordinator(broker: self)
+    transactions = TransactionCoordinator(broker: self)
     log.onAdvance = { [unowned self] in self.advanced($0) }
     log.onFailure = { [unowned self] error in
       self.isOpen = false
@@ -70,6 +73,7 @@ public final class Broker {
     producerIDs = metadata.reservedProducerIDs..<metadata.reservedProducerIDs
     let clusterID = metadata.clusterID.isEmpty ? TopicID.random(using: &random).description : metadata.clusterID
     record(.started(epoch: metadata.leaderEpoch + 1, clusterID: clusterID)) { _ in }
+    transactions.open()
   }
 
   /// The cluster's name.
@@ -82,7 +86,11 @@ public final class Broker {
 
   /// Appends an event; `completion` follows when it is durable.
   func record(_ event: MetadataEvent, completion: @escaping (BrokerError?) -> Void) {
-    log.append(AppendUnit(event: event.encoded())) { result in
+    record(AppendUnit(event: event.encoded()), completion: completion)
+  }
+
+  func record(_ unit: AppendUnit, completion: @escaping (BrokerError?) -> Void) {
+    log.append(unit) { result in
       switch result {
       case .success: completion(nil)
       case .failure(let error): completion(BrokerError(error))
@@ -103,6 +111,7 @@ public final class Broker {
     isOpen = false
     endAllWaits()
     groups.close()
+    transactions.close()
     log.close { error in done(error.map { BrokerError($0) }) }
   }
 }

@@ -6,6 +6,10 @@ import MillraceMetadata
 
 /// One partition's offsets and epochs, read-only to protocol servers.
 public typealias PartitionLog = MillraceLog.PartitionLog
+/// A transaction whose records are void.
+public typealias AbortedTransaction = MillraceLog.AbortedTransaction
+/// A producer's id with one of its epochs.
+public typealias ProducerIdentity = MillraceMetadata.ProducerIdentity
 /// What an append gave a batch.
 public typealias AppendedBatch = MillraceLog.AppendedBatch
 /// A topic.

@@ -245,6 +245,28 @@ public final class GroupCoordinator {
     try state.checkCommit(memberID: memberID, instanceID: instanceID, generation: generation)
   }
 
+  /// Checks that a member may add offsets of its group to a transaction. A producer that knows of no members is believed,
+  /// and a rebalance is no obstacle: the transaction belongs to the generation that began it. Source: KIP-447.
+  func checkTransactionalCommit(
+    group: String, memberID: String, instanceID: String?, generation: Int32
+  ) throws(BrokerError) {
+    try checkName(group)
+    if generation < 0, memberID.isEmpty, instanceID == nil { return }
+    guard let state = groups[group] else {
+      throw BrokerError(.illegalGeneration, "group \(group) has no members, so generation \(generation) is not current")
+    }
+    do throws(BrokerError) {
+      try state.checkCommit(memberID: memberID, instanceID: instanceID, generation: generation)
+    } catch {
+      guard error.code == .rebalanceInProgress else { throw error }
+    }
+  }
+
+  /// Partitions of a group for which a transaction in progress is about to commit offsets.
+  public func pendingPartitions(_ group: String) -> Set<TopicPartition> {
+    broker.metadata.transactions.pendingPartitions(ofGroup: group)
+  }
+
   /// Commits offsets of a group, all or none; `completion` follows when they are durable.
   public func commit(
     group: String, offsets: [PartitionOffset], completion: @escaping (BrokerError?) -> Void

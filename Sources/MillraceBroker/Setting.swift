@@ -96,6 +96,12 @@ public struct BrokerSettings: Sendable {
     Setting(
       "producer.id.expiration.ms", .int, "86400000", range: 1...Int64.max,
       "A producer that was silent for this long is forgotten, in ms."),
+    Setting(
+      "transaction.max.timeout.ms", .int, "900000", range: 1...2_147_483_647,
+      "Longest transaction time-out that a producer may ask for, in ms."),
+    Setting(
+      "transactional.id.expiration.ms", .int, "604800000", range: 1...Int64.max,
+      "A transactional id that was not used for this long is forgotten, in ms."),
   ]
 
   private var values: [String: String] = [:]
@@ -159,6 +165,10 @@ public struct BrokerSettings: Sendable {
   public var fetchSessions: Int { number("max.incremental.fetch.session.cache.slots") }
   /// `max.connections`
   public var connections: Int { number("max.connections") }
+  /// `transaction.max.timeout.ms`
+  public var longestTransaction: Int { number("transaction.max.timeout.ms") }
+  /// `transactional.id.expiration.ms`
+  public var transactionalIDExpiration: Int64 { Int64(number("transactional.id.expiration.ms")) }
   /// `producer.id.expiration.ms`
   public var producerExpiration: Int64 { Int64(number("producer.id.expiration.ms")) }
 }

@@ -120,7 +120,7 @@ public final class BrokerJobHost: JobHost {
 
   // MARK: Reading
 
-  /// Reads batches at the positions, waiting for them.
+  /// Reads batches at the positions, waiting for them: those of committed transactions, and those of none.
   public func read(
     _ positions: [InputPosition], maxBytes: Int, wait: Duration
   ) throws(JobError) -> [InputBatch] {
@@ -136,7 +136,10 @@ public final class BrokerJobHost: JobHost {
       let wanted = positions[input.position].offset
       for run in input.runs {
         for (batch, header) in try BrokerJobHost.batches(in: run) where header.nextOffset > wanted {
-          batches.append(InputBatch(position: input.position, bytes: batch, endOffset: input.endOffset))
+          batches.append(
+            InputBatch(
+              position: input.position, bytes: batch, endOffset: input.endOffset,
+              isVoid: !input.aborted.letSee(header)))
         }
       }
     }
@@ -146,6 +149,7 @@ public final class BrokerJobHost: JobHost {
   private struct FetchedInput: Sendable {
     var position: Int
     var runs: [Bytes]
+    var aborted: [AbortedTransaction]
     var endOffset: Offset
   }
 
@@ -162,7 +166,9 @@ public final class BrokerJobHost: JobHost {
         let position = positions[(first + step) % positions.count]
         let partition = broker.topic(position.topic).flatMap { broker.partition($0, position.partition) }
         let offset = max(position.offset, partition?.startOffset ?? 0)
-        targets.append(FetchTarget(partition: partition, offset: offset, limit: maxBytes))
+        // A step's results are committed; what led to them has to be, too.
+        targets.append(
+          FetchTarget(partition: partition, offset: offset, limit: maxBytes, isCommittedOnly: true))
       }
       broker.fetch(targets, minimum: wait > .zero ? 1 : 0, limit: maxBytes, wait: wait) { results in
         reply.answer(BrokerJobHost.inputs(results, of: positions, first: first, isOpen: broker.isOpen))
@@ -184,7 +190,9 @@ public final class BrokerJobHost: JobHost {
             "reading \(place): \(error.reason)"))
       }
       guard !result.batches.isEmpty else { continue }
-      inputs.append(FetchedInput(position: index, runs: result.batches, endOffset: result.lastStableOffset))
+      inputs.append(
+        FetchedInput(
+          position: index, runs: result.batches, aborted: result.aborted, endOffset: result.lastStableOffset))
     }
     return inputs.isEmpty && !isOpen ? .failure(.brokerClosed) : .success(inputs)
   }

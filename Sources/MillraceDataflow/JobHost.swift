@@ -28,12 +28,15 @@ public struct InputBatch: Sendable {
   public var bytes: Bytes
   /// Offset after the last record that the partition lets readers see; −1 when the host does not know.
   public var endOffset: Offset
+  /// Its records are not for readers: a transaction's end, or part of one that was aborted. Only the position moves on.
+  public var isVoid: Bool
 
   /// A batch read at `positions[position]`.
-  public init(position: Int, bytes: Bytes, endOffset: Offset = -1) {
+  public init(position: Int, bytes: Bytes, endOffset: Offset = -1, isVoid: Bool = false) {
     self.position = position
     self.bytes = bytes
     self.endOffset = endOffset
+    self.isVoid = isVoid
   }
 }
 

@@ -77,7 +77,18 @@ struct JobInputs {
       taken.append(Batch(input: sources[index].input, partition: 0, bytes: bytes, header: header, firstOffset: 0))
     }
     if positions.isEmpty && (!taken.isEmpty || wait == .zero) { return taken }
-    let batches = try host.read(positions, maxBytes: maxBytes, wait: taken.isEmpty ? wait : .zero)
+    // What brings no records, such as the end of a transaction, is no reason to call a topic read to its end.
+    while try take(&taken, host: host, maxBytes: maxBytes, wait: taken.isEmpty ? wait : .zero), taken.isEmpty {}
+    return taken
+  }
+
+  /// Reads from the topics once.
+  /// - Returns: whether a position moved.
+  private mutating func take(
+    _ taken: inout [Batch], host: any JobHost, maxBytes: Int, wait: Duration
+  ) throws(JobError) -> Bool {
+    let batches = try host.read(positions, maxBytes: maxBytes, wait: wait)
+    var hasMoved = false
     taken.reserveCapacity(taken.count + batches.count)
     for batch in batches {
       guard positions.indices.contains(batch.position) else {
@@ -87,15 +98,18 @@ struct JobInputs {
       let at = positions[batch.position].offset
       // A batch from before the position was read twice by the host; a gap is what compaction or retention left.
       guard header.nextOffset > at else { continue }
-      taken.append(
-        Batch(
-          input: positionInputs[batch.position], partition: positions[batch.position].partition, bytes: batch.bytes,
-          header: header, firstOffset: at))
+      if !batch.isVoid {
+        taken.append(
+          Batch(
+            input: positionInputs[batch.position], partition: positions[batch.position].partition, bytes: batch.bytes,
+            header: header, firstOffset: at))
+      }
       positions[batch.position].offset = header.nextOffset
+      hasMoved = true
       changed[batch.position] = true
       if batch.endOffset >= 0 { endOffsets[batch.position] = batch.endOffset }
     }
-    return taken
+    return hasMoved
   }
 
   /// Writes the positions that changed since the last call, or all.

@@ -88,12 +88,15 @@ final class KafkaConnection: ConnectionHandler {
   }
 
   /// Closes because of what the client sent.
-  func refuse(_ reason: String) {
+  /// - Parameter key: what makes refusals equal that may come with every request; nil logs each.
+  func refuse(_ reason: String, key: String? = nil) {
     guard !isOver else { return }
     isOver = true
-    server.logger.log(
-      .warning, "kafka", "connection closed: \(reason)",
-      ["peer": connection.remoteAddress.description, "connection": "\(number)"])
+    if key.map({ server.admits($0) }) ?? true {
+      server.logger.log(
+        .warning, "kafka", "connection closed: \(reason)",
+        ["peer": connection.remoteAddress.description, "connection": "\(number)"])
+    }
     connection.closeAfterWriting()
   }
 
@@ -145,13 +148,19 @@ final class KafkaConnection: ConnectionHandler {
     case .offsetForLeaderEpoch:
       try decode(OffsetForLeaderEpochRequest.self, header, reader, size, handleOffsetForLeaderEpoch)
     case .describeConfigs: try decode(DescribeConfigsRequest.self, header, reader, size, handleDescribeConfigs)
+    case .addPartitionsToTxn:
+      try decode(AddPartitionsToTxnRequest.self, header, reader, size, handleAddPartitionsToTxn)
+    case .addOffsetsToTxn: try decode(AddOffsetsToTxnRequest.self, header, reader, size, handleAddOffsetsToTxn)
+    case .endTxn: try decode(EndTxnRequest.self, header, reader, size, handleEndTxn)
+    case .txnOffsetCommit: try decode(TxnOffsetCommitRequest.self, header, reader, size, handleTxnOffsetCommit)
+    case .writeTxnMarkers: try decode(WriteTxnMarkersRequest.self, header, reader, size, handleWriteTxnMarkers)
+    case .describeProducers:
+      try decode(DescribeProducersRequest.self, header, reader, size, handleDescribeProducers)
+    case .describeTransactions:
+      try decode(DescribeTransactionsRequest.self, header, reader, size, handleDescribeTransactions)
+    case .listTransactions: try decode(ListTransactionsRequest.self, header, reader, size, handleListTransactions)
     // Those in `APIKey.unserved`.
     case .deleteRecords,
-      .addPartitionsToTxn,
-      .addOffsetsToTxn,
-      .endTxn,
-      .writeTxnMarkers,
-      .txnOffsetCommit,
       .alterConfigs,
       .describeLogDirs,
       .createPartitions,
@@ -164,9 +173,6 @@ final class KafkaConnection: ConnectionHandler {
       .describeClientQuotas,
       .alterClientQuotas,
       .describeCluster,
-      .describeProducers,
-      .describeTransactions,
-      .listTransactions,
       .consumerGroupHeartbeat,
       .consumerGroupDescribe,
       .listConfigResources,

@@ -26,7 +26,7 @@ extension KafkaConnection {
       FetchTarget(
         partition: partition(wish.key, context.version), offset: wish.wish.fetchOffset,
         limit: Int(max(0, wish.wish.partitionMaxBytes)), currentLeaderEpoch: wish.wish.currentLeaderEpoch,
-        lastFetchedEpoch: wish.wish.lastFetchedEpoch)
+        lastFetchedEpoch: wish.wish.lastFetchedEpoch, isCommittedOnly: request.isolationLevel == 1)
     }
     let most = min(Int(max(0, request.maxBytes)), broker.settings.largestFetch)
     var granted = 0
@@ -44,7 +44,8 @@ extension KafkaConnection {
       var answers: [FetchResponse.PartitionData] = []
       var hadData: Set<FetchKey> = []
       for index in wishes.indices {
-        let answer = self.answer(wishes[index], results[index], context.version)
+        var answer = self.answer(wishes[index], results[index], context.version)
+        if request.isolationLevel == 1 { answer.abortedTransactions = KafkaConnection.aborted(results[index]) }
         let isNews =
           !answer.records.isEmpty || answer.errorCode != .none || answer.divergingEpoch.epoch >= 0
           || answer.highWatermark != wishes[index].highWatermark
@@ -69,6 +70,13 @@ extension KafkaConnection {
     return broker.partition(topic, key.partition)
   }
 
+  /// In the order in which they began, as clients take them.
+  private static func aborted(_ result: FetchedPartition) -> [FetchResponse.AbortedTransaction] {
+    result.aborted.sorted { $0.firstOffset < $1.firstOffset }.map {
+      .init(producerID: $0.producerID, firstOffset: $0.firstOffset)
+    }
+  }
+
   private func answer(
     _ wish: FetchSessionPartition, _ result: FetchedPartition, _ version: Int16
   ) -> FetchResponse.PartitionData {
@@ -84,9 +92,8 @@ extension KafkaConnection {
         answer.errorCode = .unknownTopicID
       }
       if error.code == .storage {
-        server.logger.log(
-          .error, "kafka", "fetch failed",
-          ["topic": wish.key.name, "partition": "\(wish.key.partition)", "error": error.reason])
+        server.complain(
+          "fetch failed", error, topic: wish.key.name, partition: wish.key.partition, connection: number)
       }
     }
     if let diverging = result.diverging {

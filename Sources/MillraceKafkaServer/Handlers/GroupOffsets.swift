@@ -55,7 +55,8 @@ extension KafkaConnection {
     }
   }
 
-  /// Answers when all that was committed so far is durable, so that no consumer starts from an offset that is lost.
+  /// Answers when all that was committed so far is durable, so that no consumer starts from an offset that is lost. Who
+  /// requires stable offsets is told to wait where a transaction is about to commit one.
   func handleOffsetFetch(_ request: OffsetFetchRequest, _ context: RequestContext<OffsetFetchResponse>) {
     broker.whenDurable { [self] error in
       var response = OffsetFetchResponse()
@@ -67,11 +68,15 @@ extension KafkaConnection {
             return answer
           }
           let wanted = group.topics?.map { ($0.name, $0.partitionIndexes) }
+          let unstable = request.requireStable ? broker.groups.pendingPartitions(group.groupID) : []
           answer.topics = committed(group.groupID, wanted).map { name, partitions in
             .init(
               name: name,
               partitions: partitions.map { number, offset in
-                .init(
+                if unstable.contains(TopicPartition(name, number)) {
+                  return .init(partitionIndex: number, committedOffset: -1, errorCode: .unstableOffsetCommit)
+                }
+                return .init(
                   partitionIndex: number, committedOffset: offset?.offset ?? -1,
                   committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "")
               })
@@ -82,11 +87,15 @@ extension KafkaConnection {
         let code = error.map { KafkaErrorCode(group: $0) } ?? .none
         response.errorCode = code
         let wanted = request.topics?.map { ($0.name, $0.partitionIndexes) }
+        let unstable = request.requireStable ? broker.groups.pendingPartitions(request.groupID) : []
         response.topics = committed(request.groupID, wanted).map { name, partitions in
           .init(
             name: name,
             partitions: partitions.map { number, offset in
-              .init(
+              if unstable.contains(TopicPartition(name, number)) {
+                return .init(partitionIndex: number, committedOffset: -1, errorCode: .unstableOffsetCommit)
+              }
+              return .init(
                 partitionIndex: number, committedOffset: offset?.offset ?? -1,
                 committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "",
                 errorCode: context.version < 2 ? code : .none)

@@ -33,7 +33,7 @@ extension KafkaConnection {
         fail(.invalidRequest)
         continue
       }
-      broker.offset(for: query, in: log) { result in
+      broker.offset(for: query, in: log, isCommittedOnly: request.isolationLevel == 1) { result in
         switch result {
         case .success(let found):
           gathering.put(

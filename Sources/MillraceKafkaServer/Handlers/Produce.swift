@@ -17,10 +17,14 @@ extension KafkaConnection {
       for partition in topic.partitionData { parts.append((index, partition)) }
     }
     let problem = refusal(of: request)
+    // From version 12 on, writing adds the partition to the transaction. Source: KIP-890.
+    let transaction = request.transactionalID.map { TransactionalWrite(id: $0, addsPartition: context.version >= 12) }
     let gathering = Gathering<PartitionAnswer>(parts.count) { [self] answers in
       if isSilent {
         if let failed = answers.first(where: { $0.errorCode != .none }) {
-          refuse("a produce request with acks=0 failed: \(failed.errorCode): \(failed.errorMessage ?? "")")
+          refuse(
+            "a produce request with acks=0 failed: \(failed.errorCode): \(failed.errorMessage ?? "")",
+            key: "acks=0 \(failed.errorCode)")
         }
         return context.finishSilently()
       }
@@ -45,7 +49,7 @@ extension KafkaConnection {
         gathering.put(index, failed(partition, .unsupportedCompressionType, "zstd needs produce version 7 or later"))
         continue
       }
-      broker.produce(topic, partition, records: records) { [self] result in
+      broker.produce(topic, partition, records: records, transaction: transaction) { [self] result in
         switch result {
         case .success(let appended):
           gathering.put(
@@ -53,9 +57,7 @@ extension KafkaConnection {
             PartitionAnswer(
               index: partition, baseOffset: appended.baseOffset, logStartOffset: log.startOffset))
         case .failure(let error):
-          server.logger.log(
-            error.code == .storage ? .error : .info, "kafka", "produce refused",
-            ["topic": topic.name, "partition": "\(partition)", "connection": "\(number)", "error": error.description])
+          server.complain("produce refused", error, topic: topic.name, partition: partition, connection: number)
           gathering.put(index, failed(partition, KafkaErrorCode(error), error.reason))
         }
       }
@@ -65,9 +67,6 @@ extension KafkaConnection {
   private func refusal(of request: ProduceRequest) -> (KafkaErrorCode, String)? {
     if request.acks < -1 || request.acks > 1 {
       return (.invalidRequiredAcks, "acks is \(request.acks); -1, 0 and 1 are valid")
-    }
-    if request.transactionalID != nil {
-      return (.invalidTxnState, "transactions are not supported")
     }
     return nil
   }

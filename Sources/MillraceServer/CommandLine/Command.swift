@@ -12,6 +12,8 @@ enum ValueType: Sendable {
   case assignment
   /// `earliest`, `latest` or a number from 0.
   case position
+  /// One of these words.
+  case word([String])
 
   /// What is wrong with `value`; nil when it fits.
   func problem(with value: String) -> String? {
@@ -27,6 +29,7 @@ enum ValueType: Sendable {
       return "must be a number of seconds above 0"
     case .address: return ServerAddress(value) == nil ? "must be HOST:PORT" : nil
     case .assignment: return value.contains("=") && !value.hasPrefix("=") ? nil : "must be NAME=VALUE"
+    case .word(let words): return words.contains(value) ? nil : "must be \(words.joined(separator: " or "))"
     case .position: return StartPosition(value) == nil ? "must be earliest, latest or an offset from 0" : nil
     }
   }
