@@ -26,6 +26,11 @@ final class RingFileWriter: FileWriter, EventSource {
   private var writes: [Write?] = Array(repeating: nil, count: RingFileWriter.depth)
   private var free = Array((0..<RingFileWriter.depth).reversed())
 
+  /// Writes that went through the ring.
+  private(set) var completed = 0
+  /// Whether there is a ring, once the first write was made.
+  var isOpen: Bool { state == .open }
+
   private enum State {
     case untried
     case open
@@ -112,6 +117,7 @@ final class RingFileWriter: FileWriter, EventSource {
     guard let write = writes[slot] else { preconditionFailure("io_uring completed a write that is not under way") }
     writes[slot] = nil
     free.append(slot)
+    completed += 1
     if result < 0 { return write.completion(IOError.system(-result, "write", write.file.path)) }
     let done = Int(result)
     guard done < write.bytes.count else { return write.completion(nil) }
