@@ -1,6 +1,7 @@
 // Log: structured log lines with levels, written to standard error.
 
 import CMillraceSystem
+import Synchronization
 
 /// How much a log line matters.
 public enum LogLevel: Int, Comparable, Sendable, CaseIterable {
@@ -27,17 +28,28 @@ public struct Logger: Sendable {
   /// Receives a finished line, without the line end.
   public typealias Sink = @Sendable (LogLevel, String) -> Void
 
-  private let minimum: LogLevel
+  private final class Threshold: Sendable {
+    let level: Atomic<Int>
+    init(_ level: LogLevel) { self.level = Atomic(level.rawValue) }
+  }
+
+  private let threshold: Threshold
   private let sink: Sink
 
   /// A logger that drops lines below `minimum` and hands the others to `sink`.
   public init(minimum: LogLevel, sink: @escaping Sink = Logger.standardError) {
-    self.minimum = minimum
+    threshold = Threshold(minimum)
     self.sink = sink
   }
 
+  /// The least important lines to write; a change counts for all copies of this logger. Any thread may change it.
+  public var minimum: LogLevel {
+    get { LogLevel(rawValue: threshold.level.load(ordering: .relaxed)) ?? .debug }
+    nonmutating set { threshold.level.store(newValue.rawValue, ordering: .relaxed) }
+  }
+
   /// Drops everything: for tests and embedded use.
-  public static let silent = Logger(minimum: .error, sink: { _, _ in })
+  public static var silent: Logger { Logger(minimum: .error, sink: { _, _ in }) }
 
   /// Writes the line to standard error.
   public static let standardError: Sink = { _, line in
@@ -49,7 +61,7 @@ public struct Logger: Sendable {
   public func log(
     _ level: LogLevel, _ area: StaticString, _ message: String, _ fields: KeyValuePairs<String, String> = [:]
   ) {
-    guard level >= minimum else { return }
+    guard level.rawValue >= threshold.level.load(ordering: .relaxed) else { return }
     var line = "\(Logger.iso8601(Timestamp.now)) \(level.name) \(area): \(Logger.printable(message))"
     for (key, value) in fields { line += " \(key)=\(Logger.quoted(value))" }
     sink(level, line)

@@ -25,6 +25,8 @@ public enum OffsetQuery: Equatable, Sendable {
   case largestTimestamp
   /// The first record at or after a time.
   case time(Timestamp)
+  /// An end of what lies in remote storage, which there is none of.
+  case remote
 }
 
 extension Broker {
@@ -49,6 +51,7 @@ extension Broker {
       let offset = partition.startOffset
       completion(
         .success(FoundOffset(offset: offset, timestamp: .none, leaderEpoch: partition.epoch(ofOffset: offset))))
+    case .remote: completion(.success(FoundOffset(offset: -1, timestamp: .none, leaderEpoch: -1)))
     case .largestTimestamp:
       log.newestBatch(partition) { [self] result in
         completion(find(in: result, partition, isCommittedOnly) { $0.max { $0.timestamp < $1.timestamp } })

@@ -93,7 +93,7 @@ extension Broker {
   /// A topic's setting, or the broker's where the topic has none.
   public func setting(_ name: String, of topic: TopicMetadata) -> String? {
     if let value = topic.configs[name] { return value }
-    if name == "max.message.bytes" { return settings.text("message.max.bytes") }
+    if let own = TopicSettings.brokerNames[name] { return settings.text(own) }
     return TopicSettings.table.first { $0.name == name }?.standard
   }
 }

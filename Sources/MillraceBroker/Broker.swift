@@ -10,8 +10,8 @@ import MillraceModel
 public final class Broker {
   /// The reactor that owns all of this.
   public let reactor: any Reactor
-  /// Settings, fixed at the start.
-  public let settings: BrokerSettings
+  /// Settings: given at the start, and some of them changed since.
+  public internal(set) var settings: BrokerSettings
   /// Receives what operators should know.
   public let logger: Logger
   let metadata: Metadata
@@ -27,12 +27,17 @@ public final class Broker {
   var traffic: [PartitionLogID: PartitionTraffic] = [:]
   var samples = FigureSamples()
   var jobRuns: [String: JobRun] = [:]
+  /// Limits of clients' use, and how far each client has used them.
+  public var quotas = ClientQuotas()
   /// When the broker was opened.
   let started: MonotonicTime
   /// False once the broker is closed or its log has failed.
   public private(set) var isOpen = true
   /// Called once when a flush failed: the owner must stop the program or close the broker.
   public var onFailure: (BrokerError) -> Void = { _ in }
+
+  /// Called when a topic's settings or number of partitions have changed, with the topic as it is then. On the reactor.
+  public var onTopicChange: (TopicMetadata) -> Void = { _ in }
 
   /// Opens a broker; blocks while the log is replayed. Call on the reactor, or before it runs.
   ///
@@ -64,6 +69,9 @@ public final class Broker {
     }
     groups = GroupCoordinator(broker: self)
     transactions = TransactionCoordinator(broker: self)
+    takeDynamicSettings()
+    quotas.set(metadata.quotas)
+    metadata.onChange = { [unowned self] in self.changed($0) }
     log.onAdvance = { [unowned self] in self.advanced($0) }
     log.onFailure = { [unowned self] error in
       self.isOpen = false
@@ -78,6 +86,8 @@ public final class Broker {
 
   /// The cluster's name.
   public var clusterID: String { metadata.clusterID }
+  /// Where everything is kept.
+  public var dataDirectory: String { log.configuration.directory }
   /// Leader epoch of this start.
   public var leaderEpoch: Int32 { metadata.leaderEpoch }
 
@@ -95,6 +105,15 @@ public final class Broker {
       case .success: completion(nil)
       case .failure(let error): completion(BrokerError(error))
       }
+    }
+  }
+
+  private func changed(_ change: Metadata.Change) {
+    switch change {
+    case .resource(let resource): if resource.kind == .broker { takeDynamicSettings() }
+    case .quotas: quotas.set(metadata.quotas)
+    // Requests look topics up each time; this is for those who keep something of a topic.
+    case .topic(let topic): onTopicChange(topic)
     }
   }
 

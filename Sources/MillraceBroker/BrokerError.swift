@@ -43,6 +43,9 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case groupTooLarge
     case offsetMetadataTooLarge
     case fencedJob
+    case policyViolation
+    case unknownGroup
+    case groupNotEmpty
   }
 
   /// The kind.

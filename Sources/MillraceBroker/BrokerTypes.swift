@@ -18,3 +18,7 @@ public typealias TopicMetadata = MillraceMetadata.TopicMetadata
 public typealias CommittedOffset = MillraceMetadata.CommittedOffset
 /// A committed offset and the partition it belongs to.
 public typealias PartitionOffset = MillraceMetadata.PartitionOffset
+/// What besides topics has settings.
+public typealias ConfigResource = MillraceMetadata.ConfigResource
+/// Whom a quota binds.
+public typealias QuotaEntity = MillraceMetadata.QuotaEntity

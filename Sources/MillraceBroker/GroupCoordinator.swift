@@ -81,7 +81,7 @@ public struct GroupJoinRequest {
 ///
 /// Membership lives in memory: after a restart members join again. Committed offsets are durable.
 public final class GroupCoordinator {
-  private unowned let broker: Broker
+  unowned let broker: Broker
   private var groups: [String: ClassicGroup] = [:]
   private var timers: [String: Timer] = [:]
   private var joins: [GroupCall: (Result<GroupJoined, BrokerError>) -> Void] = [:]

@@ -17,8 +17,11 @@ import Synchronization
 public final class BrokerJobHost: JobHost {
   private let broker: ReactorBound<Broker>
   private let reactor: any Reactor
-  private let mailbox = Mailbox()
+  private let mailbox: Mailbox
+  private let clock: @Sendable () -> MonotonicTime
   private let tickets = Mutex(Tickets())
+  /// The broker's count, as of the last read.
+  private let additions: Atomic<UInt64>
 
   private struct Tickets {
     var next: UInt64 = 1
@@ -31,8 +34,12 @@ public final class BrokerJobHost: JobHost {
   static let recoveryBytes = 4 << 20
 
   /// A host for one run. Call on the broker's reactor, or before it runs.
-  public init(_ broker: Broker) {
+  /// - Parameter waiting: takes the place of blocking, for a job that runs on the reactor's own thread.
+  public init(_ broker: Broker, waiting: (any JobWaiting)? = nil) {
+    mailbox = Mailbox(waiting: waiting)
+    if let waiting { clock = { waiting.now } } else { clock = { MonotonicTime.now } }
     reactor = broker.reactor
+    additions = Atomic(broker.partitionAdditions)
     self.broker = ReactorBound(broker, on: broker.reactor)
   }
 
@@ -46,6 +53,9 @@ public final class BrokerJobHost: JobHost {
   }
 
   // MARK: Opening
+
+  /// Changes after topics got more partitions, at the latest with the next read.
+  public var partitionAdditions: UInt64 { additions.load(ordering: .relaxed) }
 
   /// The partitions of a topic, which is made first when it is missing and may be made.
   public func partitionCount(topic: String) throws(JobError) -> Int {
@@ -124,7 +134,7 @@ public final class BrokerJobHost: JobHost {
   public func read(
     _ positions: [InputPosition], maxBytes: Int, wait: Duration
   ) throws(JobError) -> [InputBatch] {
-    let deadline = MonotonicTime.now + wait
+    let deadline = clock() + wait
     // Without anything to wait for, only an interruption ends the wait early.
     let slot: Slot<[FetchedInput]> = positions.isEmpty ? Slot() : fetch(positions, maxBytes, wait)
     let fetched =
@@ -158,8 +168,9 @@ public final class BrokerJobHost: JobHost {
       tickets.turn = (tickets.turn + 1) % positions.count
       return tickets.turn
     }
-    return ask { broker, reply in
+    return ask { [self] broker, reply in
       guard broker.isOpen else { return reply.answer(.failure(.brokerClosed)) }
+      additions.store(broker.partitionAdditions, ordering: .relaxed)
       var targets: [FetchTarget] = []
       targets.reserveCapacity(positions.count)
       for step in positions.indices {
@@ -171,6 +182,7 @@ public final class BrokerJobHost: JobHost {
           FetchTarget(partition: partition, offset: offset, limit: maxBytes, isCommittedOnly: true))
       }
       broker.fetch(targets, minimum: wait > .zero ? 1 : 0, limit: maxBytes, wait: wait) { results in
+        self.additions.store(broker.partitionAdditions, ordering: .relaxed)
         reply.answer(BrokerJobHost.inputs(results, of: positions, first: first, isOpen: broker.isOpen))
       }
     }
@@ -215,10 +227,11 @@ public final class BrokerJobHost: JobHost {
       state: commit.state, stateStart: commit.stateLogStart)
     let job = commit.job
     let epoch = commit.epoch
+    let clock = clock
     let slot: Slot<CommitReceipt> = ask { broker, reply in
       broker.commitStep(step, job: job, epoch: epoch) { result in
         reply.answer(
-          result.map { CommitReceipt(stateLogOffset: $0, durableAt: .now) }
+          result.map { CommitReceipt(stateLogOffset: $0, durableAt: clock()) }
             .mapError { JobError($0, or: .commitFailed) })
       }
     }

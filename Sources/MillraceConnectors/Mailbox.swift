@@ -4,6 +4,16 @@ import Glibc
 import MillraceBase
 import MillraceDataflow
 
+/// How a job's worker waits when it does not block its thread: somebody else does, step by step, what is waited for.
+///
+/// For jobs that share their one thread with the broker, as in a simulation.
+public protocol JobWaiting: AnyObject, Sendable {
+  /// The time in which waits are measured.
+  var now: MonotonicTime { get }
+  /// Returns once `isDone` says true, or when nothing is left that could make it true.
+  func wait(until isDone: () -> Bool)
+}
+
 /// One answer, not there at first.
 ///
 /// Safety: `result` is used under the mailbox's lock only.
@@ -42,8 +52,11 @@ final class Mailbox: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
   private var isInterrupted = false
+  private let waiting: (any JobWaiting)?
 
-  init() {
+  /// - Parameter waiting: takes the place of blocking.
+  init(waiting: (any JobWaiting)? = nil) {
+    self.waiting = waiting
     mutex.initialize(to: pthread_mutex_t())
     condition.initialize(to: pthread_cond_t())
     var result = pthread_mutex_init(mutex, nil)
@@ -82,21 +95,23 @@ final class Mailbox: @unchecked Sendable {
 
   /// Blocks until the answer is there.
   func wait<Value>(for slot: Slot<Value>) throws(JobError) -> Value {
+    waiting?.wait { slot.result != nil }
     pthread_mutex_lock(mutex)
-    while slot.result == nil { pthread_cond_wait(condition, mutex) }
+    while slot.result == nil, waiting == nil { pthread_cond_wait(condition, mutex) }
     let result = slot.result
     pthread_mutex_unlock(mutex)
-    guard let result else { preconditionFailure("an answer was taken back") }
+    guard let result else { throw JobError(.closed, "nothing is left that could answer") }
     return try result.get()
   }
 
   /// Blocks until the answer is there; nil when ``interrupt()`` came first or `deadline` has passed.
   func wait<Value>(for slot: Slot<Value>, until deadline: MonotonicTime) throws(JobError) -> Value? {
+    waiting?.wait { [self] in slot.result != nil || isInterrupted || waiting.map { $0.now >= deadline } == true }
     var time = timespec()
     time.tv_sec = Int(deadline.nanoseconds / 1_000_000_000)
     time.tv_nsec = Int(deadline.nanoseconds % 1_000_000_000)
     pthread_mutex_lock(mutex)
-    while slot.result == nil, !isInterrupted {
+    while slot.result == nil, !isInterrupted, waiting == nil {
       if pthread_cond_timedwait(condition, mutex, &time) != 0 { break }
     }
     let result = slot.result

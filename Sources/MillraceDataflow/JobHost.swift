@@ -118,6 +118,10 @@ public protocol JobHost: AnyObject, Sendable {
   /// - Throws: `.unknownTopic`.
   func partitionCount(topic: String) throws(JobError) -> Int
 
+  /// Changes when topics that were there get more partitions: then ``partitionCount(topic:)`` may answer more than before,
+  /// and a job asks again. Cheap; always 0 for a host whose topics never grow.
+  var partitionAdditions: UInt64 { get }
+
   /// Starts a run: fences every earlier run of `job`, then hands every batch of its state log to `body`, oldest first,
   /// from the log's start offset on. A job that never ran has an empty state log.
   /// - Returns: the epoch of this run, higher than all before it.
@@ -150,4 +154,9 @@ public protocol JobHost: AnyObject, Sendable {
 
   /// Makes a ``read(_:maxBytes:wait:)`` that waits, or the next one, return at once. Any thread may call.
   func interrupt()
+}
+
+extension JobHost {
+  /// Topics never grow.
+  public var partitionAdditions: UInt64 { 0 }
 }

@@ -29,21 +29,20 @@ struct JobInputs {
   private var positionNames: [[UInt8]] = []
   private var changed: [Bool] = []
   private var sources: [Source] = []
+  /// Topics that are read, with their inputs and the partitions that have positions.
+  private var topics: [(input: Int, topic: String, partitions: Int)] = []
+  /// The host's count when the partitions were asked for.
+  private var partitionAdditions: UInt64
 
   /// - Parameter recovered: positions of the last commit by their name in the state log.
   init(_ inputs: [JobInput], host: any JobHost, positions recovered: [[UInt8]: Bytes]) throws(JobError) {
+    // Before the partitions, so that none that are added meanwhile is missed.
+    partitionAdditions = host.partitionAdditions
     for (index, input) in inputs.enumerated() {
       switch input {
       case .topic(let topic):
-        for partition in 0..<Int32(try host.partitionCount(topic: topic)) {
-          let name = JobInputs.name(input, partition: partition)
-          let offset = try recovered[name].map { bytes throws(JobError) in try JobInputs.offset(bytes) } ?? 0
-          positions.append(InputPosition(topic: topic, partition: partition, offset: offset))
-          positionNames.append(name)
-          positionInputs.append(index)
-          endOffsets.append(-1)
-          changed.append(false)
-        }
+        topics.append((index, topic, 0))
+        try addPartitions(to: topics.count - 1, host: host, positions: recovered)
       case .source(_, let make):
         let name = JobInputs.name(input, partition: 0)
         let source = try make()
@@ -51,6 +50,33 @@ struct JobInputs {
         sources.append(Source(input: index, name: name, source: source, position: recovered[name]))
       }
     }
+  }
+
+  /// Adds positions for partitions that a topic has and that have none.
+  private mutating func addPartitions(
+    to index: Int, host: any JobHost, positions recovered: [[UInt8]: Bytes]
+  ) throws(JobError) {
+    let (input, topic, known) = topics[index]
+    let count = try host.partitionCount(topic: topic)
+    guard count > known else { return }
+    for partition in Int32(known)..<Int32(count) {
+      let name = JobInputs.name(.topic(topic), partition: partition)
+      let offset = try recovered[name].map { bytes throws(JobError) in try JobInputs.offset(bytes) } ?? 0
+      positions.append(InputPosition(topic: topic, partition: partition, offset: offset))
+      positionNames.append(name)
+      positionInputs.append(input)
+      endOffsets.append(-1)
+      changed.append(false)
+    }
+    topics[index].partitions = count
+  }
+
+  /// Takes up partitions that topics got since they were last asked for; they are read from their starts.
+  private mutating func takeNewPartitions(host: any JobHost) throws(JobError) {
+    let additions = host.partitionAdditions
+    guard additions != partitionAdditions else { return }
+    partitionAdditions = additions
+    for index in topics.indices { try addPartitions(to: index, host: host, positions: [:]) }
   }
 
   /// Whether nothing can come any more.
@@ -66,6 +92,7 @@ struct JobInputs {
 
   /// The next batches; waits for them when there are none.
   mutating func read(host: any JobHost, maxBytes: Int, wait: Duration) throws(JobError) -> [Batch] {
+    try takeNewPartitions(host: host)
     var taken: [Batch] = []
     for index in sources.indices where !sources[index].isFinished {
       let got = try sources[index].source.next(maxBytes: maxBytes)

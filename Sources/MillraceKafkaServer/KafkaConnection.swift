@@ -32,6 +32,11 @@ final class KafkaConnection: ConnectionHandler {
   private var postponed: Bytes?
   private var isReading = true
   private var isOver = false
+  /// Until when the client has to wait because of its quotas; nothing is read meanwhile.
+  private(set) var mutedUntil: MonotonicTime?
+  private var unmuteTimer: Timer?
+  /// Whose request is in progress, and the thread's time up to which it has been charged; nil when nobody is charged.
+  var requestTime: (clientID: String, since: Duration)?
   /// What is unsent will be counted again at the end of the turn.
   private var isRecounting = false
   /// Requests that may wait for their answers, and their bytes: beyond that the client has to wait.
@@ -49,6 +54,9 @@ final class KafkaConnection: ConnectionHandler {
   }
 
   var broker: Broker { server.broker }
+
+  /// Whether an answer has to say how long its client must wait, or may have to.
+  fileprivate var isThrottling: Bool { mutedUntil != nil || requestTime != nil }
 
   // MARK: ConnectionHandler
 
@@ -73,6 +81,8 @@ final class KafkaConnection: ConnectionHandler {
     // A client that is gone wants no records, and may have asked to wait for a month.
     if let fetchWait { broker.cancel(fetchWait) }
     fetchWait = nil
+    unmuteTimer?.cancel()
+    unmuteTimer = nil
     server.budget.change(by: -countedBytes)
     countedBytes = 0
     if let error {
@@ -118,7 +128,7 @@ final class KafkaConnection: ConnectionHandler {
         postponed = frame
         return
       }
-      try handle(api, header, reader, frame.count)
+      try measured(header) { () throws(DecodingError) in try handle(api, header, reader, frame.count) }
     } catch {
       refuse("a request of \(frame.count) bytes cannot be read: \(error)")
     }
@@ -159,24 +169,30 @@ final class KafkaConnection: ConnectionHandler {
     case .describeTransactions:
       try decode(DescribeTransactionsRequest.self, header, reader, size, handleDescribeTransactions)
     case .listTransactions: try decode(ListTransactionsRequest.self, header, reader, size, handleListTransactions)
+    case .deleteRecords: try decode(DeleteRecordsRequest.self, header, reader, size, handleDeleteRecords)
+    case .alterConfigs: try decode(AlterConfigsRequest.self, header, reader, size, handleAlterConfigs)
+    case .describeLogDirs: try decode(DescribeLogDirsRequest.self, header, reader, size, handleDescribeLogDirs)
+    case .createPartitions: try decode(CreatePartitionsRequest.self, header, reader, size, handleCreatePartitions)
+    case .deleteGroups: try decode(DeleteGroupsRequest.self, header, reader, size, handleDeleteGroups)
+    case .electLeaders: try decode(ElectLeadersRequest.self, header, reader, size, handleElectLeaders)
+    case .incrementalAlterConfigs:
+      try decode(IncrementalAlterConfigsRequest.self, header, reader, size, handleIncrementalAlterConfigs)
+    case .alterPartitionReassignments:
+      try decode(AlterPartitionReassignmentsRequest.self, header, reader, size, handleAlterPartitionReassignments)
+    case .listPartitionReassignments:
+      try decode(ListPartitionReassignmentsRequest.self, header, reader, size, handleListPartitionReassignments)
+    case .offsetDelete: try decode(OffsetDeleteRequest.self, header, reader, size, handleOffsetDelete)
+    case .describeClientQuotas:
+      try decode(DescribeClientQuotasRequest.self, header, reader, size, handleDescribeClientQuotas)
+    case .alterClientQuotas: try decode(AlterClientQuotasRequest.self, header, reader, size, handleAlterClientQuotas)
+    case .describeCluster: try decode(DescribeClusterRequest.self, header, reader, size, handleDescribeCluster)
+    case .listConfigResources:
+      try decode(ListConfigResourcesRequest.self, header, reader, size, handleListConfigResources)
+    case .describeTopicPartitions:
+      try decode(DescribeTopicPartitionsRequest.self, header, reader, size, handleDescribeTopicPartitions)
     // Those in `APIKey.unserved`.
-    case .deleteRecords,
-      .alterConfigs,
-      .describeLogDirs,
-      .createPartitions,
-      .deleteGroups,
-      .electLeaders,
-      .incrementalAlterConfigs,
-      .alterPartitionReassignments,
-      .listPartitionReassignments,
-      .offsetDelete,
-      .describeClientQuotas,
-      .alterClientQuotas,
-      .describeCluster,
-      .consumerGroupHeartbeat,
-      .consumerGroupDescribe,
-      .listConfigResources,
-      .describeTopicPartitions:
+    case .consumerGroupHeartbeat,
+      .consumerGroupDescribe:
       refuse("unknown API \(header.apiKey)")
     }
   }
@@ -203,7 +219,7 @@ final class KafkaConnection: ConnectionHandler {
   }
 
   private func goOn() {
-    guard let frame = postponed, !isOver else { return }
+    guard let frame = postponed, mutedUntil == nil, !isOver else { return }
     postponed = nil
     dispatch(frame)
     throttle()
@@ -267,6 +283,22 @@ final class KafkaConnection: ConnectionHandler {
     throttle()
   }
 
+  /// Reads nothing more from the client for a time; what it had to wait already counts.
+  func mute(for time: Duration) {
+    guard time > .zero, !isOver else { return }
+    let end = broker.reactor.now + time
+    if let mutedUntil, mutedUntil >= end { return }
+    mutedUntil = end
+    unmuteTimer?.cancel()
+    unmuteTimer = broker.reactor.schedule(after: time) { [self] in
+      mutedUntil = nil
+      unmuteTimer = nil
+      goOn()
+      throttle()
+    }
+    throttle()
+  }
+
   /// Reads on, or no further for now.
   private func throttle() {
     guard !isOver else { return }
@@ -276,7 +308,7 @@ final class KafkaConnection: ConnectionHandler {
     let mostBytes =
       broker.isCongested ? KafkaConnection.mostWaitingBytesWhenCongested : KafkaConnection.mostWaitingBytes
     let isFull =
-      postponed != nil || slots.count + silentRequests >= KafkaConnection.mostWaitingRequests
+      mutedUntil != nil || postponed != nil || slots.count + silentRequests >= KafkaConnection.mostWaitingRequests
       || waitingRequestBytes >= mostBytes || unsent >= server.budget.unsentLimit
     if isFull == isReading {
       isReading = !isFull
@@ -312,6 +344,11 @@ struct RequestContext<Response: KafkaResponse> {
 
   /// Sends the answer.
   func answer(_ response: Response) {
+    if connection.isThrottling {
+      var told = response
+      connection.tellThrottle(&told)
+      return send(KafkaFrame.response(told, version: header.apiVersion, correlationID: header.correlationID))
+    }
     send(KafkaFrame.response(response, version: header.apiVersion, correlationID: header.correlationID))
   }
 }

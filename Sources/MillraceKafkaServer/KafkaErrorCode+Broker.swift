@@ -45,6 +45,9 @@ extension KafkaErrorCode {
       case .groupTooLarge: .groupMaxSizeReached
       case .offsetMetadataTooLarge: .offsetMetadataTooLarge
       case .fencedJob: .invalidRequest
+      case .policyViolation: .policyViolation
+      case .unknownGroup: .groupIDNotFound
+      case .groupNotEmpty: .nonEmptyGroup
       }
   }
 

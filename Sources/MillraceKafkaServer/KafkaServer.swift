@@ -16,6 +16,8 @@ public final class KafkaServer {
   let advertised: SocketAddress?
   var sessions: FetchSessions
   var budget = AnswerBudget(size: 256 << 20)
+  /// Processor time of the broker's thread so far.
+  var processorTime: () -> Duration = { ProcessorTime.thread }
   /// Answers requests that are Millrace's own: live figures as JSON.
   private let customFigures: (() -> String)?
   private var listeners: [any Listener] = []
@@ -46,7 +48,7 @@ public final class KafkaServer {
     return listener.address
   }
 
-  private func accept(_ connection: any Connection) -> any ConnectionHandler {
+  func accept(_ connection: any Connection) -> any ConnectionHandler {
     let number = nextConnection
     nextConnection += 1
     let handler = KafkaConnection(server: self, connection: connection, number: number)
@@ -58,6 +60,8 @@ public final class KafkaServer {
       return handler
     }
     connections[ObjectIdentifier(handler)] = handler
+    let address = connection.remoteAddress.host
+    handler.mute(for: broker.quotas.chargeConnection(from: address, now: broker.reactor.now))
     logger.log(.debug, "kafka", "connected", ["peer": connection.remoteAddress.description, "connection": "\(number)"])
     return handler
   }

@@ -56,7 +56,8 @@ public struct AppendedBatch: Equatable, Sendable {
 
 /// The log of one data directory. Everything belongs to its reactor, except where said otherwise.
 public final class LogStore {
-  let configuration: LogConfiguration
+  /// Sizes and the data directory.
+  public let configuration: LogConfiguration
   let fileSystem: any FileSystem
   let reactor: any Reactor
   let writer: any BlockingExecutor

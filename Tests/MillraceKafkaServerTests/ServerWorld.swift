@@ -124,6 +124,13 @@ final class ServerWorld {
     return (connection, handler)
   }
 
+  /// A connection as the listener hands it over, counted by the server.
+  func accept() -> PlayedConnection {
+    let connection = PlayedConnection()
+    connection.handler = server.accept(connection)
+    return connection
+  }
+
   /// Runs events until the connection has had so many answers.
   func wait(_ connection: PlayedConnection, answers: Int) throws {
     try #require(world.run { connection.answers.ids.count >= answers }, "\(connection.answers.ids)")

@@ -28,7 +28,7 @@ extension KafkaConnection {
         limit: Int(max(0, wish.wish.partitionMaxBytes)), currentLeaderEpoch: wish.wish.currentLeaderEpoch,
         lastFetchedEpoch: wish.wish.lastFetchedEpoch, isCommittedOnly: request.isolationLevel == 1)
     }
-    let most = min(Int(max(0, request.maxBytes)), broker.settings.largestFetch)
+    let most = min(Int(max(0, request.maxBytes)), broker.settings.largestFetch, fetchAllowance(context))
     var granted = 0
     fetchWait = broker.fetch(
       targets, minimum: Int(request.minBytes),
@@ -59,6 +59,7 @@ extension KafkaConnection {
           answers.append(answer)
         }
       }
+      charge(.consumerBytes, results.reduce(0) { $0 + $1.size }, context)
       session?.tell(told)
       session?.rotate(hadData)
       context.answer(FetchConnectionResponse.build(session: session, told, answers))

@@ -18,13 +18,15 @@ extension KafkaConnection {
     }
     var offsets: [PartitionOffset] = []
     for topic in request.topics {
-      let found = broker.topic(topic.name)
-      var answer = OffsetCommitResponse.OffsetCommitResponseTopic(name: topic.name)
+      // From version 10 on by id.
+      let found = context.version >= 10 ? broker.topic(topic.topicID) : broker.topic(topic.name)
+      let name = found?.name ?? topic.name
+      var answer = OffsetCommitResponse.OffsetCommitResponseTopic(name: topic.name, topicID: topic.topicID)
       for wish in topic.partitions {
         var code = refusal.map { KafkaErrorCode(group: $0) } ?? .none
         let metadata = wish.committedMetadata
         if code == .none, found.flatMap({ broker.partition($0, wish.partitionIndex) }) == nil {
-          code = .unknownTopicOrPartition
+          code = context.version >= 10 && found == nil ? .unknownTopicID : .unknownTopicOrPartition
         }
         if code == .none, metadata?.utf8.count ?? 0 > broker.settings.largestOffsetMetadata {
           code = .offsetMetadataTooLarge
@@ -32,7 +34,7 @@ extension KafkaConnection {
         if code == .none {
           offsets.append(
             PartitionOffset(
-              partition: TopicPartition(topic.name, wish.partitionIndex),
+              partition: TopicPartition(name, wish.partitionIndex),
               committed: CommittedOffset(
                 offset: wish.committedOffset, leaderEpoch: wish.committedLeaderEpoch, metadata: metadata,
                 time: broker.reactor.wallClock)))
@@ -67,18 +69,27 @@ extension KafkaConnection {
             answer.errorCode = KafkaErrorCode(group: error)
             return answer
           }
-          let wanted = group.topics?.map { ($0.name, $0.partitionIndexes) }
+          // From version 10 on by id; the id of a topic that is not there stands with the name that no topic has.
+          let usesIDs = context.version >= 10
+          let wanted = group.topics?.map { wish in
+            (usesIDs ? broker.topic(wish.topicID)?.name ?? "" : wish.name, wish.partitionIndexes)
+          }
           let unstable = request.requireStable ? broker.groups.pendingPartitions(group.groupID) : []
-          answer.topics = committed(group.groupID, wanted).map { name, partitions in
-            .init(
-              name: name,
+          let found = committed(group.groupID, wanted)
+          answer.topics = found.enumerated().compactMap { index, topic in
+            let (name, partitions) = topic
+            let id = group.topics?[index].topicID ?? broker.topic(name)?.id
+            if usesIDs, id == nil { return nil }
+            return .init(
+              name: name, topicID: id ?? .zero,
               partitions: partitions.map { number, offset in
                 if unstable.contains(TopicPartition(name, number)) {
                   return .init(partitionIndex: number, committedOffset: -1, errorCode: .unstableOffsetCommit)
                 }
                 return .init(
                   partitionIndex: number, committedOffset: offset?.offset ?? -1,
-                  committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "")
+                  committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "",
+                  errorCode: usesIDs && name.isEmpty ? .unknownTopicID : .none)
               })
           }
           return answer

@@ -135,6 +135,7 @@ extension KafkaConnection {
               memberID: member.id, groupInstanceID: member.instanceID, clientID: member.clientID,
               clientHost: member.clientHost, memberMetadata: member.metadata, memberAssignment: member.assignment)
           }
+          if request.includeAuthorizedOperations { answer.authorizedOperations = AuthorizedOperations.group }
           return answer
         }))
   }

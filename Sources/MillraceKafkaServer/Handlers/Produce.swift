@@ -17,6 +17,7 @@ extension KafkaConnection {
       for partition in topic.partitionData { parts.append((index, partition)) }
     }
     let problem = refusal(of: request)
+    charge(.producerBytes, parts.reduce(0) { $0 + ($1.partition.records?.count ?? 0) }, context)
     // From version 12 on, writing adds the partition to the transaction. Source: KIP-890.
     let transaction = request.transactionalID.map { TransactionalWrite(id: $0, addsPartition: context.version >= 12) }
     let gathering = Gathering<PartitionAnswer>(parts.count) { [self] answers in
@@ -39,9 +40,16 @@ extension KafkaConnection {
         gathering.put(index, failed(partition, problem.0, problem.1))
         continue
       }
-      let topic = broker.topic(request.topicData[part.topic].name)
+      let wish = request.topicData[part.topic]
+      // From version 13 on by id.
+      let topic = context.version >= 13 ? broker.topic(wish.topicID) : broker.topic(wish.name)
       guard let topic, let log = broker.partition(topic, partition) else {
-        gathering.put(index, failed(partition, .unknownTopicOrPartition, "no such topic or partition"))
+        let isUnknownID = context.version >= 13 && topic == nil
+        gathering.put(
+          index,
+          failed(
+            partition, isUnknownID ? .unknownTopicID : .unknownTopicOrPartition,
+            isUnknownID ? "no topic has the id \(wish.topicID)" : "no such topic or partition"))
         continue
       }
       let records = part.partition.records ?? Bytes()
