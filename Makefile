@@ -107,6 +107,8 @@ examples:
 
 bench: setup-test build-release
 	$(MAKE) --no-print-directory -C Benchmarks/kafka
+	$(SWIFT) build -c release --product WordCountBenchmark -Xswiftc -static-executable
+	$(SWIFT) build -c release --package-path Benchmarks/Library --scratch-path .build/library-benchmarks
 	$(PYTHON) Benchmarks/run.py --runs $(RUNS) --write docs/benchmarks.md
 
 fuzz: setup

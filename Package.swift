@@ -67,7 +67,8 @@ let package = Package(
       "Millrace",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
-        "MillraceStreams", "MillraceBroker", "MillraceKafkaServer", "MillraceConnectors", "MillraceQueue",
+        "MillraceStreams", "MillraceBroker", "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceConnectors",
+        "MillraceQueue",
       ]),
     // Floor 9
     library(
@@ -114,8 +115,8 @@ let package = Package(
     tests(
       "MillraceServerTests",
       [
-        "MillraceServer", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceCompression",
-        "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
+        "MillraceServer", "Millrace", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker",
+        "MillraceCompression", "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
     tests(
       "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),

@@ -10,13 +10,15 @@ import MillraceIO
 import MillraceModel
 import Synchronization
 
-/// Hosts one run of one job on a broker.
+/// Hosts one job on a broker, a run at a time.
 ///
 /// The broker must be closed before its reactor is stopped; jobs see either as `.closed`. Topics that the job names and
 /// that do not exist are made with `num.partitions` when `auto.create.topics.enable` allows it.
 public final class BrokerJobHost: JobHost {
   private let broker: ReactorBound<Broker>
   private let reactor: any Reactor
+  /// Most bytes of a step: what the broker's log takes as one unit.
+  public let largestCommit: Int
   private let mailbox: Mailbox
   private let clock: @Sendable () -> MonotonicTime
   private let tickets = Mutex(Tickets())
@@ -39,6 +41,7 @@ public final class BrokerJobHost: JobHost {
     mailbox = Mailbox(waiting: waiting)
     if let waiting { clock = { waiting.now } } else { clock = { MonotonicTime.now } }
     reactor = broker.reactor
+    largestCommit = broker.largestUnit
     additions = Atomic(broker.partitionAdditions)
     self.broker = ReactorBound(broker, on: broker.reactor)
   }
