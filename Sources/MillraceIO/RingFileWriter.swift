@@ -118,7 +118,9 @@ final class RingFileWriter: FileWriter, EventSource {
     writes[slot] = nil
     free.append(slot)
     completed += 1
-    if result < 0 { return write.completion(IOError.system(-result, "write", write.file.path)) }
+    if result < 0 {
+      return write.completion(IOError.system(-result, "write", "\(write.file.path) at byte \(write.position)"))
+    }
     let done = Int(result)
     guard done < write.bytes.count else { return write.completion(nil) }
     // A short write is nothing a disk does in normal life; the blocking call goes on, or says what is wrong.

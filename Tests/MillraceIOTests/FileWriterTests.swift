@@ -40,7 +40,7 @@ private final class WriterWorld: @unchecked Sendable {
     reactor.submit { [self] in
       writer.write(bytes, to: file, at: position) { [self] error in
         ledger.add(reactor.isCurrent ? "on the reactor" : "elsewhere")
-        if error?.subject == file.path { ledger.add("named") }
+        if error?.subject == "\(file.path) at byte \(position)" { ledger.add("named") }
         ledger.add(error == nil ? "written" : "failed")
       }
     }
