@@ -29,22 +29,13 @@ extension Broker {
     _ topic: TopicMetadata, _ index: Int32, records: Bytes, transaction: TransactionalWrite? = nil,
     completion: @escaping (Result<AppendedBatch, BrokerError>) -> Void
   ) {
-    var bytes = records
-    var header: RecordBatchHeader
+    let partition: PartitionLog
+    let bytes: Bytes
+    let header: RecordBatchHeader
     do throws(BrokerError) {
-      header = try check(bytes, for: topic)
+      (partition, bytes, header) = try prepare(topic, index, records)
     } catch {
       return completion(.failure(error))
-    }
-    guard !topic.isInternal else {
-      return completion(.failure(BrokerError(.invalidTopic, "topic \(topic.name) is internal")))
-    }
-    guard let partition = partition(topic, index) else {
-      return completion(
-        .failure(BrokerError(.unknownTopicOrPartition, "topic \(topic.name) has no partition \(index)")))
-    }
-    if topic.configs["message.timestamp.type"] == "LogAppendTime" {
-      (bytes, header) = Broker.stamped(bytes, header, with: reactor.wallClock)
     }
     guard header.isTransactional else { return append(bytes, header, to: partition, completion: completion) }
     guard let transaction else {
@@ -53,6 +44,20 @@ extension Broker {
     }
     transactions.append(
       bytes, header, to: partition, TopicPartition(topic.name, index), transaction, completion: completion)
+  }
+
+  /// Checks a batch from outside and finds its partition; stamps it when the topic wants the broker's time.
+  func prepare(
+    _ topic: TopicMetadata, _ index: Int32, _ records: Bytes
+  ) throws(BrokerError) -> (log: PartitionLog, bytes: Bytes, header: RecordBatchHeader) {
+    let header = try check(records, for: topic)
+    guard !topic.isInternal else { throw BrokerError(.invalidTopic, "topic \(topic.name) is internal") }
+    guard let partition = partition(topic, index) else {
+      throw BrokerError(.unknownTopicOrPartition, "topic \(topic.name) has no partition \(index)")
+    }
+    guard topic.configs["message.timestamp.type"] == "LogAppendTime" else { return (partition, records, header) }
+    let (stamped, next) = Broker.stamped(records, header, with: reactor.wallClock)
+    return (partition, stamped, next)
   }
 
   /// Appends one checked batch.
