@@ -12,7 +12,7 @@ BINARY := .build/release/millrace
 SWIFT_FOLDERS := Package.swift $(wildcard Sources Tests Benchmarks Fuzz Simulator examples)
 
 # Knobs: make run DATA=/somewhere/else DEMO='--repeat', make crash CYCLES=1000 SEED=7, make faults SEED=7, make soak MINUTES=60,
-# make fuzz SECONDS=60 (or RUNS=100000), make bench RUNS=9
+# make fuzz TARGET=json SECONDS=60 (or RUNS=100000), make bench RUNS=9
 CYCLES ?= 200
 SEED ?=
 SEEDS ?= 2000
@@ -22,10 +22,11 @@ RUNS ?= 5
 DATA ?= data/demo
 DEMO ?=
 SECONDS ?= 30
-FUZZERS := RequestFuzzer RecordBatchFuzzer
+TARGET ?= all
+SMOKE_SECONDS ?= 2
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
-.PHONY: run build test simulate power lint unit clients cli crash crash-counts faults soak examples bench fuzz format clean setup setup-test
+.PHONY: run build test simulate power lint unit clients cli crash crash-counts faults soak examples bench fuzz fuzz-smoke format clean setup setup-test
 
 run: setup build-release
 	$(BINARY) demo --data $(DATA) $(DEMO)
@@ -39,6 +40,7 @@ build-release:
 test: setup-test lint unit build-release clients cli
 	$(MAKE) --no-print-directory crash-run CYCLES=10
 	$(MAKE) --no-print-directory simulate power-run SEEDS=2000 CUTS=20
+	$(MAKE) --no-print-directory fuzz-smoke
 	$(MAKE) --no-print-directory faults-smoke soak-smoke
 	$(MAKE) --no-print-directory examples
 
@@ -105,10 +107,16 @@ examples:
 
 bench: setup-test build-release
 	$(MAKE) --no-print-directory -C Benchmarks/kafka
+	$(SWIFT) build -c release --product WordCountBenchmark -Xswiftc -static-executable
+	$(SWIFT) build -c release --package-path Benchmarks/Library --scratch-path .build/library-benchmarks
 	$(PYTHON) Benchmarks/run.py --runs $(RUNS) --write docs/benchmarks.md
 
 fuzz: setup
-	for target in $(FUZZERS); do PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh $$target $(FUZZ_AMOUNT); done
+	PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh $(TARGET) $(FUZZ_AMOUNT)
+
+# Every target for a moment, and the canary: a build that fuzzes at all, and parsers that survive their seeds.
+fuzz-smoke: setup
+	PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh all $(SMOKE_SECONDS)
 
 format:
 	$(SWIFT) format -i -r $(SWIFT_FOLDERS)

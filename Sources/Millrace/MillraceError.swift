@@ -24,8 +24,10 @@ public struct MillraceError: Error, Equatable, CustomStringConvertible {
     public static let corrupt = Code("corrupt")
     /// The disk is full or failed, or another process uses the directory.
     public static let storage = Code("storage")
-    /// The group has members that joined over Kafka's protocol: only they may commit for it, and it cannot be deleted.
+    /// The group has members: only they may commit for it, and it cannot be deleted.
     public static let groupInUse = Code("groupInUse")
+    /// The group gave the record's partition to another member; nothing was committed.
+    public static let rebalanced = Code("rebalanced")
     /// The group has neither members nor committed offsets.
     public static let unknownGroup = Code("unknownGroup")
     /// The address cannot be listened on.

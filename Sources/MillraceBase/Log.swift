@@ -35,6 +35,7 @@ public struct Logger: Sendable {
 
   private let threshold: Threshold
   private let sink: Sink
+  private let repeated = RepeatedLines()
 
   /// A logger that drops lines below `minimum` and hands the others to `sink`.
   public init(minimum: LogLevel, sink: @escaping Sink = Logger.standardError) {
@@ -62,8 +63,31 @@ public struct Logger: Sendable {
     _ level: LogLevel, _ area: StaticString, _ message: String, _ fields: KeyValuePairs<String, String> = [:]
   ) {
     guard level.rawValue >= threshold.level.load(ordering: .relaxed) else { return }
+    write(level, area, message, fields, heldBack: 0)
+  }
+
+  /// Logs a line that clients can provoke as often as they like: of each area and kind ten lines pass in ten seconds. The
+  /// next one that passes says `suppressed=N`. The line reads `kind: detail`, or `kind` alone.
+  /// - Parameters:
+  ///   - kind: what happened, the same for all lines that count together.
+  ///   - detail: what differs; made only when the line passes.
+  public func logRarely(
+    _ level: LogLevel, _ area: StaticString, _ kind: StaticString, _ detail: @autoclosure () -> String = "",
+    _ fields: @autoclosure () -> KeyValuePairs<String, String> = [:], now: MonotonicTime = .now
+  ) {
+    guard level.rawValue >= threshold.level.load(ordering: .relaxed),
+      let heldBack = repeated.pass("\(area): \(kind)", now: now)
+    else { return }
+    let detail = detail()
+    write(level, area, detail.isEmpty ? "\(kind)" : "\(kind): \(detail)", fields(), heldBack: heldBack)
+  }
+
+  private func write(
+    _ level: LogLevel, _ area: StaticString, _ message: String, _ fields: KeyValuePairs<String, String>, heldBack: Int
+  ) {
     var line = "\(Logger.iso8601(Timestamp.now)) \(level.name) \(area): \(Logger.printable(message))"
     for (key, value) in fields { line += " \(key)=\(Logger.quoted(value))" }
+    if heldBack > 0 { line += " suppressed=\(heldBack)" }
     sink(level, line)
   }
 

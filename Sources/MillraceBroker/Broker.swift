@@ -122,6 +122,9 @@ public final class Broker {
     log.whenDurable { error in body(error.map { BrokerError($0) }) }
   }
 
+  /// Most bytes that become durable as one unit.
+  public var largestUnit: Int { log.largestUnit }
+
   /// Whether appends wait for room in the journal: a server reads less from producers while this is so.
   public var isCongested: Bool { log.waitingUnits > 0 }
 

@@ -87,6 +87,9 @@ public struct BrokerSettings: Sendable {
     Setting(
       "socket.request.max.bytes", .int, "104857600", range: 1024...104_857_600, "Largest request, in bytes."),
     Setting(
+      "queued.max.request.bytes", .long, "268435456", range: 1_048_576...1_099_511_627_776,
+      "Memory that the requests of all connections may hold together; clients with large ones wait beyond it."),
+    Setting(
       "fetch.max.bytes", .int, "57671680", range: 1024...104_857_600, dynamic: true,
       "Most bytes of records in one fetch answer."),
     Setting(
@@ -136,6 +139,8 @@ public struct BrokerSettings: Sendable {
   public private(set) var largestMessage = 0
   /// `socket.request.max.bytes`; kept as a number, because every request is compared with it.
   public private(set) var largestRequest = 0
+  /// `queued.max.request.bytes`
+  public var requestMemory: Int { number("queued.max.request.bytes") }
   /// `fetch.max.bytes`
   public private(set) var largestFetch = 0
 

@@ -10,14 +10,17 @@ import MillraceIO
 import MillraceModel
 import Synchronization
 
-/// Hosts one run of one job on a broker.
+/// Hosts one job on a broker, a run at a time.
 ///
 /// The broker must be closed before its reactor is stopped; jobs see either as `.closed`. Topics that the job names and
 /// that do not exist are made with `num.partitions` when `auto.create.topics.enable` allows it.
 public final class BrokerJobHost: JobHost {
   private let broker: ReactorBound<Broker>
   private let reactor: any Reactor
-  private let mailbox = Mailbox()
+  /// Most bytes of a step: what the broker's log takes as one unit.
+  public let largestCommit: Int
+  private let mailbox: Mailbox
+  private let clock: @Sendable () -> MonotonicTime
   private let tickets = Mutex(Tickets())
   /// The broker's count, as of the last read.
   private let additions: Atomic<UInt64>
@@ -33,8 +36,12 @@ public final class BrokerJobHost: JobHost {
   static let recoveryBytes = 4 << 20
 
   /// A host for one run. Call on the broker's reactor, or before it runs.
-  public init(_ broker: Broker) {
+  /// - Parameter waiting: takes the place of blocking, for a job that runs on the reactor's own thread.
+  public init(_ broker: Broker, waiting: (any JobWaiting)? = nil) {
+    mailbox = Mailbox(waiting: waiting)
+    if let waiting { clock = { waiting.now } } else { clock = { MonotonicTime.now } }
     reactor = broker.reactor
+    largestCommit = broker.largestUnit
     additions = Atomic(broker.partitionAdditions)
     self.broker = ReactorBound(broker, on: broker.reactor)
   }
@@ -130,7 +137,7 @@ public final class BrokerJobHost: JobHost {
   public func read(
     _ positions: [InputPosition], maxBytes: Int, wait: Duration
   ) throws(JobError) -> [InputBatch] {
-    let deadline = MonotonicTime.now + wait
+    let deadline = clock() + wait
     // Without anything to wait for, only an interruption ends the wait early.
     let slot: Slot<[FetchedInput]> = positions.isEmpty ? Slot() : fetch(positions, maxBytes, wait)
     let fetched =
@@ -223,10 +230,11 @@ public final class BrokerJobHost: JobHost {
       state: commit.state, stateStart: commit.stateLogStart)
     let job = commit.job
     let epoch = commit.epoch
+    let clock = clock
     let slot: Slot<CommitReceipt> = ask { broker, reply in
       broker.commitStep(step, job: job, epoch: epoch) { result in
         reply.answer(
-          result.map { CommitReceipt(stateLogOffset: $0, durableAt: .now) }
+          result.map { CommitReceipt(stateLogOffset: $0, durableAt: clock()) }
             .mapError { JobError($0, or: .commitFailed) })
       }
     }

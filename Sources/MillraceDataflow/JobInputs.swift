@@ -7,11 +7,24 @@ import MillraceModel
 struct JobInputs {
   /// A batch on its way into a step.
   struct Batch {
+    /// What moves on when the batch has been run: the index of a topic's partition, or of a source.
+    fileprivate enum Origin {
+      case topic(Int)
+      case source(Int, position: Bytes?)
+    }
+
+    fileprivate let origin: Origin
+    /// Where the partition stands behind the batch and the void ones that follow it.
+    fileprivate var nextOffset: Offset
     let input: Int
     let partition: Int32
     let bytes: Bytes
     let header: RecordBatchHeader
     let firstOffset: Offset
+
+    fileprivate func isOf(position: Int) -> Bool {
+      if case .topic(position) = origin { true } else { false }
+    }
   }
 
   private struct Source {
@@ -23,7 +36,10 @@ struct JobInputs {
     var isFinished = false
   }
 
+  /// Where the next read goes on.
   private var positions: [InputPosition] = []
+  /// Offsets behind what was run: what a commit says.
+  private var passed: [Offset] = []
   private var endOffsets: [Offset] = []
   private var positionInputs: [Int] = []
   private var positionNames: [[UInt8]] = []
@@ -63,6 +79,7 @@ struct JobInputs {
       let name = JobInputs.name(.topic(topic), partition: partition)
       let offset = try recovered[name].map { bytes throws(JobError) in try JobInputs.offset(bytes) } ?? 0
       positions.append(InputPosition(topic: topic, partition: partition, offset: offset))
+      passed.append(offset)
       positionNames.append(name)
       positionInputs.append(input)
       endOffsets.append(-1)
@@ -87,7 +104,7 @@ struct JobInputs {
 
   /// Records not yet read, as far as the host told.
   var lag: Int64 {
-    zip(positions, endOffsets).reduce(0) { $0 + max(0, $1.1 - $1.0.offset) }
+    zip(passed, endOffsets).reduce(0) { $0 + max(0, $1.1 - $1.0) }
   }
 
   /// The next batches; waits for them when there are none.
@@ -98,10 +115,12 @@ struct JobInputs {
       let got = try sources[index].source.next(maxBytes: maxBytes)
       sources[index].isFinished = got.isFinished
       guard let bytes = got.batch else { continue }
-      sources[index].position = got.position
-      sources[index].changed = true
       let header = try JobInputs.header(bytes)
-      taken.append(Batch(input: sources[index].input, partition: 0, bytes: bytes, header: header, firstOffset: 0))
+      taken.append(
+        Batch(
+          origin: .source(index, position: got.position), nextOffset: 0, input: sources[index].input, partition: 0,
+          bytes: bytes,
+          header: header, firstOffset: 0))
     }
     if positions.isEmpty && (!taken.isEmpty || wait == .zero) { return taken }
     // What brings no records, such as the end of a transaction, is no reason to call a topic read to its end.
@@ -128,22 +147,38 @@ struct JobInputs {
       if !batch.isVoid {
         taken.append(
           Batch(
-            input: positionInputs[batch.position], partition: positions[batch.position].partition, bytes: batch.bytes,
-            header: header, firstOffset: at))
+            origin: .topic(batch.position), nextOffset: header.nextOffset, input: positionInputs[batch.position],
+            partition: positions[batch.position].partition, bytes: batch.bytes, header: header, firstOffset: at))
+      } else if let last = taken.lastIndex(where: { $0.isOf(position: batch.position) }) {
+        taken[last].nextOffset = header.nextOffset
+      } else {
+        passed[batch.position] = header.nextOffset
+        changed[batch.position] = true
       }
       positions[batch.position].offset = header.nextOffset
       hasMoved = true
-      changed[batch.position] = true
       if batch.endOffset >= 0 { endOffsets[batch.position] = batch.endOffset }
     }
     return hasMoved
+  }
+
+  /// The batch has been run: the commit of the step says so. Batches must pass in the order in which they were read.
+  mutating func pass(_ batch: Batch) {
+    switch batch.origin {
+    case .topic(let index):
+      passed[index] = batch.nextOffset
+      changed[index] = true
+    case .source(let index, let position):
+      sources[index].position = position
+      sources[index].changed = true
+    }
   }
 
   /// Writes the positions that changed since the last call, or all.
   mutating func writePositions(all: Bool, into writer: inout StateLogWriter) {
     for index in positions.indices where all || changed[index] {
       var value = ByteWriter(capacity: 8)
-      value.int64(positions[index].offset)
+      value.int64(passed[index])
       writer.put(position: value.finishJoined(), of: positionNames[index])
       changed[index] = false
     }

@@ -23,15 +23,24 @@ final class KafkaConnection: ConnectionHandler {
   private var silentRequests = 0
   /// Bytes of answers that wait for earlier ones.
   private var heldAnswerBytes = 0
-  /// Bytes that the server's budget counts for this connection.
+  /// Bytes that the server's budget of answers counts for this connection.
   private var countedBytes = 0
+  /// Bytes that the server's budget of requests counts for this connection.
+  private var countedRequestBytes = 0
+  /// Bytes received of a request that is not complete; few count as none.
+  private(set) var unfinishedBytes = 0
+  /// When that request began to count.
+  private(set) var unfinishedSince = MonotonicTime(nanoseconds: 0)
+  /// Listed by the server, because the budget of requests is spent.
+  var isStarved = false
   private var isFetching = false
   /// The fetch under way, while it waits for records.
   var fetchWait: FetchWait?
   /// A fetch that came while another one was under way, which may take 50 MB each: it waits, and nothing is read.
   private var postponed: Bytes?
   private var isReading = true
-  private var isOver = false
+  /// Closed, or to be closed: nothing more is taken from it.
+  private(set) var isOver = false
   /// Until when the client has to wait because of its quotas; nothing is read meanwhile.
   private(set) var mutedUntil: MonotonicTime?
   private var unmuteTimer: Timer?
@@ -61,6 +70,15 @@ final class KafkaConnection: ConnectionHandler {
   // MARK: ConnectionHandler
 
   func connectionReceived(_ input: inout InputBuffer) {
+    takeRequests(&input)
+    let unfinished = input.count < RequestBudget.always || isOver ? 0 : input.count
+    guard unfinished != unfinishedBytes else { return }
+    if unfinishedBytes == 0 || unfinished < unfinishedBytes { unfinishedSince = broker.reactor.now }
+    unfinishedBytes = unfinished
+    throttle()
+  }
+
+  private func takeRequests(_ input: inout InputBuffer) {
     while !isOver, isReading, let size = input.peekInt32() {
       guard size >= 8, size <= broker.settings.largestRequest else {
         return refuse("a request of \(size) bytes; 8 to \(broker.settings.largestRequest) are allowed")
@@ -85,6 +103,9 @@ final class KafkaConnection: ConnectionHandler {
     unmuteTimer = nil
     server.budget.change(by: -countedBytes)
     countedBytes = 0
+    server.requestsChanged(by: -countedRequestBytes)
+    countedRequestBytes = 0
+    unfinishedBytes = 0
     if let error {
       server.logger.log(.debug, "kafka", "connection lost", ["connection": "\(number)", "error": error.description])
     }
@@ -98,14 +119,14 @@ final class KafkaConnection: ConnectionHandler {
   }
 
   /// Closes because of what the client sent.
-  /// - Parameter key: what makes refusals equal that may come with every request; nil logs each.
+  /// - Parameter key: what makes refusals equal that may come with every request; nil for all others together.
   func refuse(_ reason: String, key: String? = nil) {
     guard !isOver else { return }
     isOver = true
     if key.map({ server.admits($0) }) ?? true {
-      server.logger.log(
-        .warning, "kafka", "connection closed: \(reason)",
-        ["peer": connection.remoteAddress.description, "connection": "\(number)"])
+      server.logger.logRarely(
+        .warning, "kafka", "connection closed", reason,
+        ["peer": connection.remoteAddress.description, "connection": "\(number)"], now: broker.reactor.now)
     }
     connection.closeAfterWriting()
   }
@@ -300,15 +321,24 @@ final class KafkaConnection: ConnectionHandler {
   }
 
   /// Reads on, or no further for now.
-  private func throttle() {
+  func throttle() {
     guard !isOver else { return }
     let unsent = connection.pendingWriteBytes + heldAnswerBytes
     server.budget.change(by: unsent - countedBytes)
     countedBytes = unsent
+    let requests = waitingRequestBytes + unfinishedBytes
+    if requests != countedRequestBytes {
+      let change = requests - countedRequestBytes
+      countedRequestBytes = requests
+      server.requestsChanged(by: change)
+    }
+    let isStarving = server.requestBudget.isSpent && requests >= RequestBudget.always
+    if isStarving { server.starve(self) }
     let mostBytes =
       broker.isCongested ? KafkaConnection.mostWaitingBytesWhenCongested : KafkaConnection.mostWaitingBytes
     let isFull =
-      mutedUntil != nil || postponed != nil || slots.count + silentRequests >= KafkaConnection.mostWaitingRequests
+      isStarving || mutedUntil != nil || postponed != nil
+      || slots.count + silentRequests >= KafkaConnection.mostWaitingRequests
       || waitingRequestBytes >= mostBytes || unsent >= server.budget.unsentLimit
     if isFull == isReading {
       isReading = !isFull

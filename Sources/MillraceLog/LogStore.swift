@@ -84,6 +84,8 @@ public final class LogStore {
 
   /// The leader epoch that new batches carry; set once the start was recorded.
   public var leaderEpoch: Int32 = 0
+  /// Most bytes of one append unit: its batches and events with what the journal keeps with each.
+  public var largestUnit: Int { configuration.largestUnit }
   /// Called when a partition's high watermark has risen.
   public var onAdvance: (PartitionLog) -> Void = { _ in }
   /// Called once when a flush failed. The owner must stop: nothing will be acknowledged any more.

@@ -1,26 +1,35 @@
 // RangeAssignor: which member of a group reads which partitions, by Kafka's "range" rule.
 
-import MillraceKafkaProtocol
-import MillraceModel
-
 /// Kafka's range assignor: of each topic, every member gets a run of neighbouring partitions.
 ///
 /// With p partitions and m members the first p mod m members, in order of their ids, get one partition more.
 /// Source: Kafka, `RangeAssignor`.
-enum RangeAssignor {
+public enum RangeAssignor {
   /// The name that members agree on.
-  static let name = "range"
+  public static let name = "range"
 
   /// A member and what it wants to read.
-  struct Member: Equatable {
-    let id: String
-    let instanceID: String?
-    let topics: [String]
+  public struct Member: Equatable, Sendable {
+    /// Id that the broker gave.
+    public let id: String
+    /// Id that the client gave, for static members.
+    public let instanceID: String?
+    /// Topics to read.
+    public let topics: [String]
+
+    /// A member that reads `topics`.
+    public init(id: String, instanceID: String?, topics: [String]) {
+      self.id = id
+      self.instanceID = instanceID
+      self.topics = topics
+    }
   }
 
   /// Every member's partitions, in order; a member with none has an empty list.
   /// - Parameter partitions: of each topic; topics that are not there are left out.
-  static func assign(_ members: [Member], partitions: [String: [Int32]]) -> [String: [ConsumerTopicPartitions]] {
+  public static func assign(
+    _ members: [Member], partitions: [String: [Int32]]
+  ) -> [String: [ConsumerTopicPartitions]] {
     var result = Dictionary(
       members.map { ($0.id, [ConsumerTopicPartitions]()) }, uniquingKeysWith: { first, _ in first })
     for topic in Set(members.flatMap(\.topics)).sorted() {

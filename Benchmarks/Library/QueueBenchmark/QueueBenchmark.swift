@@ -1,10 +1,10 @@
 // QueueBenchmark: 16-byte values per second through the in-process queue, an array behind a mutex and AsyncStream.
 //
-// Every way of sending runs 5 times, the ways interleaved, and its median counts. Run it with
-//   swift run -c release --package-path Benchmarks/QueueBenchmark
+// Every way of sending runs several times, the ways interleaved, and its median counts. Argument: runs (default 5).
+//   swift run -c release --package-path Benchmarks/Library QueueBenchmark
 
 import Foundation
-import MillraceQueue
+import Millrace
 import Synchronization
 
 /// A value of 16 bytes.
@@ -21,7 +21,7 @@ struct Contender: Sendable {
 }
 
 enum QueueBenchmark {
-  static let runs = 5
+  static let runs = CommandLine.arguments.count > 1 ? max(1, Int(CommandLine.arguments[1]) ?? 5) : 5
   static let capacity = 4096
   static let batch = 512
 
@@ -45,6 +45,10 @@ enum QueueBenchmark {
       let line = [sorted[runs / 2], sorted[0], sorted[runs - 1]].map { String(format: "%8.2f", $0) }
       print(contender.name.padding(toLength: 52, withPad: " ", startingAt: 0), line[0], " (\(line[1]),\(line[2]))")
     }
+    let medians = contenders.map { contender in
+      "\"\(contender.name)\": \((rates[contender.name] ?? []).sorted()[runs / 2])"
+    }
+    print("{\(medians.joined(separator: ", "))}")
   }
 
   static func contenders() -> [Contender] {
