@@ -119,7 +119,10 @@ let package = Package(
         "MillraceCompression", "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
     tests(
-      "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
+      "MillraceLogTests",
+      [
+        "MillraceLog", "MillraceSimulation", "MillraceCompression", "MillraceIO", "MillraceModel", "MillraceBase",
+      ]),
     tests(
       "MillraceMetadataTests",
       ["MillraceMetadata", "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),

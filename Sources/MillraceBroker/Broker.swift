@@ -59,7 +59,7 @@ public final class Broker {
     metadata = Metadata()
     started = reactor.now
     var configuration = configuration
-    configuration.producerExpiration = settings.producerExpiration
+    settings.configure(&configuration)
     do throws(LogError) {
       log = try LogStore(
         configuration: configuration, fileSystem: fileSystem, reactor: reactor, writer: writer,
@@ -82,6 +82,7 @@ public final class Broker {
     let clusterID = metadata.clusterID.isEmpty ? TopicID.random(using: &random).description : metadata.clusterID
     record(.started(epoch: metadata.leaderEpoch + 1, clusterID: clusterID)) { _ in }
     transactions.open()
+    startCleanup()
   }
 
   /// The cluster's name.

@@ -20,6 +20,7 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case unsupportedBatchFormat
     case unsupportedCompression
     case messageTooLarge
+    case invalidTimestamp
     case invalidTransactionState
     case invalidTransactionTimeout
     case invalidProducerMapping

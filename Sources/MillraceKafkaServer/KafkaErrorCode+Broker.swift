@@ -22,6 +22,7 @@ extension KafkaErrorCode {
       case .unsupportedBatchFormat: .unsupportedForMessageFormat
       case .unsupportedCompression: .unsupportedCompressionType
       case .messageTooLarge: .messageTooLarge
+      case .invalidTimestamp: .invalidTimestamp
       case .invalidTransactionState: .invalidTxnState
       case .invalidTransactionTimeout: .invalidTransactionTimeout
       case .invalidProducerMapping: .invalidProducerIDMapping

@@ -155,7 +155,8 @@ extension PartitionLog {
     let end = isCommittedOnly ? lastStableOffset : highWatermark
     guard offset < end else { return 0 }
     var bytes: Int64 = 0
-    if let first = recent.first, offset >= first.baseOffset {
+    let run = extents.partitioningIndex { $0.nextOffset <= offset }
+    if let first = recent.first, offset >= first.baseOffset || run == extents.count {
       var index = recent.partitioningIndex { $0.nextOffset <= offset }
       while index < recent.count, bytes < limit, recent[index].nextOffset <= end {
         bytes += Int64(recent[index].length)
@@ -163,7 +164,7 @@ extension PartitionLog {
       }
       return bytes
     }
-    var index = extents.partitioningIndex { $0.nextOffset <= offset }
+    var index = run
     while index < extents.count, bytes < limit, extents[index].baseOffset < end {
       bytes += extents[index].bytes
       index += 1

@@ -26,6 +26,9 @@ public struct TopicMetadata: Equatable, Sendable {
 
   /// Kept by Millrace for itself; names that begin with two underscores.
   public var isInternal: Bool { name.hasPrefix("__") }
+
+  /// Keeps the newest record of each key.
+  public var isCompacted: Bool { configs["cleanup.policy"]?.contains("compact") ?? false }
 }
 
 /// The state that events have led to. Belongs to the log's reactor.
