@@ -80,7 +80,10 @@ extension Broker {
   public func deleteTopic(_ topic: TopicMetadata, completion: @escaping (BrokerError?) -> Void) {
     let logs = topic.partitions.compactMap { log.partition($0) }
     record(.topicDeleted(id: topic.id)) { [self] error in
-      if error == nil { logger.log(.info, "broker", "topic deleted", ["topic": topic.name, "id": "\(topic.id)"]) }
+      if error == nil {
+        logger.log(.info, "broker", "topic deleted", ["topic": topic.name, "id": "\(topic.id)"])
+        groups.forgetEmptyGroups()
+      }
       completion(error)
     }
     for partition in topic.partitions { traffic[partition] = nil }

@@ -42,6 +42,12 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case memberIDRequired
     case groupTooLarge
     case offsetMetadataTooLarge
+    case fencedMemberEpoch
+    case staleMemberEpoch
+    case unreleasedInstance
+    case unsupportedAssignor
+    case invalidPattern
+    case groupNotFound
     case fencedJob
   }
 

@@ -74,8 +74,6 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
     .describeProducers,
     .describeTransactions,
     .listTransactions,
-    .consumerGroupHeartbeat,
-    .consumerGroupDescribe,
     .listConfigResources,
     .describeTopicPartitions,
   ]

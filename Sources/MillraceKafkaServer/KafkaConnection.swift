@@ -145,6 +145,10 @@ final class KafkaConnection: ConnectionHandler {
     case .offsetForLeaderEpoch:
       try decode(OffsetForLeaderEpochRequest.self, header, reader, size, handleOffsetForLeaderEpoch)
     case .describeConfigs: try decode(DescribeConfigsRequest.self, header, reader, size, handleDescribeConfigs)
+    case .consumerGroupHeartbeat:
+      try decode(ConsumerGroupHeartbeatRequest.self, header, reader, size, handleConsumerGroupHeartbeat)
+    case .consumerGroupDescribe:
+      try decode(ConsumerGroupDescribeRequest.self, header, reader, size, handleConsumerGroupDescribe)
     // Those in `APIKey.unserved`.
     case .deleteRecords,
       .addPartitionsToTxn,
@@ -167,8 +171,6 @@ final class KafkaConnection: ConnectionHandler {
       .describeProducers,
       .describeTransactions,
       .listTransactions,
-      .consumerGroupHeartbeat,
-      .consumerGroupDescribe,
       .listConfigResources,
       .describeTopicPartitions:
       refuse("unknown API \(header.apiKey)")

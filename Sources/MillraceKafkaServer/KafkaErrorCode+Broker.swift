@@ -44,6 +44,12 @@ extension KafkaErrorCode {
       case .memberIDRequired: .memberIDRequired
       case .groupTooLarge: .groupMaxSizeReached
       case .offsetMetadataTooLarge: .offsetMetadataTooLarge
+      case .fencedMemberEpoch: .fencedMemberEpoch
+      case .staleMemberEpoch: .staleMemberEpoch
+      case .unreleasedInstance: .unreleasedInstanceID
+      case .unsupportedAssignor: .unsupportedAssignor
+      case .invalidPattern: .invalidRegularExpression
+      case .groupNotFound: .groupIDNotFound
       case .fencedJob: .invalidRequest
       }
   }

@@ -35,11 +35,15 @@ public final class Metadata: LogStateMachine {
   /// The cluster's name, given at the first start.
   public private(set) var clusterID = ""
   /// Topics by name.
-  public private(set) var topics: [String: TopicMetadata] = [:]
+  public private(set) var topics: [String: TopicMetadata] = [:] { didSet { topicsVersion += 1 } }
+  /// Changes whenever topics do; not durable.
+  public private(set) var topicsVersion = 0
   private var topicNames: [TopicID: String] = [:]
   private var nextPartition: Int64 = 1
   /// Committed offsets of each group.
   public private(set) var groupOffsets: [String: [TopicPartition: CommittedOffset]] = [:]
+  /// Groups of the consumer protocol: epochs below this one may have been given out, so that they never go back.
+  public private(set) var groupEpochs: [String: Int32] = [:]
   /// Producer ids below this one may have been given out.
   public private(set) var reservedProducerIDs: Int64 = 0
   private var jobEpochs: [String: Int64] = [:]
@@ -96,6 +100,10 @@ public final class Metadata: LogStateMachine {
       for (group, offsets) in transactions.apply(event) {
         groupOffsets[group, default: [:]].merge(offsets) { _, new in new }
       }
+    case .groupEpochsReserved(let group, let next):
+      groupEpochs[group] = next
+    case .consumerGroupEnded(let group):
+      groupEpochs[group] = nil
     }
   }
 
@@ -138,6 +146,11 @@ public final class Metadata: LogStateMachine {
       writer.int64(epoch)
     }
     transactions.write(to: &writer)
+    writer.uint32(UInt32(groupEpochs.count))
+    for (group, next) in groupEpochs.sorted(by: { $0.key < $1.key }) {
+      writer.text(group)
+      writer.int32(next)
+    }
     return writer.finishJoined()
   }
 
@@ -169,6 +182,7 @@ public final class Metadata: LogStateMachine {
       }
       for _ in 0..<(try reader.uint32()) { jobEpochs[try reader.text()] = try reader.int64() }
       transactions = try Transactions(&reader)
+      for _ in 0..<(try reader.uint32()) { groupEpochs[try reader.text()] = try reader.int32() }
     } catch {
       throw LogError(.corruption, "metadata snapshot: \(error)")
     }

@@ -56,6 +56,10 @@ public enum MetadataEvent: Equatable, Sendable {
   case jobStarted(name: String, epoch: Int64)
   /// A transactional id's state changes.
   case transaction(TransactionEvent)
+  /// A group speaks the consumer protocol; its epochs below `next` have been given out, or may have been.
+  case groupEpochsReserved(group: String, next: Int32)
+  /// A group no longer speaks the consumer protocol, or is gone.
+  case consumerGroupEnded(group: String)
 
   /// The event's bytes.
   public func encoded() -> Bytes {
@@ -99,6 +103,13 @@ public enum MetadataEvent: Equatable, Sendable {
       writer.text(name)
       writer.int64(epoch)
     case .transaction(let event): event.write(to: &writer)
+    case .groupEpochsReserved(let group, let next):
+      begin(30)
+      writer.text(group)
+      writer.int32(next)
+    case .consumerGroupEnded(let group):
+      begin(31)
+      writer.text(group)
     }
     return writer.finishJoined()
   }
@@ -131,6 +142,8 @@ public enum MetadataEvent: Equatable, Sendable {
     case 5: self = .producerIDsReserved(next: try reader.int64())
     case 6: self = .jobStarted(name: try reader.text(), epoch: try reader.int64())
     case TransactionEvent.kinds: self = .transaction(try TransactionEvent(kind, &reader))
+    case 30: self = .groupEpochsReserved(group: try reader.text(), next: try reader.int32())
+    case 31: self = .consumerGroupEnded(group: try reader.text())
     default: throw DecodingError("metadata event of kind \(kind), which this program does not know", at: 0)
     }
     guard reader.remaining == 0 else {
