@@ -11,12 +11,14 @@ PYTHON := .venv/bin/python
 BINARY := .build/release/millrace
 SWIFT_FOLDERS := Package.swift $(wildcard Sources Tests Benchmarks Fuzz Simulator examples)
 
-# Knobs: make crash CYCLES=1000 SEED=7, make fuzz SECONDS=60 (or RUNS=100000), make bench RUNS=9
+# Knobs: make run DATA=/somewhere/else DEMO='--repeat', make crash CYCLES=1000 SEED=7, make fuzz SECONDS=60 (or RUNS=100000), make bench RUNS=9
 CYCLES ?= 200
 SEED ?=
 SEEDS ?= 2000
 CUTS ?= 40
 RUNS ?= 5
+DATA ?= data/demo
+DEMO ?=
 SECONDS ?= 30
 FUZZERS := RequestFuzzer RecordBatchFuzzer
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
@@ -24,8 +26,7 @@ FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECO
 .PHONY: run build test simulate power lint unit clients cli crash crash-counts examples bench fuzz format clean setup setup-test
 
 run: setup build-release
-	@mkdir -p data
-	$(BINARY) demo --data data/demo
+	$(BINARY) demo --data $(DATA) $(DEMO)
 
 build: setup build-release
 
@@ -51,6 +52,7 @@ unit:
 	$(SWIFT) test
 
 clients:
+	$(MAKE) --no-print-directory -C Tests/clients/drivers
 	$(PYTHON) -m pytest -q Tests/harness Tests/crash Tests/clients
 
 cli:

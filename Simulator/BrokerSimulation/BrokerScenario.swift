@@ -66,7 +66,7 @@ public final class BrokerScenario {
     configuration = LogConfiguration(directory: "/var/data")
     configuration.journalFileSize = [32, 64, 128][Int.random(in: 0..<3, using: &random)] << 10
     configuration.firstJournalFileSize = random.oneIn(2) ? 16 << 10 : 32 << 10
-    configuration.journalFileLimit = Int.random(in: 2...4, using: &random)
+    configuration.journalFileLimit = Int.random(in: 2...9, using: &random)
     configuration.hotTailSize = [16, 64, 256][Int.random(in: 0..<3, using: &random)] << 10
     configuration.commitSize = [1, 8, 32][Int.random(in: 0..<3, using: &random)] << 10
     configuration.writeDepth = Int.random(in: 1...4, using: &random)

@@ -80,7 +80,6 @@ int64_t mr_file_size(int fd) {
   return fstat(fd, &info) < 0 ? -errno : (int64_t)info.st_size;
 }
 int mr_truncate(int fd, int64_t size) { return ftruncate(fd, size) < 0 ? -errno : 0; }
-int mr_allocate(int fd, int64_t size) { return -posix_fallocate(fd, 0, size); }
 int mr_lock_exclusive(int fd) { return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0; }
 int64_t mr_available_bytes(const char *path) {
   struct statvfs info;
@@ -89,7 +88,6 @@ int64_t mr_available_bytes(const char *path) {
 int mr_mkdir(const char *path, int mode) { return mkdir(path, (mode_t)mode) < 0 ? -errno : 0; }
 int mr_rename(const char *from, const char *to) { return rename(from, to) < 0 ? -errno : 0; }
 int mr_unlink(const char *path) { return unlink(path) < 0 ? -errno : 0; }
-int mr_rmdir(const char *path) { return rmdir(path) < 0 ? -errno : 0; }
 int mr_path_kind(const char *path) {
   struct stat info;
   if (stat(path, &info) < 0) return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;

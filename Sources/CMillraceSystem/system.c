@@ -9,7 +9,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +35,6 @@ static int64_t clock_ns(clockid_t clock) {
 int64_t mr_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 int64_t mr_realtime_ns(void) { return clock_ns(CLOCK_REALTIME); }
 int64_t mr_thread_cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
-int64_t mr_process_cpu_ns(void) { return clock_ns(CLOCK_PROCESS_CPUTIME_ID); }
 
 static uint32_t epoll_flags(uint32_t flags) {
   uint32_t out = EPOLLRDHUP;
@@ -215,22 +213,7 @@ void *mr_allocate_pages(size_t length) {
   return address == MAP_FAILED ? NULL : address;
 }
 void mr_free_pages(void *address, size_t length) { munmap(address, length); }
-void mr_discard_pages(void *address, size_t length) { madvise(address, length, MADV_DONTNEED); }
 void mr_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
-int mr_pin_thread(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  return -pthread_setaffinity_np(pthread_self(), sizeof set, &set);
-}
-int mr_thread_id(void) { return (int)syscall(SYS_gettid); }
-void mr_cpu_relax(void) {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  __asm__ volatile("yield");
-#endif
-}
 int64_t mr_resident_bytes(void) {
   FILE *file = fopen("/proc/self/statm", "re");
   if (!file) return -errno;

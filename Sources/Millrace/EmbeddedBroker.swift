@@ -3,7 +3,6 @@
 import MillraceBase
 import MillraceBroker
 import MillraceIO
-import MillraceKafkaServer
 import MillraceLog
 import Synchronization
 
@@ -64,45 +63,25 @@ public final class EmbeddedBroker: Sendable {
     log.hotTailSize = configuration.hotTailSize
     log.journalFileSize = configuration.journalFileSize
     log.firstJournalFileSize = min(log.firstJournalFileSize, configuration.journalFileSize)
-    let reactor: EpollReactor
-    let writer: ThreadPool
-    let background: ThreadPool
-    do throws(IOError) {
-      reactor = try EpollReactor(
-        name: "millrace", logger: configuration.logger, inputLimit: settings.largestRequest + (1 << 20))
-      writer = try ThreadPool(name: "millrace-journal", threads: 2)
+    do throws(BrokerParts.OpenError) {
+      parts = try BrokerParts(
+        .init(log: log, settings: settings, logger: configuration.logger, threadName: "millrace"))
     } catch {
-      throw MillraceError(error)
+      switch error {
+      case .system(let error): throw MillraceError(error)
+      case .data(let error): throw MillraceError(error)
+      }
     }
     do throws(IOError) {
-      background = try ThreadPool(name: "millrace-back", threads: 2)
+      try parts.reactor.start()
     } catch {
-      writer.stop()
-      throw MillraceError(error)
-    }
-    do throws(BrokerError) {
-      let opened = try Broker(
-        log: log, settings: settings, fileSystem: LinuxFileSystem(), reactor: reactor, writer: writer,
-        background: background, logger: configuration.logger)
-      parts = BrokerParts(
-        reactor: reactor, broker: ReactorBound(opened, on: reactor),
-        kafka: ReactorBound(KafkaServer(broker: opened, logger: configuration.logger), on: reactor), writer: writer,
-        background: background)
-    } catch {
-      writer.stop()
-      background.stop()
-      throw MillraceError(error.code, "cannot open \(directory): \(error.reason)")
-    }
-    do throws(IOError) {
-      try reactor.start()
-    } catch {
-      writer.stop()
-      background.stop()
+      parts.stopThreads()
       throw MillraceError(error)
     }
   }
 
-  /// Opens the broker whose data lie in `directory`, which is made when missing, and recovers them.
+  /// Opens the broker whose data lie in `directory`, which is made when missing (with the folders above it),
+  /// and recovers them.
   ///
   /// - Throws: `.storage` when the directory is in use, cannot be read or is damaged; `.invalidArgument` for a setting.
   /// - Complexity: proportional to the part of the journal that no snapshot covers.
@@ -151,15 +130,14 @@ public final class EmbeddedBroker: Sendable {
   public func listen(
     host: String = "127.0.0.1", kafkaPort: UInt16 = 0
   ) async throws(MillraceError) -> SocketAddress {
-    let host = host == "localhost" ? "127.0.0.1" : host
-    guard host.hasPrefix("127.") || host == "::1" else {
+    guard let address = BrokerParts.loopback(host).first else {
       throw MillraceError(.invalidArgument, "\(host) is not a loopback address; only those can be listened on")
     }
     let kafka = parts.kafka
     return try await ask { broker, answer in
       guard broker.isOpen else { return answer.give(.failure(.closed)) }
       do throws(IOError) {
-        answer.give(.success(try kafka.take().listen(SocketAddress(host: host, port: kafkaPort))))
+        answer.give(.success(try kafka.take().listen(SocketAddress(host: address, port: kafkaPort))))
       } catch {
         answer.give(.failure(MillraceError(.network, error.description)))
       }
@@ -224,59 +202,5 @@ public final class EmbeddedBroker: Sendable {
       let parts = parts
       Task { _ = await parts.close() }
     }
-  }
-}
-
-/// The threads of a broker and what lives on them.
-struct BrokerParts: Sendable {
-  let reactor: EpollReactor
-  let broker: ReactorBound<Broker>
-  let kafka: ReactorBound<KafkaServer>
-  let writer: ThreadPool
-  let background: ThreadPool
-
-  /// Calls `body` on the reactor and suspends until it answers.
-  func ask<Value: Sendable>(
-    _ body: @escaping @Sendable (Broker, Answer<Value>) -> Void
-  ) async throws(MillraceError) -> Value {
-    let result = await withCheckedContinuation { continuation in
-      let answer = Answer<Value>(continuation)
-      reactor.submit { body(broker.take(), answer) }
-    }
-    return try result.get()
-  }
-
-  /// Closes all in order.
-  /// - Returns: what could not be made durable.
-  func close() async -> MillraceError? {
-    var failure: MillraceError?
-    do throws(MillraceError) {
-      failure = try await ask { broker, answer in
-        kafka.take().stopAccepting()
-        broker.close { error in
-          kafka.take().close()
-          // Answers to clients still have a turn to leave.
-          broker.reactor.schedule(after: .milliseconds(1)) {
-            answer.give(.success(error.map { MillraceError($0) }))
-          }
-        }
-      }
-    } catch {
-      failure = error
-    }
-    let stopped: Result<Void, MillraceError> = await EmbeddedBroker.onThread("millrace-close") {
-      reactor.stop()
-      writer.stop()
-      background.stop()
-      return .success(())
-    }
-    if case .failure(let error) = stopped, failure == nil { failure = error }
-    return failure
-  }
-}
-
-extension MillraceError {
-  fileprivate init(_ code: BrokerError.Code, _ reason: String) {
-    self.init(BrokerError(code, reason))
   }
 }

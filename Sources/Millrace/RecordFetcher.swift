@@ -273,19 +273,16 @@ final class RecordFetcher: Sendable {
   private static func forEachBatch(
     in run: Bytes, _ body: (Bytes, RecordBatchHeader) throws(MillraceError) -> Void
   ) throws(MillraceError) {
-    var at = 0
-    while at < run.count {
-      let header: RecordBatchHeader
+    var rest = RecordBatchRun(run)
+    while true {
+      let next: (batch: Bytes, header: RecordBatchHeader)?
       do throws(RecordBatchError) {
-        header = try RecordBatchHeader(run[at..<run.count])
-        guard header.totalSize <= run.count - at else {
-          throw RecordBatchError(.malformed, "\(header.totalSize) bytes, \(run.count - at) are there")
-        }
+        next = try rest.next()
       } catch {
-        throw MillraceError(.corrupt, "at byte \(at) of a run: \(error)")
+        throw MillraceError(.corrupt, error.description)
       }
-      try body(run[at..<(at + header.totalSize)], header)
-      at += header.totalSize
+      guard let next else { return }
+      try body(next.batch, next.header)
     }
   }
 }

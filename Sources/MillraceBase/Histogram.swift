@@ -59,14 +59,6 @@ public struct Histogram: Sendable {
   /// The mean, 0 when there are no values.
   public var mean: Double { count == 0 ? 0 : Double(sum) / Double(count) }
 
-  /// Adds the values of another histogram.
-  public mutating func add(_ other: Histogram) {
-    for index in counts.indices { counts[index] += other.counts[index] }
-    count += other.count
-    sum &+= other.sum
-    maximum = max(maximum, other.maximum)
-  }
-
   /// Forgets everything.
   public mutating func reset() { self = Histogram() }
 }

@@ -53,8 +53,6 @@ extension Duration {
 
 /// Processor time used so far.
 public enum ProcessorTime {
-  /// Of the whole process.
-  public static var process: Duration { .nanoseconds(mr_process_cpu_ns()) }
   /// Of the calling thread.
   public static var thread: Duration { .nanoseconds(mr_thread_cpu_ns()) }
 }

@@ -82,8 +82,7 @@ public final class BrokerJobHost: JobHost {
       let runs = try mailbox.wait(for: readState(job, from: offset))
       let before = offset
       for run in runs {
-        try BatchRuns.forEach(in: run) { batch, header throws(JobError) in
-          guard header.nextOffset > offset else { return }
+        for (batch, header) in try BrokerJobHost.batches(in: run) where header.nextOffset > offset {
           try body(batch)
           offset = header.nextOffset
         }
@@ -93,6 +92,18 @@ public final class BrokerJobHost: JobHost {
       }
     }
     return epoch
+  }
+
+  /// The batches of a run, which the log has verified.
+  private static func batches(in run: Bytes) throws(JobError) -> [(batch: Bytes, header: RecordBatchHeader)] {
+    var found: [(batch: Bytes, header: RecordBatchHeader)] = []
+    var rest = RecordBatchRun(run)
+    do throws(RecordBatchError) {
+      while let next = try rest.next() { found.append(next) }
+    } catch {
+      throw JobError(.corruptInput, error.description)
+    }
+    return found
   }
 
   private func readState(_ job: String, from offset: Offset) -> Slot<[Bytes]> {
@@ -124,8 +135,7 @@ public final class BrokerJobHost: JobHost {
     for input in fetched ?? [] {
       let wanted = positions[input.position].offset
       for run in input.runs {
-        try BatchRuns.forEach(in: run) { batch, header throws(JobError) in
-          guard header.nextOffset > wanted else { return }
+        for (batch, header) in try BrokerJobHost.batches(in: run) where header.nextOffset > wanted {
           batches.append(InputBatch(position: input.position, bytes: batch, endOffset: input.endOffset))
         }
       }

@@ -1,7 +1,8 @@
 // FileSource: the lines of text files as a replayable input.
 //
 // Position: pass int64, offset int64, file index int32, path (UTF-8), all big endian. The path finds the file again when the
-// list has changed.
+// list has changed. Offset −1 stands behind the file, which was the list's last: files that come after it in a longer
+// list are still read.
 
 import MillraceBase
 import MillraceDataflow
@@ -66,6 +67,11 @@ public final class FileSource: ReplayableSource {
       index = files.count
       return
     }
+    if offset < 0 {
+      index = files.firstIndex(of: path).map { $0 + 1 } ?? files.count
+      offset = 0
+      return
+    }
     if index < 0 || index >= files.count || files[index] != path {
       guard let found = files.firstIndex(of: path) else {
         throw JobError(.sourceFailed, "\(path), at which reading stopped, is not among the \(files.count) files")
@@ -93,9 +99,10 @@ public final class FileSource: ReplayableSource {
   private var position: Bytes {
     var writer = ByteWriter()
     writer.int64(pass)
-    writer.int64(offset)
-    writer.int32(Int32(index))
-    if index < files.count { writer.utf8(files[index]) }
+    let isBehind = index >= files.count
+    writer.int64(isBehind ? -1 : offset)
+    writer.int32(Int32(isBehind ? files.count - 1 : index))
+    if let path = isBehind ? files.last : files[index] { writer.utf8(path) }
     return writer.finishJoined()
   }
 

@@ -75,6 +75,53 @@ public protocol FileLock: AnyObject, Sendable {
 }
 
 extension FileSystem {
+  /// Makes a directory and every folder above it that is missing. On return those above are durable; the directory's own name
+  /// is so once the directory above is synced.
+  ///
+  /// A folder is made only once the one above it is durable. So of the folders that are there already only the lowest may be
+  /// in the page cache alone: a process that was killed may have made it just before.
+  public func createDirectories(_ path: String) throws(IOError) {
+    var missing: [String] = []
+    var there = path
+    while try !exists(there) {
+      missing.append(there)
+      let above = parentDirectory(of: there)
+      if above == there || above == "." { break }
+      there = above
+    }
+    guard !missing.isEmpty else { return try createDirectory(path) }
+    if missing.last != there, there != "/" { try syncIfAllowed(parentDirectory(of: there)) }
+    for folder in missing.reversed() {
+      try createDirectory(folder)
+      if folder != path { try syncIfAllowed(parentDirectory(of: folder)) }
+    }
+  }
+
+  /// Makes the names in a directory durable, unless this user may not read it.
+  /// - Returns: why it could not be; nil when it is done.
+  @discardableResult
+  public func syncIfAllowed(_ directory: String) throws(IOError) -> IOError? {
+    do throws(IOError) {
+      try syncDirectory(directory)
+      return nil
+    } catch {
+      guard error.code == .accessDenied else { throw error }
+      return error
+    }
+  }
+
+  /// The directory that holds the last name of `path`: `.` for a relative path of one name, `/` for the root itself.
+  public func parentDirectory(of path: String) -> String {
+    func trimmed(_ text: Substring) -> Substring {
+      var text = text
+      while text.count > 1, text.last == "/" { text.removeLast() }
+      return text
+    }
+    let name = trimmed(path[...])
+    guard let slash = name.lastIndex(of: "/") else { return "." }
+    return String(trimmed(name[...slash]))
+  }
+
   /// The whole contents of a file of at most `limit` bytes.
   /// - Throws: `.failed` when it is larger.
   public func readAll(_ path: String, limit: Int) throws(IOError) -> Bytes {

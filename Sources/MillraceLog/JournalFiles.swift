@@ -84,6 +84,9 @@ final class JournalFiles {
     onChange()
   }
 
+  /// No file is spare, and none is being made.
+  var isShort: Bool { spares.isEmpty && !isPreparing }
+
   /// Takes a spare with room for a commit of `size` bytes.
   func take(size: Int) -> JournalSlot? {
     let needed = size + JournalFormat.blockSize

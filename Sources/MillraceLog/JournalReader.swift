@@ -24,6 +24,12 @@ enum JournalReader {
   /// Reads a batch and checks that it is the one that `reference` speaks of.
   static func batch(_ reference: BatchReference, in file: any File) throws(LogError) -> Bytes {
     let bytes = try read(file, at: Int(reference.position), length: Int(reference.length))
+    try check(bytes, reference, path: file.path)
+    return bytes
+  }
+
+  /// Checks that `bytes`, read from a journal file, are the batch that `reference` speaks of.
+  static func check(_ bytes: Bytes, _ reference: BatchReference, path: String) throws(LogError) {
     do throws(RecordBatchError) {
       let header = try RecordBatchHeader.checked(bytes)
       // The batch's CRC covers none of these three.
@@ -36,9 +42,8 @@ enum JournalReader {
             + "\(reference.baseOffset), \(bytes.count) and \(reference.leaderEpoch)")
       }
     } catch {
-      throw LogError(.corruption, "\(file.path): batch at byte \(reference.position): \(error)")
+      throw LogError(.corruption, "\(path): batch at byte \(reference.position): \(error)")
     }
-    return bytes
   }
 }
 

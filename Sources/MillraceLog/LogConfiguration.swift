@@ -12,6 +12,9 @@ public struct LogConfiguration: Sendable {
   public var firstJournalFileSize = 1 << 20
   /// Most journal files, written and spare together; producers wait when all hold data that is not drained yet.
   public var journalFileLimit = 16
+  /// Sealed journal files are drained once their records reach this many bytes together, or half a file's size, or once
+  /// half of all files wait. So sparse files share a segment.
+  public var drainSize = 16 << 20
   /// Recent commits kept in memory for readers, in bytes.
   public var hotTailSize = 64 << 20
   /// An open commit of this size is written even while another write is in flight.

@@ -60,7 +60,7 @@ public struct InspectedSnapshot: Sendable {
   public let partitions: Int
   /// Segments.
   public let segments: Int
-  /// Bytes of the file.
+  /// Bytes of the snapshot.
   public let bytes: Int64
 }
 
@@ -94,6 +94,8 @@ public struct LogInspection: Sendable {
   public private(set) var events = 0
   /// How the journal ends when it ends in the middle of a commit that was never acknowledged: no damage.
   public private(set) var tornTail: String?
+  /// Damage to what is not needed any more; the server starts all the same.
+  public private(set) var harmless: [String] = []
   /// What is damaged, each with file and position.
   public private(set) var problems: [String] = []
 
@@ -135,16 +137,15 @@ public struct LogInspection: Sendable {
   }
 
   private mutating func readSnapshot(_ fileSystem: any FileSystem) throws(LogError) -> Snapshot? {
-    let path = "\(directory)/\(Snapshot.fileName)"
-    let bytes = try LogError.wrapping { () throws(IOError) -> Bytes? in
-      try fileSystem.exists(path) ? try fileSystem.readAll(path, limit: 1 << 31) : nil
+    let directory = directory
+    let contents = try noting { () throws(LogError) in
+      try SnapshotSlots.read(directory, fileSystem: fileSystem, checksAll: true)
     }
-    guard let bytes, let snapshot = try noting({ () throws(LogError) in try Snapshot(bytes, path: path) }) else {
-      return nil
-    }
+    harmless = contents?.harmless ?? []
+    guard let contents, let snapshot = contents.snapshot else { return nil }
     self.snapshot = InspectedSnapshot(
       sequence: snapshot.sequence, drainedSequence: snapshot.drainedSequence,
-      partitions: snapshot.partitions.count, segments: snapshot.segments.count, bytes: Int64(bytes.count))
+      partitions: snapshot.partitions.count, segments: snapshot.segments.count, bytes: Int64(contents.length))
     return snapshot
   }
 

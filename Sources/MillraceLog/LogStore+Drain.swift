@@ -1,13 +1,22 @@
-// LogStore+Drain: sealed journal files become segments, snapshots are written, and the files are used again.
+// LogStore+Drain: sealed journal files become segments.
 //
-// A sealed file is drained once all its commits are durable: its batches are copied, sorted by partition, into one
-// segment. Then a snapshot is written that names the segment and holds everything else the file's commits led to. Only
-// when that snapshot is durable is the file spare again (a journal file is reused only after all that it holds is
-// durable elsewhere).
+// A sealed file waits until its records and those of other sealed files are worth a segment, or until too many files
+// wait; a dense one is drained at once. The batches are copied, sorted by partition, into one segment. A snapshot that
+// names the segment and holds everything else the files' commits led to is written after several files, or when room is
+// short. Only when that snapshot is durable are the files spare again (a journal file is reused only after all that it
+// holds is durable elsewhere).
 
 import MillraceBase
 import MillraceIO
 import MillraceModel
+
+/// A segment file and what of it is still needed.
+struct SegmentUse {
+  var fileSize: Int64
+  /// Extents of partitions that lie in it, and the bytes of their batches.
+  var extents = 0
+  var liveBytes: Int64 = 0
+}
 
 /// What draining keeps track of.
 struct DrainState {
@@ -17,7 +26,15 @@ struct DrainState {
   var drained: [JournalFile] = []
   /// Partitions with batches in a file that is not drained, in order of first use.
   var partitions: [UInt64: [PartitionLog]] = [:]
+  /// Records of sparse files that wait, held in memory because the hot tail drops them; by file number.
+  var packed: [UInt64: PackedFile] = [:]
   var isDraining = false
+  /// The newest file of the drain under way.
+  var drainingFile: UInt64 = 0
+  /// Producers wait for room: what can be drained is drained, however little it is.
+  var isUrgent = false
+  /// A sealed file's last commits are not durable yet.
+  var awaitsDurability = false
   var isSnapshotting = false
   var snapshotWanted: [() -> Void] = []
   /// All commits up to this one are in segments, as far as their records go.
@@ -25,17 +42,42 @@ struct DrainState {
   /// The newest file that was drained; lower numbers were drained before.
   var drainedFile: UInt64 = 0
   var nextSegment: UInt64 = 1
-  var segments: [SnapshotSegment] = []
+  var segments: [UInt64: SegmentUse] = [:]
+  /// Segments whose names are durable have lower numbers.
+  var syncedSegment: UInt64 = 0
+  var slots = SnapshotSlots()
+  var pages: [Int64: SnapshotPage] = [:]
   /// No drain begins any more; one last snapshot is written.
   var isClosing = false
   var isClosed = false
   var retryTimer: Timer?
   var snapshotTimer: Timer?
+  var reclaimTimer: Timer?
 
-  mutating func touched(_ log: PartitionLog, file: UInt64) {
+  /// Bytes of batches in each file that is not drained; the newest one's are counted beside.
+  private var recordBytes: [UInt64: Int] = [:]
+  private var countedFile: UInt64 = 0
+  private var countedBytes = 0
+
+  mutating func touched(_ log: PartitionLog, file: UInt64, length: Int) {
+    if file != countedFile {
+      recordBytes[countedFile] = countedBytes
+      countedFile = file
+      countedBytes = recordBytes[file] ?? 0
+    }
+    countedBytes += length
     guard log.lastTouchedFile != file else { return }
     log.lastTouchedFile = file
     partitions[file, default: []].append(log)
+  }
+
+  /// Bytes of all batches in a file.
+  func recordBytes(of file: UInt64) -> Int { file == countedFile ? countedBytes : recordBytes[file] ?? 0 }
+
+  mutating func forget(file: UInt64) -> [PartitionLog] {
+    recordBytes[file] = nil
+    packed[file] = nil
+    return partitions.removeValue(forKey: file) ?? []
   }
 }
 
@@ -43,86 +85,156 @@ extension LogStore {
   func sealed(_ file: JournalFile) {
     drain.sealed.append(file)
     drainNext()
+    pack(file)
+    // The next file should be there before it is needed.
+    journal.files.provide(size: 0)
   }
 
-  /// Starts draining the oldest sealed file if that can be done now.
-  func drainNext() {
-    guard !drain.isDraining, !drain.isClosing, drain.retryTimer == nil, let file = drain.sealed.first,
-      let last = file.lastSequence, last <= journal.durableSequence
-    else { return }
-    let logs = (drain.partitions[file.number] ?? []).filter { !$0.isDeleted }.sorted { $0.id < $1.id }
-    let runs = logs.compactMap { log -> DrainRun? in
-      let first = log.recent.partitioningIndex { $0.file < file.number }
+  /// Bytes of records that are worth a segment of their own.
+  private var drainSize: Int { max(1, min(configuration.drainSize, configuration.journalFileSize / 2)) }
+
+  /// Keeps a sparse file's records in memory while it waits.
+  private func pack(_ file: JournalFile) {
+    let size = drain.recordBytes(of: file.number)
+    let held = drain.packed.values.reduce(0) { $0 + $1.size }
+    guard file.number > max(drain.drainedFile, drain.drainingFile), size > 0, held + size <= 2 * drainSize else {
+      return
+    }
+    let batches = runs(of: [file]).flatMap(\.batches)
+    let regions = journal.hotTail.regions(file: file.number)
+    jobs.run {
+      PackedFile(batches, from: regions)
+    } completion: { [self] packed in
+      if drain.sealed.contains(where: { $0 === file }) { drain.packed[file.number] = packed }
+    }
+  }
+
+  /// The batches of sealed files by partition, leaving out what nobody may read any more.
+  private func runs(of files: [JournalFile]) -> [DrainRun] {
+    guard let first = files.first?.number, let last = files.last?.number else { return [] }
+    var logs: [PartitionLogID: PartitionLog] = [:]
+    for file in files {
+      for log in drain.partitions[file.number] ?? [] where !log.isDeleted { logs[log.id] = log }
+    }
+    return logs.values.sorted { $0.id < $1.id }.compactMap { log in
       var batches: [BatchReference] = []
-      var index = first
-      while index < log.recent.count, log.recent[index].file == file.number {
+      var index = log.recent.partitioningIndex { $0.file < first }
+      while index < log.recent.count, log.recent[index].file <= last {
         if log.recent[index].nextOffset > log.startOffset { batches.append(log.recent[index]) }
         index += 1
       }
       return batches.isEmpty ? nil : DrainRun(partition: log.id, batches: batches)
     }
+  }
+
+  /// The sealed files that are to be drained now; empty when more of them are awaited.
+  private func nextGroup() -> [JournalFile] {
+    var group: [JournalFile] = []
+    var bytes = 0
+    drain.awaitsDurability = false
+    for file in drain.sealed {
+      guard let last = file.lastSequence, last <= journal.durableSequence else {
+        drain.awaitsDurability = true
+        break
+      }
+      group.append(file)
+      bytes += drain.recordBytes(of: file.number)
+      if bytes >= drainSize { return group }
+    }
+    let isDue = drain.isUrgent || drain.sealed.count >= max(1, configuration.journalFileLimit / 2)
+    return isDue ? group : []
+  }
+
+  /// Starts draining if enough can be drained now.
+  func drainNext() {
+    guard !drain.isDraining, !drain.isClosing, drain.retryTimer == nil, !drain.sealed.isEmpty else { return }
+    let group = nextGroup()
+    guard let first = group.first, let last = group.last?.lastSequence else { return }
+    let runs = runs(of: group)
     drain.isDraining = true
-    guard !runs.isEmpty else { return drained(file, segment: nil) }
+    drain.drainingFile = group.last?.number ?? 0
+    guard !runs.isEmpty else { return drained(group, segment: nil) }
     let number = drain.nextSegment
     drain.nextSegment += 1
     let directory = "\(configuration.directory)/segments"
-    let regions = journal.hotTail.regions(file: file.number)
-    let journalFile = file.slot.file
+    let sources = group.map { file in
+      DrainSource(
+        number: file.number, file: file.slot.file, regions: journal.hotTail.regions(file: file.number),
+        packed: drain.packed[file.number])
+    }
     let identity = journal.identity
-    let sequences = file.firstSequence...last
+    let sequences = first.firstSequence...last
     let blockSize = configuration.segmentBlockSize
     let fileSystem = fileSystem
     jobs.run { () -> Result<DrainedSegment, LogError> in
       do throws(LogError) {
+        var sources = sources
+        for index in sources.indices {
+          let number = sources[index].number
+          try sources[index].prepare(runs.flatMap { $0.batches.filter { $0.file == number } })
+        }
+        let prepared = sources
         return .success(
           try SegmentWriter.write(
-            path: "\(directory)/\(SegmentFormat.name(number))", directory: directory, number: number,
-            identity: identity, sequences: sequences, runs: runs, blockSize: blockSize, fileSystem: fileSystem
+            path: "\(directory)/\(SegmentFormat.name(number))", number: number, identity: identity,
+            sequences: sequences, runs: runs, blockSize: blockSize, fileSystem: fileSystem
           ) { reference throws(LogError) in
-            if let held = HotTail.bytes(regions, position: Int(reference.position), length: Int(reference.length)) {
-              return held
+            guard let source = prepared.first(where: { $0.number == reference.file }) else {
+              preconditionFailure("a batch of journal file \(reference.file), which is not drained here")
             }
-            return try JournalReader.batch(reference, in: journalFile)
+            return try source.bytes(reference)
           })
       } catch {
         return .failure(error)
       }
     } completion: { [self] result in
       switch result {
-      case .success(let segment): drained(file, segment: segment)
-      case .failure(let error): drainFailed(file, error)
+      case .success(let segment): drained(group, segment: segment)
+      case .failure(let error): drainFailed(group, error)
       }
     }
   }
 
-  private func drainFailed(_ file: JournalFile, _ error: LogError) {
+  private func drainFailed(_ group: [JournalFile], _ error: LogError) {
     drain.isDraining = false
+    drain.drainingFile = 0
     logger.log(
-      error.code == .noSpace ? .warning : .error, "log", "draining a journal file failed",
-      ["file": file.slot.path, "error": error.description])
-    // Nothing is lost: the journal file keeps what it holds. Producers wait when no file is left.
+      error.code == .noSpace ? .warning : .error, "log", "draining journal files failed",
+      ["first-file": group[0].slot.path, "files": "\(group.count)", "error": error.description])
+    // Nothing is lost: the journal files keep what they hold. Producers wait when no file is left.
     drain.retryTimer = reactor.schedule(after: .seconds(1)) { [weak self] in
       self?.drain.retryTimer = nil
       self?.drainNext()
     }
   }
 
-  private func drained(_ file: JournalFile, segment: DrainedSegment?) {
+  private func drained(_ group: [JournalFile], segment: DrainedSegment?) {
     drain.isDraining = false
-    drain.sealed.removeFirst()
-    drain.drained.append(file)
-    drain.drainedSequence = file.lastSequence ?? drain.drainedSequence
-    drain.drainedFile = file.number
+    drain.sealed.removeFirst(group.count)
+    drain.drained += group
+    drain.drainedSequence = group.last?.lastSequence ?? drain.drainedSequence
+    drain.drainedFile = group.last?.number ?? drain.drainedFile
     if let segment {
-      drain.segments.append(SnapshotSegment(number: segment.number, fileSize: segment.fileSize))
+      drain.segments[segment.number] = SegmentUse(fileSize: segment.fileSize)
       for (id, extent) in segment.extents {
         guard let log = partitions[id], extent.nextOffset > log.startOffset else { continue }
         log.extents.append(extent)
+        use(extent)
       }
     }
-    for log in drain.partitions.removeValue(forKey: file.number) ?? [] where !log.isDeleted { trim(log) }
-    takeSnapshot {}
+    for file in group {
+      for log in drain.forget(file: file.number) where !log.isDeleted { trim(log) }
+    }
+    if drain.isUrgent || drain.drained.count >= max(1, configuration.journalFileLimit / 4) { takeSnapshot {} }
     drainNext()
+  }
+
+  /// Called when a unit found no journal file free: nothing waits for company any more.
+  func roomIsShort() {
+    guard journal.files.isShort, !drain.isUrgent, !(drain.sealed.isEmpty && drain.drained.isEmpty) else { return }
+    drain.isUrgent = true
+    drainNext()
+    if !drain.drained.isEmpty { takeSnapshot {} }
   }
 
   /// Drops references whose batches are in a segment and no longer in memory.
@@ -134,148 +246,17 @@ extension LogStore {
     }
   }
 
-  // MARK: Snapshots
-
-  /// Writes a snapshot of the state as of now once that is durable; `done` follows when it is on disk (or failed to get
-  /// there, which is logged and leaves the previous one valid).
-  func takeSnapshot(_ done: @escaping () -> Void) {
-    guard !drain.isClosed else { return done() }
-    guard !drain.isSnapshotting else {
-      drain.snapshotWanted.append(done)
-      return
-    }
-    drain.isSnapshotting = true
-    // What is in memory now is the state as of the last commit that has begun, so that commit is closed here.
-    journal.sealOpen()
-    let released = drain.drained
-    drain.drained = []
-    let (live, dead) = liveSegments()
-    let snapshot = capture(segments: live)
-    journal.whenDurable { [self] error in
-      guard error == nil else { return finishSnapshot(.failure(error!), released: released, dead: [], done) }
-      write(snapshot, released: released, dead: dead, done)
-    }
+  /// Counts an extent as needed.
+  func use(_ extent: SegmentExtent) {
+    drain.segments[extent.segment]?.extents += 1
+    drain.segments[extent.segment]?.liveBytes += extent.bytes
   }
 
-  private func liveSegments() -> (live: [SnapshotSegment], dead: [SnapshotSegment]) {
-    var used: Set<UInt64> = []
-    for log in partitions.values {
-      for extent in log.extents { used.insert(extent.segment) }
+  /// Counts extents as not needed any more; a segment without needed ones goes with the next snapshot.
+  func release(_ extents: [SegmentExtent]) {
+    for extent in extents {
+      drain.segments[extent.segment]?.extents -= 1
+      drain.segments[extent.segment]?.liveBytes -= extent.bytes
     }
-    return (drain.segments.filter { used.contains($0.number) }, drain.segments.filter { !used.contains($0.number) })
-  }
-
-  private func capture(segments: [SnapshotSegment]) -> Snapshot {
-    let expired = reactor.wallClock.milliseconds - configuration.producerExpiration
-    let captured = partitions.values.sorted { $0.id < $1.id }.map { log in
-      for (id, state) in log.producers
-      where state.lastAppend.milliseconds < expired && log.transactions.open[id] == nil { log.producers[id] = nil }
-      return SnapshotPartition(
-        id: log.id, startOffset: log.startOffset, nextOffset: log.nextOffset, size: log.size, epochs: log.epochs,
-        producers: log.producers.sorted { $0.key < $1.key }.map { (id: $0.key, state: $0.value) },
-        transactions: log.transactions, extents: log.extents)
-    }
-    return Snapshot(
-      identity: journal.identity, sequence: journal.lastSequence, drainedSequence: drain.drainedSequence,
-      nextFileNumber: (journal.active?.number ?? 0) + 1, nextSegmentNumber: drain.nextSegment, segments: segments,
-      partitions: captured, application: stateMachine.snapshot())
-  }
-
-  private func write(
-    _ snapshot: Snapshot, released: [JournalFile], dead: [SnapshotSegment], _ done: @escaping () -> Void
-  ) {
-    let directory = configuration.directory
-    let fileSystem = fileSystem
-    jobs.run { () -> Result<Void, LogError> in
-      do throws(IOError) {
-        try fileSystem.replace("\(directory)/\(Snapshot.fileName)", in: directory, with: snapshot.encoded())
-        return .success(())
-      } catch {
-        return .failure(LogError(error))
-      }
-    } completion: { [self] outcome in
-      finishSnapshot(outcome, released: released, dead: dead, done)
-    }
-  }
-
-  /// Removes segments that no snapshot names: what interrupted drains and removals left behind. Before any drain begins,
-  /// since that may use their numbers again.
-  /// - Throws: `.corruption` when a segment that the snapshot names is not there.
-  func checkSegments(_ snapshot: Snapshot?) throws(LogError) {
-    let directory = "\(configuration.directory)/segments"
-    var missing = Set((snapshot?.segments ?? []).map { SegmentFormat.name($0.number) })
-    for name in try LogError.wrapping({ () throws(IOError) in try fileSystem.list(directory) }).sorted() {
-      guard missing.remove(name) == nil else { continue }
-      try LogError.wrapping { () throws(IOError) in try fileSystem.remove("\(directory)/\(name)") }
-    }
-    if let name = missing.min() {
-      throw LogError(.corruption, "\(directory)/\(name): the segment is missing")
-    }
-  }
-
-  private func finishSnapshot(
-    _ result: Result<Void, LogError>, released: [JournalFile], dead: [SnapshotSegment], _ done: @escaping () -> Void
-  ) {
-    drain.isSnapshotting = false
-    switch result {
-    case .success:
-      for file in released { journal.files.release(file.slot) }
-      removeSegments(dead)
-    case .failure(let error):
-      drain.drained = released + drain.drained
-      logger.log(.error, "log", "writing a snapshot failed", ["error": error.description])
-      retrySnapshot()
-    }
-    done()
-    let wanted = drain.snapshotWanted
-    drain.snapshotWanted = []
-    if !wanted.isEmpty { takeSnapshot { for next in wanted { next() } } }
-  }
-
-  /// Files that are drained stay taken until a snapshot succeeds, and perhaps nothing else will ask for one.
-  private func retrySnapshot() {
-    guard journal.failure == nil, !drain.isClosing, drain.snapshotTimer == nil else { return }
-    drain.snapshotTimer = reactor.schedule(after: .seconds(1)) { [weak self] in
-      guard let self else { return }
-      self.drain.snapshotTimer = nil
-      if !self.drain.drained.isEmpty { self.takeSnapshot {} }
-    }
-  }
-
-  private func removeSegments(_ dead: [SnapshotSegment]) {
-    guard !dead.isEmpty else { return }
-    let numbers = Set(dead.map(\.number))
-    drain.segments.removeAll { numbers.contains($0.number) }
-    let paths = dead.map { "\(configuration.directory)/segments/\(SegmentFormat.name($0.number))" }
-    for segment in dead { segments.forget(segment.number) }
-    let fileSystem = fileSystem
-    let logger = logger
-    jobs.run {
-      for path in paths {
-        do throws(IOError) {
-          try fileSystem.remove(path)
-        } catch {
-          logger.log(.warning, "log", "removing a segment failed", ["error": error.description])
-        }
-      }
-    } completion: { _ in
-    }
-  }
-
-  func readSnapshot() throws(LogError) -> Snapshot? {
-    let path = "\(configuration.directory)/\(Snapshot.fileName)"
-    let bytes = try LogError.wrapping { () throws(IOError) -> Bytes? in
-      guard try fileSystem.exists(path) else { return nil }
-      return try fileSystem.readAll(path, limit: 1 << 31)
-    }
-    return try bytes.map { bytes throws(LogError) in try Snapshot(bytes, path: path) }
-  }
-
-  func restore(_ snapshot: Snapshot) throws(LogError) {
-    drain.drainedSequence = snapshot.drainedSequence
-    drain.nextSegment = snapshot.nextSegmentNumber
-    drain.segments = snapshot.segments
-    for partition in snapshot.partitions { restorePartition(partition) }
-    try stateMachine.restore(snapshot.application, log: self)
   }
 }

@@ -71,9 +71,7 @@ extension LogStore {
       let reference = log.recent[index]
       guard reference.nextOffset <= end else { break }
       if held > 0, held + Int(reference.length) > wish.limit { break }
-      if let bytes = journal.hotTail.bytes(
-        file: reference.file, position: Int(reference.position), length: Int(reference.length))
-      {
+      if let bytes = heldBatch(reference) {
         if !cold.isEmpty { break }
         out.append(bytes)
       } else {
@@ -89,6 +87,12 @@ extension LogStore {
         .failure(LogError(.corruption, "journal file number \(first.file) of partition \(log.id) is gone")))
     }
     readCold(.journal(cold, file), wish, completion)
+  }
+
+  /// A batch of the journal that memory holds.
+  private func heldBatch(_ reference: BatchReference) -> Bytes? {
+    journal.hotTail.bytes(file: reference.file, position: Int(reference.position), length: Int(reference.length))
+      ?? drain.packed[reference.file]?.bytes(position: reference.position, length: Int(reference.length))
   }
 
   private func journalFile(_ number: UInt64) -> (any File)? {

@@ -82,7 +82,7 @@ public final class LogStore {
   /// Called once when a flush failed. The owner must stop: nothing will be acknowledged any more.
   public var onFailure: (LogError) -> Void = { _ in }
 
-  /// Opens the log in `configuration.directory`, which is made when missing, and replays it into `stateMachine`.
+  /// Opens the log in `configuration.directory`, made when missing with the folders above it, and replays it into `stateMachine`.
   ///
   /// Blocks; call it before the reactor serves anything.
   /// - Parameters:
@@ -107,7 +107,7 @@ public final class LogStore {
     segments = SegmentReader(directory: "\(directory)/segments", fileSystem: fileSystem)
     drain = DrainState()
     lock = try LogError.wrapping { () throws(IOError) in
-      try fileSystem.createDirectory(directory)
+      try fileSystem.createDirectories(directory)
       try fileSystem.createDirectory("\(directory)/journal")
       try fileSystem.createDirectory("\(directory)/segments")
       try LogStore.syncNames(directory, fileSystem: fileSystem, logger: logger)
@@ -121,22 +121,13 @@ public final class LogStore {
   private static func syncNames(
     _ directory: String, fileSystem: any FileSystem, logger: Logger
   ) throws(IOError) {
-    do throws(IOError) {
-      try fileSystem.syncDirectory(parent(of: directory))
-    } catch {
-      // Who may not read the directory above can still work in this one.
-      guard error.code == .accessDenied else { throw error }
+    // Who may not read the directory above can still work in this one.
+    if let error = try fileSystem.syncIfAllowed(fileSystem.parentDirectory(of: directory)) {
       logger.log(.warning, "log", "the data directory's name cannot be made durable", ["error": error.description])
     }
     try fileSystem.syncDirectory(directory)
     try fileSystem.syncDirectory("\(directory)/journal")
     try fileSystem.syncDirectory("\(directory)/segments")
-  }
-
-  private static func parent(of directory: String) -> String {
-    let trimmed = directory.last == "/" && directory.count > 1 ? directory.dropLast() : directory[...]
-    guard let slash = trimmed.lastIndex(of: "/") else { return "." }
-    return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
   }
 
   // MARK: Partitions
@@ -147,6 +138,10 @@ public final class LogStore {
     precondition(partitions[id] == nil, "partition \(id) exists already")
     let log = PartitionLog(id: id)
     partitions[id] = log
+    let number = id.number / SnapshotPage.span
+    let page = drain.pages[number] ?? SnapshotPage()
+    page.add(log)
+    drain.pages[number] = page
     return log
   }
 
@@ -155,6 +150,12 @@ public final class LogStore {
   public func removePartition(_ id: PartitionLogID) {
     guard let log = partitions.removeValue(forKey: id) else { return }
     log.isDeleted = true
+    drain.pages[id.number / SnapshotPage.span]?.remove(log)
+    if drain.pages[id.number / SnapshotPage.span]?.logs.isEmpty == true {
+      drain.pages[id.number / SnapshotPage.span] = nil
+    }
+    release(log.extents)
+    reclaimSoon()
   }
 
   /// The log with this number.
@@ -235,8 +236,11 @@ public final class LogStore {
       return true
     }
     switch journal.reserve(size) {
-    case .wait: return false
+    case .wait:
+      roomIsShort()
+      return false
     case .refused(let error):
+      roomIsShort()
       completion(.failure(error))
       return true
     case .ready: break
@@ -296,14 +300,14 @@ public final class LogStore {
           position: UInt32(position), length: UInt32(length), lastOffsetDelta: batch.header.lastOffsetDelta,
           leaderEpoch: leaderEpoch),
         leaderEpoch: leaderEpoch, now: now, marker: batch.header.isControl ? LogStore.ownMarker(batch.bytes) : nil)
-      drain.touched(log, file: file)
+      drain.touched(log, file: file, length: length)
       journal.touch(log, next: log.nextOffset)
     }
     for (log, offset) in unit.startOffsets {
       let target = min(offset, log.nextOffset)
       let (memory, _) = journal.append(.startOffset, target: log.id.number, length: 8)
       memory.storeBytes(of: target.bigEndian, as: Int64.self)
-      log.advanceStart(to: target)
+      release(log.advanceStart(to: target))
     }
     return appended
   }
@@ -322,7 +326,7 @@ public final class LogStore {
       log.transactions.becameDurable(below: next)
       if !log.isDeleted { onAdvance(log) }
     }
-    drainNext()
+    if drain.awaitsDurability { drainNext() }
   }
 
   // MARK: Opening and closing
@@ -391,7 +395,7 @@ public final class LogStore {
           if isNew { try stateMachine.apply(bytes.withBuffer { Bytes(copying: $0) }, log: self) }
         case .startOffset:
           guard isNew, entry.length == 8, let log = partitions[PartitionLogID(entry.target)] else { return }
-          log.advanceStart(to: bytes.withBuffer { $0.number(0, Int64.self) })
+          release(log.advanceStart(to: bytes.withBuffer { $0.number(0, Int64.self) }))
         case .records:
           try replay(batch: bytes, entry: entry, commit: commit, isNew: isNew)
         }
@@ -428,7 +432,7 @@ public final class LogStore {
     } else if reference.nextOffset > log.startOffset {
       log.recent.append(reference)
     }
-    drain.touched(log, file: commit.fileNumber)
+    drain.touched(log, file: commit.fileNumber, length: entry.length)
   }
 
   /// Puts a partition back as a snapshot describes it.
@@ -437,8 +441,10 @@ public final class LogStore {
     log.startOffset = partition.startOffset
     log.nextOffset = partition.nextOffset
     log.size = partition.size
+    log.compactedTo = partition.compactedTo
     log.epochs = partition.epochs
     log.extents = partition.extents
+    for extent in partition.extents { use(extent) }
     for (id, state) in partition.producers { log.producers[id] = state }
     log.transactions = partition.transactions
   }
@@ -452,6 +458,7 @@ public final class LogStore {
     drain.isClosing = true
     drain.retryTimer?.cancel()
     drain.snapshotTimer?.cancel()
+    drain.reclaimTimer?.cancel()
     let refused = waiting
     waiting = Deque()
     for index in 0..<refused.count { refused[index].completion(.failure(LogStore.closed)) }

@@ -33,22 +33,26 @@ public final class PartitionLog {
   /// The partition's number in this data directory.
   public let id: PartitionLogID
   /// Offset of the oldest record that may be read.
-  public internal(set) var startOffset: Offset = 0
+  public internal(set) var startOffset: Offset = 0 { didSet { mark.isStale = true } }
   /// Offset that the next record gets.
-  public internal(set) var nextOffset: Offset = 0
+  public internal(set) var nextOffset: Offset = 0 { didSet { mark.isStale = true } }
   /// Offset after the last durable record.
   public internal(set) var highWatermark: Offset = 0
   /// Leader epochs in rising order; each entry's records end where the next one's start.
   public internal(set) var epochs: [LeaderEpochStart] = []
   /// Bytes of all batches from the start on, roughly.
   public internal(set) var size: Int64 = 0
-  var producers: [Int64: ProducerState] = [:]
+  var producers: [Int64: ProducerState] = [:] { didSet { mark.isStale = true } }
   /// Transactions that are open, and those that were aborted.
-  var transactions = PartitionTransactions()
+  var transactions = PartitionTransactions() { didSet { mark.isStale = true } }
   /// Batches still addressed in the journal, oldest first.
   var recent = Deque<BatchReference>()
   /// Batches in segments, oldest first; all of them below `recent`, or overlapping it while memory still holds them.
-  var extents: [SegmentExtent] = []
+  var extents: [SegmentExtent] = [] { didSet { mark.isStale = true } }
+  /// Compaction has seen all keys below this offset.
+  var compactedTo: Offset = 0 { didSet { mark.isStale = true } }
+  /// Set with every change of what a snapshot holds of the partition; see SnapshotPages.swift.
+  var mark = SnapshotMark()
   /// Set when the partition was deleted; held references must not be used any further.
   public internal(set) var isDeleted = false
 
@@ -98,22 +102,23 @@ public final class PartitionLog {
   }
 
   /// Moves the start; what lies wholly below it is no longer addressed.
-  func advanceStart(to offset: Offset) {
-    guard offset > startOffset else { return }
+  /// - Returns: the extents that are not needed any more.
+  func advanceStart(to offset: Offset) -> [SegmentExtent] {
+    guard offset > startOffset else { return [] }
     startOffset = min(offset, nextOffset)
     while let first = recent.first, first.nextOffset <= startOffset {
       recent.removeFirst()
       size -= Int64(first.length)
     }
-    while let first = extents.first, first.nextOffset <= startOffset {
-      extents.removeFirst()
-      size -= first.bytes
-    }
-    size = max(0, size)
+    let kept = extents.partitioningIndex { $0.nextOffset <= startOffset }
+    let dropped = Array(extents[..<kept])
+    if kept > 0 { extents.removeFirst(kept) }
+    size = max(0, size - dropped.reduce(0) { $0 + $1.bytes })
     transactions.advancedStart(to: startOffset)
     // The newest epoch that began at or below the start covers it; older ones have no records left.
     while epochs.count > 1, epochs[1].startOffset <= startOffset { epochs.removeFirst() }
     if let first = epochs.first, first.startOffset < startOffset { epochs[0].startOffset = startOffset }
+    return dropped
   }
 }
 

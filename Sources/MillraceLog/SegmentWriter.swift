@@ -33,14 +33,14 @@ struct SegmentWriter {
     self.blockSize = blockSize
   }
 
-  /// Writes `runs` into `path`, durably under that name once this returns.
+  /// Writes `runs` into `path`. Once this returns the contents are durable; the name is with the directory's next sync.
   ///
   /// - Parameters:
   ///   - runs: sorted by partition.
   ///   - fetch: a batch's bytes, verified.
   /// - Throws: `.corruption` when a batch is not what was written, `.noSpace`, `.io`; the file is removed then.
   static func write(
-    path: String, directory: String, number: UInt64, identity: JournalIdentity, sequences: ClosedRange<UInt64>,
+    path: String, number: UInt64, identity: JournalIdentity, sequences: ClosedRange<UInt64>,
     runs: [DrainRun], blockSize: Int, fileSystem: any FileSystem,
     fetch: (BatchReference) throws(LogError) -> Bytes
   ) throws(LogError) -> DrainedSegment {
@@ -52,7 +52,6 @@ struct SegmentWriter {
       let segment = try writer.run(
         number: number, identity: identity, sequences: sequences, runs: runs, fetch: fetch)
       file.close()
-      try LogError.wrapping { () throws(IOError) in try fileSystem.syncDirectory(directory) }
       return segment
     } catch {
       file.close()

@@ -1,13 +1,13 @@
 // Snapshot: the state as of a commit, so that journal files before it can be used again. Also the segments' manifest.
 //
-// One file, `snapshot`, replaced as a whole (written beside, flushed, renamed, directory flushed). Big endian:
-//   magic uint32 "MRSN", crc uint32 of all that follows, version uint32 2,
+// The body of a slot (see SnapshotSlots.swift, which has the checksum). Big endian:
+//   magic uint32 "MRSN", version uint32 3,
 //   journal identity 16 bytes,
 //   sequence uint64          the commit whose effects, and those of all before it, are in here
 //   drained sequence uint64  all records up to this commit are in segments
 //   next file number uint64, next segment number uint64,
 //   segment count uint32, each: number uint64, file size int64
-//   partition count uint32, each: number int64, start, next offset int64, size int64,
+//   partition count uint32, each: number int64, start, next offset int64, size int64, compacted up to offset int64,
 //     epoch count uint32 (epoch int32, start int64),
 //     producer count uint32 (id int64, epoch int16, last append int64, batch count uint8
 //       (first and last sequence int32, base offset int64, timestamp int64)),
@@ -30,6 +30,7 @@ struct SnapshotPartition: Equatable, Sendable {
   var startOffset: Offset
   var nextOffset: Offset
   var size: Int64
+  var compactedTo: Offset
   var epochs: [LeaderEpochStart]
   var producers: [(id: Int64, state: ProducerState)]
   var transactions = PartitionTransactions()
@@ -37,8 +38,8 @@ struct SnapshotPartition: Equatable, Sendable {
 
   static func == (left: SnapshotPartition, right: SnapshotPartition) -> Bool {
     left.id == right.id && left.startOffset == right.startOffset && left.nextOffset == right.nextOffset
-      && left.size == right.size && left.epochs == right.epochs && left.extents == right.extents
-      && left.transactions == right.transactions
+      && left.size == right.size && left.compactedTo == right.compactedTo && left.epochs == right.epochs
+      && left.extents == right.extents && left.transactions == right.transactions
       && left.producers.count == right.producers.count
       && zip(left.producers, right.producers).allSatisfy { $0.id == $1.id && $0.state == $1.state }
   }
@@ -46,8 +47,7 @@ struct SnapshotPartition: Equatable, Sendable {
 
 struct Snapshot: Sendable {
   static let magic: UInt32 = 0x4d52_534e
-  static let version: UInt32 = 2
-  static let fileName = "snapshot"
+  static let version: UInt32 = 3
 
   var identity: JournalIdentity
   var sequence: UInt64
@@ -59,7 +59,17 @@ struct Snapshot: Sendable {
   var application: Bytes
 
   func encoded() -> Bytes {
+    var partitions = ByteWriter(capacity: 4096)
+    for partition in self.partitions { Snapshot.write(partition, to: &partitions) }
+    var writer = ByteWriter(capacity: 4096)
+    for piece in pieces(partitionCount: self.partitions.count, [partitions.finishJoined()]) { writer.append(piece) }
+    return writer.finishJoined()
+  }
+
+  /// The snapshot's bytes with partitions that were encoded before, in rising order of their numbers.
+  func pieces(partitionCount: Int, _ partitions: [Bytes]) -> [Bytes] {
     var body = ByteWriter(capacity: 4096)
+    body.uint32(Snapshot.magic)
     body.uint32(Snapshot.version)
     body.uint64(identity.high)
     body.uint64(identity.low)
@@ -72,23 +82,18 @@ struct Snapshot: Sendable {
       body.uint64(segment.number)
       body.int64(segment.fileSize)
     }
-    body.uint32(UInt32(partitions.count))
-    for partition in partitions { Snapshot.write(partition, to: &body) }
-    body.uint32(UInt32(application.count))
-    body.append(application)
-    let bytes = body.finishJoined()
-    var writer = ByteWriter(capacity: 64)
-    writer.uint32(Snapshot.magic)
-    writer.uint32(bytes.crc32c)
-    writer.append(bytes)
-    return writer.finishJoined()
+    body.uint32(UInt32(partitionCount))
+    var end = ByteWriter(capacity: 64)
+    end.uint32(UInt32(application.count))
+    return [body.finishJoined()] + partitions + [end.finishJoined(), application]
   }
 
-  private static func write(_ partition: SnapshotPartition, to body: inout ByteWriter) {
+  static func write(_ partition: SnapshotPartition, to body: inout ByteWriter) {
     body.int64(partition.id.number)
     body.int64(partition.startOffset)
     body.int64(partition.nextOffset)
     body.int64(partition.size)
+    body.int64(partition.compactedTo)
     body.uint32(UInt32(partition.epochs.count))
     for epoch in partition.epochs {
       body.int32(epoch.epoch)
@@ -132,7 +137,7 @@ struct Snapshot: Sendable {
     }
   }
 
-  /// Reads a snapshot file's contents.
+  /// Reads a snapshot's bytes.
   /// - Throws: `.corruption` when they are not what was written, or of a later version.
   init(_ bytes: Bytes, path: String) throws(LogError) {
     do throws(DecodingError) {
@@ -145,11 +150,9 @@ struct Snapshot: Sendable {
   private init(decoding bytes: Bytes) throws(DecodingError) {
     var reader = ByteReader(bytes)
     guard try reader.uint32() == Snapshot.magic else { throw DecodingError("this is no snapshot", at: 0) }
-    let crc = try reader.uint32()
-    guard bytes[8..<bytes.count].crc32c == crc else { throw DecodingError("wrong checksum", at: 4) }
     let version = try reader.uint32()
     guard version == Snapshot.version else {
-      throw DecodingError("snapshot version \(version), this program reads \(Snapshot.version)", at: 8)
+      throw DecodingError("snapshot version \(version), this program reads \(Snapshot.version)", at: 4)
     }
     identity = JournalIdentity(high: try reader.uint64(), low: try reader.uint64())
     sequence = try reader.uint64()
@@ -163,12 +166,15 @@ struct Snapshot: Sendable {
     partitions = []
     for _ in 0..<(try reader.uint32()) { partitions.append(try Snapshot.partition(&reader)) }
     application = try reader.slice(Int(try reader.uint32()))
+    guard reader.remaining == 0 else {
+      throw DecodingError("\(reader.remaining) bytes too many in a snapshot", at: reader.position)
+    }
   }
 
   private static func partition(_ reader: inout ByteReader) throws(DecodingError) -> SnapshotPartition {
     var partition = SnapshotPartition(
       id: PartitionLogID(try reader.int64()), startOffset: try reader.int64(), nextOffset: try reader.int64(),
-      size: try reader.int64(), epochs: [], producers: [], extents: [])
+      size: try reader.int64(), compactedTo: try reader.int64(), epochs: [], producers: [], extents: [])
     for _ in 0..<(try reader.uint32()) {
       partition.epochs.append(LeaderEpochStart(epoch: try reader.int32(), startOffset: try reader.int64()))
     }

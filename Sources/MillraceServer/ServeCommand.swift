@@ -29,7 +29,8 @@ extension Command {
 }
 
 extension CommandOption {
-  static let data = CommandOption("--data", "DIR", isRequired: true, "The data directory; made when missing.")
+  static let data = CommandOption(
+    "--data", "DIR", isRequired: true, "The data directory; made when missing, with the folders above it.")
   static let kafkaPort = CommandOption(
     "--kafka", "PORT", type: .integer(0...65535), "The port; 0 takes any free one (default 9092).")
   static let advertise = CommandOption(

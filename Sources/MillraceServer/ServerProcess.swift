@@ -1,15 +1,15 @@
 // ServerProcess: composes file system, reactor, broker and protocol servers into a running program.
 
 import Glibc
+import Millrace
 import MillraceBase
 import MillraceBroker
 import MillraceIO
-import MillraceKafkaServer
 import MillraceLog
 
 /// What a server is started with.
 public struct ServerConfiguration {
-  /// The data directory; made when missing.
+  /// The data directory; made when missing, with the folders above it.
   public var directory: String
   /// Addresses to listen on: `localhost` or numeric loopback addresses.
   public var hosts = ["127.0.0.1", "::1"]
@@ -43,13 +43,11 @@ public final class ServerProcess {
   /// The broker behind the listeners.
   public let broker: Broker
   /// The reactor that owns everything.
-  public let reactor: EpollReactor
+  public var reactor: EpollReactor { parts.reactor }
   /// The Kafka listener's address with its real port.
   public private(set) var kafkaAddress = SocketAddress(host: "127.0.0.1", port: 0)
   let logger: Logger
-  private let kafka: KafkaServer
-  private let writer: ThreadPool
-  private let background: ThreadPool
+  private let parts: BrokerParts
   private let signals: Signals
   private var isStopping = false
   private var exitCode = ExitCode.done
@@ -63,23 +61,23 @@ public final class ServerProcess {
     let hosts = try ServerProcess.checked(configuration.hosts)
     // Before any thread is started, so that all threads leave the signals to the reactor.
     signals = try Signals()
-    let reactor = try EpollReactor(
-      name: "reactor-0", logger: logger, inputLimit: configuration.settings.largestRequest + (1 << 20))
-    self.reactor = reactor
-    writer = try ThreadPool(name: "journal", threads: 2)
-    background = try ThreadPool(name: "background", threads: 2)
-    var fileSystem: any FileSystem = LinuxFileSystem()
+    var composition = BrokerParts.Configuration(
+      log: LogConfiguration(directory: configuration.directory), settings: configuration.settings, logger: logger,
+      threadName: "millrace")
+    composition.advertised = configuration.advertised
     if let recording = configuration.recording {
-      fileSystem = try RecordingFileSystem(fileSystem, directory: configuration.directory, recording: recording)
+      composition.fileSystem = try RecordingFileSystem(
+        composition.fileSystem, directory: configuration.directory, recording: recording)
     }
-    do throws(BrokerError) {
-      broker = try Broker(
-        log: LogConfiguration(directory: configuration.directory), settings: configuration.settings,
-        fileSystem: fileSystem, reactor: reactor, writer: writer, background: background, logger: logger)
+    do throws(BrokerParts.OpenError) {
+      parts = try BrokerParts(composition)
     } catch {
-      throw ServerStartError(description: "cannot open \(configuration.directory): \(error.reason)", exitCode: .data)
+      switch error {
+      case .system(let error): throw ServerStartError(description: error.description, exitCode: .failed)
+      case .data(let error): throw ServerStartError(description: error.reason, exitCode: .data)
+      }
     }
-    kafka = KafkaServer(broker: broker, logger: logger, advertised: configuration.advertised)
+    broker = parts.broker.take()
     broker.onFailure = { [unowned self] _ in self.fail() }
     broker.startSampling()
     try listen(hosts, port: configuration.kafkaPort)
@@ -90,16 +88,14 @@ public final class ServerProcess {
   private static func checked(_ hosts: [String]) throws(ServerStartError) -> [String] {
     var numeric: [String] = []
     for host in hosts {
-      switch host {
-      case "localhost": numeric += ["127.0.0.1", "::1"]
-      case "::1": numeric.append(host)
-      case _ where host.hasPrefix("127.") && SocketAddress(host: host, port: 0).isNumeric: numeric.append(host)
-      default:
+      let addresses = BrokerParts.loopback(host)
+      guard !addresses.isEmpty else {
         throw ServerStartError(
           description: "\(host) is not a loopback address: without encryption and authentication, which this version "
             + "does not have, only 127.0.0.0/8, ::1 and localhost may be listened on",
           exitCode: .usage)
       }
+      numeric += addresses
     }
     return numeric
   }
@@ -109,7 +105,7 @@ public final class ServerProcess {
     var isFirst = true
     for host in hosts {
       do throws(IOError) {
-        let address = try kafka.listen(SocketAddress(host: host, port: port))
+        let address = try parts.kafka.take().listen(SocketAddress(host: host, port: port))
         if isFirst {
           kafkaAddress = address
           port = address.port
@@ -133,8 +129,7 @@ public final class ServerProcess {
   /// Runs until a signal or a failed flush; returns what to exit with.
   public func run() -> ExitCode {
     reactor.run()
-    writer.stop()
-    background.stop()
+    parts.stopThreads()
     return exitCode
   }
 
@@ -142,16 +137,14 @@ public final class ServerProcess {
     logger.log(.info, "server", isStopping ? "stopping at once" : "stopping", ["signal": "\(signal)"])
     guard !isStopping else { _exit(128 + signal) }
     isStopping = true
-    kafka.stopAccepting()
+    parts.kafka.take().stopAccepting()
     onStop { [self] in
-      broker.close { [self] error in
+      parts.shutDown { [self] error in
         if let error {
           logger.log(.error, "server", "closing the log failed", ["error": error.description])
           exitCode = .failed
         }
-        kafka.close()
-        // Answers still have a turn to leave.
-        reactor.schedule(after: .milliseconds(1)) { [self] in reactor.stop() }
+        reactor.stop()
       }
     }
   }

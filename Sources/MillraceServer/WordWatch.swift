@@ -44,27 +44,32 @@ final class WordWatch {
   }
 
   private func take(_ run: Bytes, _ partition: Int32) {
-    var at = 0
-    while at < run.count {
-      do {
-        let header = try RecordBatchHeader(run[at..<run.count])
-        let records = try Broker.plainRecords(of: run[at..<(at + header.totalSize)], header: header)
-        try records.withBuffer { buffer throws(RecordBatchError) in
-          try RecordReader.forEach(in: buffer, count: Int(header.recordCount)) { record in
-            let word = String(decoding: record.key, as: UTF8.self)
-            counts[word] = UInt64(String(decoding: record.value, as: UTF8.self))
-          }
-        }
-        at += header.totalSize
+    var rest = RecordBatchRun(run)
+    do {
+      while let (batch, header) = try rest.next() {
         offsets[partition] = header.nextOffset
-      } catch {
-        // Somebody else may write anything into the topic; the table leaves it out.
-        return
+        take(batch, header)
       }
+    } catch {
+      broker.logger.log(.warning, "demo", "a run of batches cannot be walked", ["error": "\(error)"])
     }
     guard counts.count > WordWatch.mostWords else { return }
     let kept = top(WordWatch.mostWords / 2)
     counts = Dictionary(uniqueKeysWithValues: kept)
+  }
+
+  private func take(_ batch: Bytes, _ header: RecordBatchHeader) {
+    do {
+      try Broker.plainRecords(of: batch, header: header).withBuffer { buffer throws(RecordBatchError) in
+        try RecordReader.forEach(in: buffer, count: Int(header.recordCount)) { record in
+          let word = String(decoding: record.key, as: UTF8.self)
+          counts[word] = UInt64(String(decoding: record.value, as: UTF8.self))
+        }
+      }
+    } catch {
+      // Somebody else may write anything into the topic; the table leaves it out.
+      broker.logger.log(.debug, "demo", "a batch cannot be read", ["error": "\(error)"])
+    }
   }
 
   /// The words with the highest counts, highest first.

@@ -148,3 +148,18 @@ func positionsFindTheirFile() throws {
   #expect(error?.reason.contains("/a") == true)
   #expect(throws: JobError.self) { try source.restore(Bytes([1, 2])) }
 }
+
+@Test("a list that was read to its end and is longer now goes on with what came behind it, and reads nothing twice")
+func longerListGoesOn() throws {
+  let system = MemoryFiles(["/a": Bytes("1\n"), "/b": Bytes("2\n"), "/c": Bytes("3\n"), "/d": Bytes("4\n")])
+  let end = try #require(try readAll(["/b", "/c"], system, maxBytes: 1 << 20).last?.position)
+  func rest(_ files: [String]) throws -> [String] {
+    try readAll(files, system, from: end, maxBytes: 1 << 20).flatMap(\.lines).map(\.text)
+  }
+  #expect(try rest(["/b", "/c", "/d"]) == ["4"])
+  #expect(try rest(["/b", "/c"]) == [])
+  // What was put in before the end is not read: whether it was is not known.
+  #expect(try rest(["/a", "/b", "/c"]) == [])
+  // The file at the end is gone: where to go on is not known.
+  #expect(try rest(["/b", "/d"]) == [])
+}

@@ -26,7 +26,7 @@ func reuseAfterSnapshot() throws {
   log.settle()
   let durable = pending.filter { $0.result != nil }.count
   #expect(durable < 60 && log.store.waitingUnits == 60 - durable, "producers wait when no file is free")
-  #expect(!log.files("/snapshot").contains("/data/snapshot"), "no snapshot, so nothing may be given back")
+  #expect(log.files("/snapshot.0").isEmpty, "no snapshot, so nothing may be given back")
   log.background.releaseAll()
   log.run { pending.allSatisfy { $0.result != nil } }
   log.settle()
@@ -169,4 +169,54 @@ func leaderEpochs() throws {
     let header = try RecordBatchHeader(batch)
     #expect(header.leaderEpoch == partition.epoch(ofOffset: header.baseOffset))
   }
+}
+
+@Test("sparse files are drained together, in fewer segments than files, from memory or in large reads")
+func sparseFilesShareSegments() throws {
+  for seed: UInt64 in 1...6 {
+    let log = LogWorld(seed: seed) {
+      $0.journalFileLimit = 12
+      // With the smaller one, memory has dropped what waits, and packed copies serve.
+      $0.hotTailSize = seed % 2 == 0 ? 64 << 10 : 1 << 20
+    }
+    try log.open()
+    let partitions = try (1...3).map { try log.create(Int64($0)) }
+    var expected: [[TestBatch]] = [[], [], []]
+    for index in 0..<150 {
+      let batch = TestBatch(size: Int.random(in: 1...300, using: &log.random))
+      try log.append(batch, to: partitions[index % 3])
+      expected[index % 3].append(batch)
+      // Whoever is behind reads what waits.
+      if index % 40 == 39 { #expect(try log.readAll(partitions[0], limit: 2000) == expected[0].stored()) }
+    }
+    log.settle()
+    // 150 commits of a block each, fifteen to a file.
+    #expect(partitions[0].extents.count == 1, "seed \(seed)")
+    #expect(log.files(".segment").count == 1)
+    #expect(log.store.drain.sealed.count < 6)
+    for (index, partition) in partitions.enumerated() {
+      #expect(try log.readAll(partition) == expected[index].stored())
+    }
+    try log.restart()
+    // What is not drained yet is read back from the files.
+    for index in 0..<150 {
+      let batch = TestBatch(size: Int.random(in: 1...300, using: &log.random))
+      try log.append(batch, to: log.partition(Int64(index % 3) + 1))
+      expected[index % 3].append(batch)
+    }
+    try log.restart()
+    for index in 0..<3 { #expect(try log.readAll(log.partition(Int64(index) + 1)) == expected[index].stored()) }
+  }
+}
+
+@Test("a snapshot is not written for every drained file when room is plenty, and is when it is short")
+func snapshotsAreRare() throws {
+  let log = LogWorld { $0.journalFileLimit = 12 }
+  try log.open()
+  let partition = try log.create(1)
+  _ = try log.fill(partition, batches: 160, size: 2900...3000)
+  log.settle()
+  let drained = log.store.drain.drainedFile
+  #expect(drained >= 6)
+  #expect(log.store.drain.slots.number >= 1 && log.store.drain.slots.number <= drained / 3)
 }

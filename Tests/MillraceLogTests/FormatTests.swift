@@ -43,7 +43,7 @@ private let snapshot = Snapshot(
   segments: [SnapshotSegment(number: 2, fileSize: 8192)],
   partitions: [
     SnapshotPartition(
-      id: PartitionLogID(4), startOffset: 10, nextOffset: 30, size: 2000,
+      id: PartitionLogID(4), startOffset: 10, nextOffset: 30, size: 2000, compactedTo: 12,
       epochs: [LeaderEpochStart(epoch: 1, startOffset: 10)],
       producers: [
         (
@@ -71,13 +71,13 @@ func goldenSnapshot() throws {
   let bytes = snapshot.encoded()
   #expect(
     hex(bytes)
-      == "4d52534e734f43fd0000000201020304050607081112131415161718000000000000005a000000000000005000000000"
-      + "000000060000000000000003000000010000000000000002000000000000200000000001000000000000000400000000"
-      + "0000000a000000000000001e00000000000007d00000000100000001000000000000000a000000010000000000000009"
-      + "000200000000000007d0010000000500000007000000000000001b00000000000003e800000001000000000000000900"
-      + "0000000000001b000000010000000000000008000000000000000b000000000000000f00000000000000100000000100"
-      + "00000000000002000000000000000a000000000000001b000000000000038400000000000005dc00000000000015dc00"
-      + "000001414243440000000b6170706c69636174696f6e")
+      == "4d52534e0000000301020304050607081112131415161718000000000000005a00000000000000500000000000000006"
+      + "00000000000000030000000100000000000000020000000000002000000000010000000000000004000000000000000a"
+      + "000000000000001e00000000000007d0000000000000000c0000000100000001000000000000000a0000000100000000"
+      + "00000009000200000000000007d0010000000500000007000000000000001b00000000000003e8000000010000000000"
+      + "000009000000000000001b000000010000000000000008000000000000000b000000000000000f000000000000001000"
+      + "0000010000000000000002000000000000000a000000000000001b000000000000038400000000000005dc0000000000"
+      + "0015dc00000001414243440000000b6170706c69636174696f6e")
   let read = try Snapshot(bytes, path: "snapshot")
   #expect(read.partitions == snapshot.partitions && read.segments == snapshot.segments)
   #expect(read.application == snapshot.application && read.identity == identity && read.sequence == 90)
@@ -90,15 +90,18 @@ func everySnapshotPrefix() throws {
   for count in 0..<bytes.count {
     #expect(throws: LogError.self) { try Snapshot(bytes[0..<count], path: "snapshot") }
   }
-  // With a right checksum, so that the counts are what refuses.
-  for count in 12..<bytes.count {
-    var writer = ByteWriter()
-    writer.uint32(Snapshot.magic)
-    writer.uint32(bytes[8..<count].crc32c)
-    writer.append(bytes[8..<count])
-    let cut = writer.finishJoined()
-    #expect(throws: LogError.self) { try Snapshot(cut, path: "snapshot") }
-  }
+}
+
+@Test("golden: the header of a snapshot slot")
+func goldenSlotHeader() throws {
+  let header = SnapshotSlotHeader(
+    state: .complete, identity: identity, number: 7, length: 4660, crc: 0x4142_4344)
+  let bytes = header.encoded()
+  #expect(
+    hex(bytes)
+      == "4d5253539851d6c300000001000000020102030405060708111213141516171800000000000000070000000000001234"
+      + "41424344000000000000000000000000")
+  #expect(try bytes.withBuffer { buffer in try SnapshotSlotHeader(buffer, path: "snapshot.0") } == header)
 }
 
 @Test("golden: a segment of two partitions, blocks and index")
@@ -118,7 +121,7 @@ func goldenSegment() throws {
     DrainRun(partition: PartitionLogID(2), batches: [reference(2, at: 7, delta: 0)]),
   ]
   let written = try SegmentWriter.write(
-    path: "/s/a.segment", directory: "/s", number: 12, identity: identity, sequences: 3...9, runs: runs,
+    path: "/s/a.segment", number: 12, identity: identity, sequences: 3...9, runs: runs,
     blockSize: 64, fileSystem: log.disk
   ) { batches[Int($0.position)].stored(at: $0.baseOffset, epoch: 3) }
   let bytes = Bytes(try log.contents("/s/a.segment"))

@@ -196,24 +196,6 @@ func doubtfulCommitsAreWrittenAgain() throws {
   #expect(hadDoubtful > 0, "the fault never left a whole commit in the cache")
 }
 
-@Test("a damaged snapshot is reported by name")
-func damagedSnapshot() throws {
-  let log = LogWorld()
-  try log.open()
-  _ = try log.fill(try log.create(1), batches: 10)
-  #expect(try log.close() == nil)
-  log.end()
-  let path = "\(log.configuration.directory)/snapshot"
-  let size = try log.contents(path).count
-  for position in [0, 4, 8, 12, 40, size - 1] {
-    try log.damage(path, at: position)
-    let error = #expect(throws: LogError.self) { try log.open() }
-    #expect(error?.code == .corruption && error?.reason.contains(path) == true)
-    try log.damage(path, at: position)
-  }
-  try log.open()
-}
-
 @Test("a segment that the snapshot names and that is missing is reported at the start")
 func missingSegment() throws {
   let log = LogWorld()

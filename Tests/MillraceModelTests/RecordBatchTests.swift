@@ -121,3 +121,26 @@ func agreesContinuedChecksum() throws {
     }
   }
 }
+
+@Test("batches that stand one behind the other are walked in order, and a cut is named with its place")
+func walksRuns() throws {
+  let parts = [batch(sample()), batch([sample()[0]]), batch(sample())]
+  var all = ByteWriter()
+  for part in parts { all.append(part) }
+  let bytes = all.finishJoined()
+  var run = RecordBatchRun(bytes)
+  for part in parts {
+    let next = try #require(try run.next())
+    #expect(next.batch == part)
+    #expect(next.header == (try RecordBatchHeader(part)))
+  }
+  #expect(try run.next() == nil)
+  let last = parts[0].count + parts[1].count
+  for cut in [last + 1, last + 60, last + 61, bytes.count - 1] {
+    var run = RecordBatchRun(bytes[0..<cut])
+    _ = try run.next()
+    _ = try run.next()
+    let error = #expect(throws: RecordBatchError.self) { _ = try run.next() }
+    #expect(error?.reason.contains("at byte \(last)") == true, "\(String(describing: error))")
+  }
+}

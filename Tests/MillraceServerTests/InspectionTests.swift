@@ -87,10 +87,10 @@ func damagedCommit() throws {
 @Test("a changed byte in the snapshot is corruption")
 func damagedSnapshot() throws {
   let directory = try directory(["a"])
-  try flip("\(directory.path)/snapshot", at: 20)
+  try flip("\(directory.path)/snapshot.0", at: 20)
   let found = try inspect(directory).found
   #expect(found.problems.count == 1)
-  #expect(found.problems.first?.contains("\(directory.path)/snapshot") == true)
+  #expect(found.problems.first?.contains("\(directory.path)/snapshot.0") == true)
 }
 
 @Test("every block of a segment is checked, and a changed byte in one is named")

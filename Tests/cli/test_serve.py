@@ -56,8 +56,20 @@ def test_it_stops_with_clients_connected_and_waiting(make_server):
 
 
 def test_the_data_directory_is_made_when_absent(tmp_path, make_server):
-    server = make_server("deep/down/here").start()
-    assert server.data.is_dir()
+    server = make_server(data="deep/down/here").start()
+    assert server.data.is_dir() and server.data.name == "here"
+    with wire.Wire(server) as connection:
+        assert wire.create_topic(connection, "t") == 0
+    assert server.stop() == 0
+    server.start()
+    with wire.Wire(server) as connection:
+        assert wire.create_topic(connection, "t") == 36, "the topic is there already"
+
+
+def test_a_data_path_below_a_file_is_refused_by_name(tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    done = run("serve", "--data", tmp_path / "file" / "below", "--kafka", "0")
+    assert done.returncode > 0 and str(tmp_path / "file") in done.stderr
 
 
 def test_a_second_server_on_the_same_data_is_refused(make_server):

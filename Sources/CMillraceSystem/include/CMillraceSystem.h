@@ -18,7 +18,6 @@ uint32_t mr_crc32c_combine(uint32_t first, uint32_t second, size_t second_length
 int64_t mr_monotonic_ns(void);
 int64_t mr_realtime_ns(void);
 int64_t mr_thread_cpu_ns(void);
-int64_t mr_process_cpu_ns(void);
 
 // epoll
 struct mr_event {
@@ -78,13 +77,11 @@ int mr_fdatasync(int fd);
 int mr_sync_directory(const char *path);
 int64_t mr_file_size(int fd);
 int mr_truncate(int fd, int64_t size);
-int mr_allocate(int fd, int64_t size);
 int mr_lock_exclusive(int fd);
 int64_t mr_available_bytes(const char *path);
 int mr_mkdir(const char *path, int mode);
 int mr_rename(const char *from, const char *to);
 int mr_unlink(const char *path);
-int mr_rmdir(const char *path);
 int mr_path_kind(const char *path); // 0 nothing there, 1 file, 2 directory, 3 other, or -errno
 // Names in a directory without "." and "..", NUL-separated, in malloc'd memory that the caller frees; -errno on failure.
 long mr_list_directory(const char *path, char **out);
@@ -92,11 +89,7 @@ long mr_list_directory(const char *path, char **out);
 // Memory and threads
 void *mr_allocate_pages(size_t length);
 void mr_free_pages(void *address, size_t length);
-void mr_discard_pages(void *address, size_t length);
 void mr_name_thread(const char *name);
-int mr_pin_thread(int cpu);
-int mr_thread_id(void);
-void mr_cpu_relax(void);
 int64_t mr_resident_bytes(void);
 int64_t mr_peak_resident_bytes(void);
 int mr_random_bytes(void *out, size_t length);

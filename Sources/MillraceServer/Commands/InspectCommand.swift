@@ -129,8 +129,9 @@ enum InspectionReport {
       for name in found.orphans { out += "  \(name): left over, the next start removes it\n" }
     }
     out += "\n"
+    for damage in found.harmless { out += "damaged, but not needed: \(damage)\n" }
     for problem in found.problems { out += "damaged: \(problem)\n" }
-    if found.problems.isEmpty { out += "sound: every checksum is right\n" }
+    if found.problems.isEmpty, found.harmless.isEmpty { out += "sound: every checksum is right\n" }
     return out
   }
 }

@@ -4,6 +4,7 @@ from .aio import AioKafka
 from .confluent import Confluent
 from .kcat import Kcat
 from .kafka_python import KafkaPython
+from .rdkafka import Rdkafka
 
-CLIENTS = [KafkaPython(), Confluent(), AioKafka(), Kcat()]
-"""kafka-python, confluent-kafka (librdkafka 2.16), aiokafka, and kcat (Debian's librdkafka)."""
+CLIENTS = [KafkaPython(), Confluent(), AioKafka(), Kcat(), Rdkafka()]
+"""kafka-python, confluent-kafka (librdkafka 2.16), aiokafka, kcat and a C program (both on Debian's librdkafka)."""

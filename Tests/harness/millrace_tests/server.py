@@ -28,10 +28,11 @@ class Server:
     The port is chosen by the system at the first start and kept for the later ones, as clients expect.
     """
 
-    def __init__(self, directory, command="serve", arguments=(), binary=None, port=0):
+    def __init__(self, directory, command="serve", arguments=(), binary=None, port=0,
+                 data="data"):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.data = self.directory / "data"
+        self.data = self.directory / data
         self.log = self.directory / "server.log"
         self.command = command
         self.arguments = [str(one) for one in arguments]

@@ -1,0 +1,154 @@
+// BrokerParts: the one composition of a broker: reactor, threads, log, broker and Kafka server, opened and closed in order.
+
+import MillraceBase
+import MillraceBroker
+import MillraceIO
+import MillraceKafkaServer
+import MillraceLog
+
+/// A broker with the threads it needs and the Kafka server in front of it, as the library and the program both run it.
+///
+/// The reactor belongs to the thread that opened the parts until it is started, or run.
+package struct BrokerParts: Sendable {
+  /// What a broker is opened with.
+  package struct Configuration {
+    /// The data directory and sizes.
+    package var log: LogConfiguration
+    /// Settings by Kafka's names.
+    package var settings: BrokerSettings
+    /// Receives what operators should know.
+    package var logger: Logger
+    /// Where the data lie.
+    package var fileSystem: any FileSystem = LinuxFileSystem()
+    /// What clients are told to connect to; nil tells each the address it has connected to.
+    package var advertised: SocketAddress?
+    /// The reactor's thread is called so; the others have a word behind it.
+    package var threadName: String
+
+    /// A broker over `log`'s directory.
+    package init(log: LogConfiguration, settings: BrokerSettings, logger: Logger, threadName: String) {
+      self.log = log
+      self.settings = settings
+      self.logger = logger
+      self.threadName = threadName
+    }
+  }
+
+  /// Why a broker could not be opened.
+  package enum OpenError: Error {
+    /// The system has no descriptors or threads.
+    case system(IOError)
+    /// The directory cannot be used; the reason names it.
+    case data(BrokerError)
+  }
+
+  /// Owns broker and server.
+  package let reactor: EpollReactor
+  /// The broker.
+  package let broker: ReactorBound<Broker>
+  /// The Kafka server, which listens nowhere yet.
+  package let kafka: ReactorBound<KafkaServer>
+  /// Makes commits durable: two threads keep the device busy.
+  package let writer: ThreadPool
+  /// Drains, takes snapshots, reads from disk.
+  package let background: ThreadPool
+
+  /// Opens the broker; blocks while the log is replayed.
+  ///
+  /// When it throws, nothing is left running.
+  package init(_ configuration: Configuration) throws(OpenError) {
+    let name = configuration.threadName
+    let reactor: EpollReactor
+    let writer: ThreadPool
+    let background: ThreadPool
+    do throws(IOError) {
+      reactor = try EpollReactor(
+        name: name, logger: configuration.logger, inputLimit: configuration.settings.largestRequest + (1 << 20))
+      writer = try ThreadPool(name: "\(name)-journal", threads: 2)
+    } catch {
+      throw .system(error)
+    }
+    do throws(IOError) {
+      background = try ThreadPool(name: "\(name)-back", threads: 2)
+    } catch {
+      writer.stop()
+      throw .system(error)
+    }
+    do throws(BrokerError) {
+      let opened = try Broker(
+        log: configuration.log, settings: configuration.settings, fileSystem: configuration.fileSystem,
+        reactor: reactor, writer: writer, background: background, logger: configuration.logger)
+      broker = ReactorBound(opened, on: reactor)
+      kafka = ReactorBound(
+        KafkaServer(broker: opened, logger: configuration.logger, advertised: configuration.advertised), on: reactor)
+    } catch {
+      writer.stop()
+      background.stop()
+      throw .data(BrokerError(error.code, "cannot open \(configuration.log.directory): \(error.reason)"))
+    }
+    self.reactor = reactor
+    self.writer = writer
+    self.background = background
+  }
+
+  /// The numeric loopback addresses that `host` stands for; none when it is anything else. Without encryption and
+  /// authentication nothing else is safe to serve.
+  package static func loopback(_ host: String) -> [String] {
+    switch host {
+    case "localhost": ["127.0.0.1", "::1"]
+    case "::1": [host]
+    case _ where host.hasPrefix("127.") && SocketAddress(host: host, port: 0).isNumeric: [host]
+    default: []
+    }
+  }
+
+  /// Calls `body` on the reactor and suspends until it answers.
+  func ask<Value: Sendable>(
+    _ body: @escaping @Sendable (Broker, Answer<Value>) -> Void
+  ) async throws(MillraceError) -> Value {
+    let result = await withCheckedContinuation { continuation in
+      let answer = Answer<Value>(continuation)
+      reactor.submit { body(broker.take(), answer) }
+    }
+    return try result.get()
+  }
+
+  /// Stops accepting, makes everything durable, closes connections once what they were answered has left. The reactor goes
+  /// on. Call it on the reactor.
+  /// - Parameter done: gets what could not be made durable.
+  package func shutDown(_ done: @escaping (BrokerError?) -> Void) {
+    let kafka = kafka.take()
+    kafka.stopAccepting()
+    broker.take().close { error in
+      kafka.close()
+      // Answers to clients still have a turn to leave.
+      reactor.schedule(after: .milliseconds(1)) { done(error) }
+    }
+  }
+
+  /// Ends the threads that block, once the reactor has stopped.
+  package func stopThreads() {
+    writer.stop()
+    background.stop()
+  }
+
+  /// Closes all in order.
+  /// - Returns: what could not be made durable.
+  func close() async -> MillraceError? {
+    var failure: MillraceError?
+    do throws(MillraceError) {
+      failure = try await ask { _, answer in
+        shutDown { error in answer.give(.success(error.map { MillraceError($0) })) }
+      }
+    } catch {
+      failure = error
+    }
+    let stopped: Result<Void, MillraceError> = await EmbeddedBroker.onThread("millrace-close") {
+      reactor.stop()
+      stopThreads()
+      return .success(())
+    }
+    if case .failure(let error) = stopped, failure == nil { failure = error }
+    return failure
+  }
+}

@@ -1,0 +1,184 @@
+// SnapshotTests: two slots written in turn: which one counts after a crash, and what damage is told.
+
+import MillraceBase
+import MillraceIO
+import MillraceModel
+import MillraceSimulation
+import Testing
+
+@testable import MillraceLog
+
+private let identity = JournalIdentity(high: 1, low: 2)
+
+/// A snapshot whose application state says which one it is.
+private func encoded(_ number: Int, size: Int = 100) -> EncodedSnapshot {
+  let snapshot = Snapshot(
+    identity: identity, sequence: UInt64(number), drainedSequence: 0, nextFileNumber: 1, nextSegmentNumber: 1,
+    segments: [], partitions: [], application: Bytes([UInt8](repeating: UInt8(number), count: size)))
+  return EncodedSnapshot(identity: identity, pieces: snapshot.pieces(partitionCount: 0, []))
+}
+
+/// Slots on a simulated disk.
+private final class SlotWorld {
+  let world: SimulatedWorld
+  var disk: SimulatedFileSystem
+
+  init(seed: UInt64) throws {
+    world = SimulatedWorld(seed: seed)
+    disk = SimulatedFileSystem(world: world)
+    try disk.createDirectory("/d")
+    try disk.syncDirectory("/")
+  }
+
+  deinit { world.tearDown() }
+
+  func write(_ range: ClosedRange<Int>, size: Int = 100) throws {
+    var slots = try SnapshotSlots.read("/d", fileSystem: disk).slots
+    for number in range { slots = try slots.write(encoded(number, size: size), directory: "/d", fileSystem: disk) }
+  }
+
+  func newest() throws -> UInt64? { try SnapshotSlots.read("/d", fileSystem: disk).snapshot?.sequence }
+
+  func flip(_ path: String, at position: Int64, mask: UInt8 = 1) throws {
+    let file = try disk.open(path, [.read, .write])
+    var byte = [UInt8](repeating: 0, count: 1)
+    _ = try byte.withUnsafeMutableBytes { try file.read(into: $0, at: position) }
+    byte[0] ^= mask
+    try byte.withUnsafeBytes { try file.write($0, at: position) }
+    try file.flush()
+    file.close()
+  }
+}
+
+@Test("snapshots alternate between two files, and in the steady state only overwrite them")
+func slotsAlternate() throws {
+  let slots = try SlotWorld(seed: 1)
+  #expect(try slots.newest() == nil)
+  try slots.write(1...2)
+  let names = slots.disk.contents().map { ($0.path, $0.bytes.count) }
+  #expect(names.map(\.0) == ["/d/snapshot.0", "/d/snapshot.1"])
+  slots.disk.faults.predicate = { [.write, .read].contains($0.kind) ? nil : .failed }
+  try slots.write(3...9)
+  #expect(try slots.newest() == 9)
+  #expect(slots.disk.contents().map(\.bytes.count) == names.map(\.1))
+  slots.disk.faults.predicate = nil
+  try slots.write(10...10, size: 200_000)
+  #expect(try slots.newest() == 10)
+}
+
+@Test("recovers the newest complete snapshot after a power loss in every write, and never an older one")
+func recoversFromEveryWrite() throws {
+  var seen: Set<UInt64?> = []
+  for operation in 1...40 {
+    for seed: UInt64 in 1...4 {
+      let slots = try SlotWorld(seed: seed * 100 + UInt64(operation))
+      slots.world.crashAfterOperations(operation)
+      var done: UInt64 = 0
+      do {
+        for number in 1...6 {
+          try slots.write(number...number, size: number * 9000)
+          done = UInt64(number)
+        }
+      } catch {
+        #expect(slots.world.isCrashed)
+      }
+      if !slots.world.isCrashed { slots.world.crash(.powerLoss) }
+      slots.world.restart()
+      slots.disk = slots.disk.reopen()
+      let found = try slots.newest()
+      seen.insert(found)
+      #expect((found ?? 0) == done || found == done + 1, "operation \(operation), seed \(seed)")
+      // It goes on from there.
+      try slots.write(7...8)
+      #expect(try slots.newest() == 8)
+    }
+  }
+  #expect(seen.count >= 4)
+}
+
+@Test("damage to the newest snapshot, or to a header that may be the newest's, is reported by name, never passed over")
+func damagedSlots() throws {
+  for count in 1...3 {
+    let newest = (count + 1) % 2
+    for (slot, position, isFatal) in [
+      (newest, 0, true), (newest, 9, true), (newest, 35, true), (newest, 63, true), (newest, 4096, true),
+      (newest, 4150, true), (1 - newest, 20, count > 1), (1 - newest, 4100, false),
+    ] {
+      let slots = try SlotWorld(seed: 7)
+      try slots.write(1...count)
+      if count == 1, slot != newest { continue }
+      try slots.flip("/d/snapshot.\(slot)", at: Int64(position))
+      if isFatal {
+        let error = #expect(throws: LogError.self, "slot \(slot) byte \(position)") { try slots.newest() }
+        #expect(error?.code == .corruption && error?.reason.contains("/d/snapshot.\(slot)") == true)
+      } else {
+        #expect(try slots.newest() == UInt64(count))
+        let harmless = try SnapshotSlots.read("/d", fileSystem: slots.disk, checksAll: true).harmless
+        #expect(harmless.count == 1 && harmless[0].contains("/d/snapshot.\(slot)"))
+      }
+    }
+    // Before the second snapshot, losing the only one looks like a start that was interrupted; the journal tells.
+    for slot in (count == 1 ? 1 : 0)...1 {
+      let slots = try SlotWorld(seed: 8)
+      try slots.write(1...count)
+      try slots.disk.remove("/d/snapshot.\(slot)")
+      let error = #expect(throws: LogError.self) { try slots.newest() }
+      #expect(error?.reason.contains("/d/snapshot.\(slot): the file is missing") == true)
+    }
+    let slots = try SlotWorld(seed: 9)
+    try slots.write(1...count)
+    let file = try slots.disk.open("/d/snapshot.\(newest)", [.read, .write])
+    try file.resize(4200)
+    #expect(throws: LogError.self) { try slots.newest() }
+  }
+}
+
+@Test("a damaged snapshot keeps a log from starting, although the older one is whole")
+func damagedNewestSnapshot() throws {
+  let log = LogWorld()
+  try log.open()
+  let partition = try log.create(1)
+  while log.store.drain.slots.number < 3 { _ = try log.fill(partition, batches: 1) }
+  log.settle()
+  let newest = 1 - log.store.drain.slots.next
+  log.end()
+  let path = "/data/snapshot.\(newest)"
+  for position in [0, 40, 4096, 4300] {
+    try log.damage(path, at: position)
+    let error = #expect(throws: LogError.self) { try log.open() }
+    #expect(error?.code == .corruption && error?.reason.contains(path) == true)
+    try log.damage(path, at: position)
+  }
+  try log.open()
+}
+
+@Test("a page of partitions is encoded again exactly when one of them has changed")
+func pagesOfPartitions() throws {
+  let log = LogWorld()
+  try log.open()
+  let first = try log.create(1)
+  let other = try log.create(1 + 3 * SnapshotPage.span)
+  let pages = try [first, other].map { try #require(log.store.drain.pages[$0.id.number / SnapshotPage.span]) }
+  func expectSame() throws {
+    for (page, partition) in zip(pages, [first, other]) {
+      var writer = ByteWriter()
+      Snapshot.write(partition.snapshot, to: &writer)
+      #expect(page.bytes(expired: 0) == writer.finishJoined())
+      #expect(!page.mark.isStale)
+    }
+  }
+  try expectSame()
+  try log.append(TestBatch(producer: 5, epoch: 0, sequence: 0), to: first)
+  #expect(pages[0].mark.isStale && !pages[1].mark.isStale)
+  try expectSame()
+  var unit = AppendUnit()
+  unit.startOffsets = [(first, 1)]
+  let pending = log.append(unit)
+  log.run { pending.result != nil }
+  #expect(pages[0].mark.isStale && !pages[1].mark.isStale)
+  try expectSame()
+  // A producer that was silent for long is forgotten, although nothing changes any more.
+  #expect(first.producers.count == 1)
+  _ = pages[0].bytes(expired: .max / 2)
+  #expect(first.producers.isEmpty)
+}
