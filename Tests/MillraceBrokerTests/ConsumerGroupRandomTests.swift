@@ -130,7 +130,7 @@ func randomHistories() {
     counts.merge(history.counts) { $0 + $1 }
   }
   for what in [
-    "joined", "left", "paused", "beat", "Assigning", "Reconciling", "Stable", "unknownMember", "fencedMemberEpoch",
+    "joined", "left", "paused", "beat", "Assigning", "Reconciling", "Stable", "unknownMember",
     "groupTooLarge", "unreleasedInstance",
   ] {
     #expect(counts[what, default: 0] > 100, "too few runs reach \(what): \(counts)")
