@@ -11,19 +11,22 @@ PYTHON := .venv/bin/python
 BINARY := .build/release/millrace
 SWIFT_FOLDERS := Package.swift $(wildcard Sources Tests Benchmarks Fuzz Simulator examples)
 
-# Knobs: make run DATA=/somewhere/else DEMO='--repeat', make crash CYCLES=1000 SEED=7, make fuzz SECONDS=60 (or RUNS=100000), make bench RUNS=9
+# Knobs: make run DATA=/somewhere/else DEMO='--repeat', make crash CYCLES=1000 SEED=7, make faults SEED=7, make soak MINUTES=60,
+# make fuzz TARGET=json SECONDS=60 (or RUNS=100000), make bench RUNS=9
 CYCLES ?= 200
 SEED ?=
 SEEDS ?= 2000
 CUTS ?= 40
+MINUTES ?= 10
 RUNS ?= 5
 DATA ?= data/demo
 DEMO ?=
 SECONDS ?= 30
-FUZZERS := RequestFuzzer RecordBatchFuzzer
+TARGET ?= all
+SMOKE_SECONDS ?= 2
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
-.PHONY: run build test simulate power lint unit clients cli crash crash-counts examples bench fuzz format clean setup setup-test
+.PHONY: run build test simulate power lint unit clients cli crash crash-counts faults soak examples bench fuzz fuzz-smoke format clean setup setup-test
 
 run: setup build-release
 	$(BINARY) demo --data $(DATA) $(DEMO)
@@ -37,6 +40,8 @@ build-release:
 test: setup-test lint unit build-release clients cli
 	$(MAKE) --no-print-directory crash-run CYCLES=10
 	$(MAKE) --no-print-directory simulate power-run SEEDS=2000 CUTS=20
+	$(MAKE) --no-print-directory fuzz-smoke
+	$(MAKE) --no-print-directory faults-smoke soak-smoke
 	$(MAKE) --no-print-directory examples
 
 setup:
@@ -63,6 +68,7 @@ crash: setup-test build-release crash-run
 .PHONY: crash-run
 crash-run:
 	$(PYTHON) Tests/crash/log_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) Tests/crash/txn_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/crash/count_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 
 # The whole broker on a simulated disk, network and clock, a seed at a time; a failing seed is printed and repeats exactly.
@@ -80,15 +86,37 @@ power-run:
 	$(PYTHON) Tests/power/power_loss.py --cuts $(CUTS) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/power/power_loss.py --cuts 3 --canary $(if $(SEED),--seed $(SEED))
 
+# Full disks, failed and slow system calls, damaged files: the full counts take some minutes.
+faults: setup-test build-release
+	$(PYTHON) -m pytest -q -s Tests/faults --full $(if $(SEED),--fault-seed $(SEED))
+
+.PHONY: faults-smoke
+faults-smoke:
+	$(PYTHON) -m pytest -q Tests/faults $(if $(SEED),--fault-seed $(SEED))
+
+# A mixed load through librdkafka, whose own statistics must show nothing unexpected.
+soak: setup-test build-release
+	$(PYTHON) Tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak-smoke
+soak-smoke:
+	$(PYTHON) Tests/soak/soak.py --seconds 10 $(if $(SEED),--seed $(SEED))
+
 examples:
 	Scripts/examples
 
 bench: setup-test build-release
 	$(MAKE) --no-print-directory -C Benchmarks/kafka
+	$(SWIFT) build -c release --product WordCountBenchmark -Xswiftc -static-executable
+	$(SWIFT) build -c release --package-path Benchmarks/Library --scratch-path .build/library-benchmarks
 	$(PYTHON) Benchmarks/run.py --runs $(RUNS) --write docs/benchmarks.md
 
 fuzz: setup
-	for target in $(FUZZERS); do PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh $$target $(FUZZ_AMOUNT); done
+	PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh $(TARGET) $(FUZZ_AMOUNT)
+
+# Every target for a moment, and the canary: a build that fuzzes at all, and parsers that survive their seeds.
+fuzz-smoke: setup
+	PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh all $(SMOKE_SECONDS)
 
 format:
 	$(SWIFT) format -i -r $(SWIFT_FOLDERS)

@@ -69,7 +69,8 @@ let package = Package(
       "Millrace",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
-        "MillraceStreams", "MillraceBroker", "MillraceKafkaServer", "MillraceConnectors", "MillraceQueue",
+        "MillraceStreams", "MillraceBroker", "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceConnectors",
+        "MillraceQueue",
       ]),
     // Floor 9
     library(
@@ -85,10 +86,12 @@ let package = Package(
     .target(
       name: "BrokerSimulation",
       dependencies: [
-        "MillraceBase", "MillraceModel", "MillraceIO", "MillraceLog", "MillraceBroker", "MillraceKafkaProtocol",
-        "MillraceKafkaServer", "MillraceSimulation",
+        "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceBroker",
+        "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceDataflow", "MillraceStreams", "MillraceConnectors",
+        "MillraceSimulation", "TransactionHistory",
       ],
       path: "Simulator/BrokerSimulation", swiftSettings: settings),
+    .target(name: "TransactionHistory", path: "Simulator/TransactionHistory", swiftSettings: settings),
     .executableTarget(
       name: "Simulator", dependencies: ["BrokerSimulation", "MillraceSimulation", "MillraceIO", "MillraceBase"],
       path: "Simulator/Simulator", swiftSettings: settings),
@@ -102,6 +105,7 @@ let package = Package(
     tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
     tests("MillracePatternTests", ["MillracePattern"]),
     tests("MillraceSimulationTests", ["MillraceSimulation", "MillraceIO", "MillraceBase"]),
+    tests("TransactionHistoryTests", ["TransactionHistory"]),
     tests("MillraceDataflowTests", ["MillraceDataflow", "MillraceModel", "MillraceBase"]),
     tests("MillraceStreamsTests", ["MillraceStreams", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
     tests(
@@ -114,14 +118,20 @@ let package = Package(
     tests(
       "MillraceServerTests",
       [
-        "MillraceServer", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceCompression",
-        "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
+        "MillraceServer", "Millrace", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker",
+        "MillraceCompression", "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
     tests(
       "MillraceLogTests", ["MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
     tests(
+      "MillraceMetadataTests",
+      ["MillraceMetadata", "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
+    tests(
       "MillraceBrokerTests",
-      ["BrokerSimulation", "MillraceBroker", "MillraceSimulation", "MillraceModel", "MillraceBase"]),
+      [
+        "BrokerSimulation", "TransactionHistory", "MillraceBroker", "MillraceKafkaProtocol", "MillraceMetadata",
+        "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
+      ]),
     tests(
       "MillraceKafkaServerTests",
       [
@@ -135,3 +145,21 @@ let package = Package(
       path: "Benchmarks/WordCountBenchmark", swiftSettings: settings),
   ]
 )
+
+// The fuzzers: built by Fuzz/run.sh alone, because their `main` is libFuzzer's and all they use is instrumented.
+if Context.environment["MILLRACE_FUZZ"] != nil {
+  package.targets += [
+    .target(name: "CFuzzSupport", path: "Fuzz/CFuzzSupport"),
+    .executableTarget(
+      name: "Fuzzers",
+      dependencies: [
+        "CFuzzSupport", "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
+        "MillraceKafkaProtocol", "MillraceMetadata", "MillraceBroker", "MillraceKafkaServer", "MillraceDataflow",
+        "MillraceStreams", "MillraceConnectors", "MillraceServer", "MillraceSimulation",
+      ],
+      path: "Fuzz/Fuzzers", swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
+      linkerSettings: [
+        .unsafeFlags(["-Xlinker", "--wrap=mr_allocate_pages", "-Xlinker", "--wrap=mr_free_pages"])
+      ]),
+  ]
+}

@@ -29,9 +29,14 @@ WORK = ROOT / ".build" / "bench-data"
 
 def tool(name, *arguments):
     """Runs a driver and returns the figures it prints."""
-    done = subprocess.run([str(TOOLS / name), *map(str, arguments)], capture_output=True, text=True, timeout=600)
+    return figures(TOOLS / name, *arguments)
+
+
+def figures(program, *arguments):
+    """Runs a program and returns what stands as JSON in its last line."""
+    done = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, timeout=600)
     if done.returncode != 0:
-        raise SystemExit(f"{name} {' '.join(map(str, arguments))} failed: {done.stderr}{done.stdout}")
+        raise SystemExit(f"{program} {' '.join(map(str, arguments))} failed: {done.stderr}{done.stdout}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -175,8 +180,39 @@ def measure_window(rows, runs, quick):
     rows.row("64 records in flight", f"{many:,.0f} records/s", f"{many / one:.1f} times the rate of one")
 
 
+def library(name):
+    """A benchmark program of the package Benchmarks/Library, which `make bench` has built."""
+    return ROOT / ".build" / "library-benchmarks" / "release" / name
+
+
+def measure_words(rows, runs, quick):
+    """The word count of real text: from the log, and the engine alone."""
+    megabytes = 20 if quick else 200
+    got = figures(library("LogWordCountBenchmark"), runs, megabytes, WORK.parent / "bench-words")
+    rows.row("word count from the log", f"{got['per_core'] / 1e6:.2f} M words/s per core",
+             f"{got['per_second'] / 1e6:.2f} M words/s by the clock; processor time of the whole process, broker included")
+    got = figures(ROOT / ".build" / "release" / "WordCountBenchmark", megabytes, runs)
+    rows.row("word count, batches in memory", f"{got['per_core'] / 1e6:.2f} M words/s per core", "the job's thread alone")
+
+
+def measure_fusion(rows, runs, quick):
+    """A user's closures through the library's operators, across the border of the package."""
+    del quick
+    got = figures(library("FusionBenchmark"), runs)
+    rows.row("nine maps and filters of a user's package", f"{got['chain_ns']:.1f} ns a record",
+             f"{got['hand_ns']:.1f} ns written by hand in one closure; arithmetic alone {got['array_ns']:.1f} ns")
+
+
+def measure_queue(rows, runs, quick):
+    """The in-process queue beside what people write by hand."""
+    del quick
+    got = figures(library("QueueBenchmark"), runs)
+    for name, rate in got.items():
+        rows.row(name, f"{rate:.1f} M values/s", "16 bytes each")
+
+
 MEASUREMENTS = {"start": measure_start, "produce": measure_produce, "latency": measure_latency,
-                "window": measure_window}
+                "window": measure_window, "words": measure_words, "fusion": measure_fusion, "queue": measure_queue}
 
 
 def machine():

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes a seed corpus: make-seeds.py RequestFuzzer|RecordBatchFuzzer DIRECTORY
+"""Writes seeds that a fuzzer does not make itself: make-seeds.py TARGET DIRECTORY
 
-Requests are the golden messages of the protocol's tests behind a header; record batches are built here.
+Requests are the golden messages of the protocol's tests behind a header, and what capture.py recorded of real clients; record
+batches are built here.
 """
 
 import pathlib
@@ -12,6 +13,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TESTS = ROOT / "Tests" / "MillraceKafkaProtocolTests"
 GOLDEN = (TESTS / "GoldenMessages.swift", TESTS / "GoldenGroupMessages.swift")
+CAPTURED = ROOT / "Fuzz" / "captured.txt"
+KEYS = ROOT / "Sources" / "MillraceKafkaProtocol" / "APIKey.swift"
 SCHEMA = ROOT / "Scripts" / "kafka-messages.txt"
 
 
@@ -28,6 +31,37 @@ def requests():
         if flexible is not None and int(version) >= flexible:
             header += b"\0"
         yield f"{name}-{version}", header + bytes.fromhex(body.replace(" ", "").replace("\n", ""))
+
+
+def captured():
+    """What real clients and the server said to each other: client, direction, API key, version, frame."""
+    for line in CAPTURED.read_text().splitlines():
+        client, direction, key, version, frame = line.split()
+        yield client, direction, int(key), int(version), bytes.fromhex(frame)
+
+
+def captured_requests():
+    for client, direction, key, version, frame in captured():
+        if direction == "request":
+            yield f"{client}-{key}-{version}", frame
+
+
+def captured_responses():
+    """Behind two bytes that choose the API, by its place among all, and the version."""
+    keys = [int(key) for key in re.findall(r"(?m)^  case \w+ = (\d+)$", KEYS.read_text())]
+    for client, direction, key, version, frame in captured():
+        if direction == "response" and key in keys:
+            for choice in range(version + 1):
+                yield f"{client}-{key}-{version}-{choice}", bytes([keys.index(key), choice]) + frame
+
+
+def captured_streams():
+    """All requests of a client as it would send them on one connection."""
+    streams = {}
+    for client, direction, _, _, frame in captured():
+        if direction == "request":
+            streams[client] = streams.get(client, b"\0") + struct.pack(">i", len(frame)) + frame
+    yield from streams.items()
 
 
 def crc32c(data):
@@ -77,14 +111,20 @@ def batches():
 
 
 def main():
-    kinds = {"RequestFuzzer": requests, "RecordBatchFuzzer": batches}
-    if len(sys.argv) != 3 or sys.argv[1] not in kinds:
+    if len(sys.argv) != 3:
         sys.exit(__doc__)
     directory = pathlib.Path(sys.argv[2])
     directory.mkdir(parents=True, exist_ok=True)
-    for name, data in kinds[sys.argv[1]]():
+    for name, data in KINDS.get(sys.argv[1], tuple)():
         (directory / name).write_bytes(data)
 
+
+KINDS = {
+    "request-frames": lambda: [*requests(), *captured_requests()],
+    "record-batches": batches,
+    "client-frames": captured_responses,
+    "connection": captured_streams,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,31 +1,72 @@
 #!/usr/bin/env bash
-# Builds and runs a fuzzer: run.sh RequestFuzzer|RecordBatchFuzzer [SECONDS | RUNSx]     (60 = a minute, 100000x = runs)
+# Builds and runs fuzzers:
+#   run.sh all|TARGET [SECONDS | RUNSx | FILE]     60 = a minute each, 100000x = so many inputs each, FILE = repeat it
+#   run.sh list                                    prints the targets
 #
-# The corpus grows in .build/fuzz/NAME/corpus; an input that breaks something stays in .build/fuzz/NAME, and
-# `run.sh NAME FILE` repeats it.
+# The corpus of a target grows in .build/fuzz/TARGET/corpus; an input that breaks something stays in .build/fuzz/TARGET.
+# `all` ends with the canary, whose planted bug must be found, or the run fails.
 set -euo pipefail
 
-name=${1:?usage: run.sh RequestFuzzer|RecordBatchFuzzer [SECONDS | RUNSx | FILE]}
+name=${1:?usage: run.sh all|list|TARGET [SECONDS | RUNSx | FILE]}
 amount=${2:-60}
 here=$(cd "$(dirname "$0")" && pwd)
-build=$here/../.build/fuzz
-work=$build/$name
+root=$here/..
+work=$root/.build/fuzz
 
 # Both sanitizers in one flag: of two the compiler heeds only the last, and the fuzzer would see no coverage.
-swift build --package-path "$here" --scratch-path "$build/build" -c release --sanitize fuzzer --product "$name" \
-  -Xswiftc -sanitize=fuzzer,address -Xswiftc -use-ld=lld -Xcc -fsanitize=fuzzer-no-link,address
-mkdir -p "$work/corpus"
-python3 "$here/make-seeds.py" "$name" "$work/seeds"
+MILLRACE_FUZZ=1 swift build --package-path "$root" --scratch-path "$work/build" -c release --sanitize fuzzer \
+  --product Fuzzers -Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing -Xswiftc -use-ld=lld \
+  -Xcc -fsanitize=fuzzer-no-link,address >&2
+program=$work/build/release/Fuzzers
 
 # The backtracer would wait for input when an input crashes the program.
 export SWIFT_BACKTRACE=enable=no
-program=$build/build/release/$name
-if [[ -f $amount ]]; then
-  exec "$program" "$amount"
-elif [[ $amount == *x ]]; then
-  limit=-runs=${amount%x}
-else
-  limit=-max_total_time=$amount
+# Memory that the program maps is its own to use again; leaks at the end are not what is looked for.
+export ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=64
+
+if [[ $name == list ]]; then
+  exec env FUZZ_LIST=1 "$program"
 fi
-exec "$program" "$limit" -max_len=65536 -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=256 -print_final_stats=1 \
-  -artifact_prefix="$work/" "$work/corpus" "$work/seeds"
+
+fuzz() {
+  local target=$1 limit
+  mkdir -p "$work/$target/corpus" "$work/$target/seeds"
+  python3 "$here/make-seeds.py" "$target" "$work/$target/seeds"
+  FUZZ_TARGET=$target FUZZ_SEEDS=$work/$target/seeds "$program"
+  if [[ -f $amount ]]; then
+    FUZZ_TARGET=$target "$program" "$amount"
+    return
+  elif [[ $amount == *x ]]; then
+    limit=-runs=${amount%x}
+  else
+    limit=-max_total_time=$amount
+  fi
+  FUZZ_TARGET=$target "$program" "$limit" -max_len=16384 -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=128 \
+    -print_final_stats=1 -artifact_prefix="$work/$target/" "$work/$target/corpus" "$work/$target/seeds" \
+    >"$work/$target/log" 2>&1 || { tail -40 "$work/$target/log"; return 1; }
+  printf '%-20s %s, coverage %s\n' "$target" "$(sed -n 's/^fuzz: //p' "$work/$target/log" | tail -1)" \
+    "$(grep -oE 'cov: [0-9]+' "$work/$target/log" | tail -1)"
+}
+
+# A run that cannot find a planted bug proves nothing.
+canary() {
+  amount=500000x
+  rm -rf "$work/canary"
+  if fuzz canary >"$work/canary.log" 2>&1; then
+    echo "the canary's planted bug was not found" >&2
+    return 1
+  fi
+  grep -q "planted bug" "$work/canary.log" || { tail -40 "$work/canary.log"; return 1; }
+  echo "canary               its planted bug was found"
+}
+
+case $name in
+canary) canary ;;
+all)
+  for target in $(FUZZ_LIST=1 "$program"); do
+    [[ $target == canary ]] || fuzz "$target"
+  done
+  canary
+  ;;
+*) fuzz "$name" ;;
+esac

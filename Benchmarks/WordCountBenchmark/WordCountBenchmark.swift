@@ -6,25 +6,28 @@ import MillraceDataflow
 import MillraceModel
 import MillraceStreams
 
-/// Arguments: megabytes of text (default 200), then directories to read (default the system's licences and documents).
+/// Arguments: megabytes of text (default 200), runs (default 3), then directories to read (default the system's licences and documents).
 enum WordCountBenchmark {
   static func main() {
     let arguments = CommandLine.arguments
     let megabytes = arguments.count > 1 ? Int(arguments[1]) ?? 200 : 200
-    let folders = arguments.count > 2 ? Array(arguments[2...]) : ["/usr/share/common-licenses", "/usr/share/doc"]
+    let runs = arguments.count > 2 ? max(1, Int(arguments[2]) ?? 3) : 3
+    let folders = arguments.count > 3 ? Array(arguments[3...]) : ["/usr/share/common-licenses", "/usr/share/doc"]
     do {
       let host = MemoryHost()
       host.createTopic("lines", partitions: 4)
       host.createTopic("counts", partitions: 4)
       let bytes = try load(host, folders: folders, target: megabytes << 20)
-      for _ in 0..<3 { try measure(host, bytes: bytes) }
+      let rates = try (0..<runs).map { _ in try measure(host, bytes: bytes) }
+      print("{\"per_core\": \(rates.sorted()[runs / 2]), \"megabytes\": \(megabytes)}")
     } catch {
       print("failed: \(error)")
       exit(1)
     }
   }
 
-  private static func measure(_ host: MemoryHost, bytes: Int) throws {
+  /// - Returns: words per second of the worker's processor time.
+  private static func measure(_ host: MemoryHost, bytes: Int) throws -> Double {
     let name = "word-count-\(UInt64.random(in: 0...UInt64.max))"
     let executor = try JobExecutor(WordCount.job(named: name), host: host, options: JobOptions())
     let clock = MonotonicTime.now
@@ -34,7 +37,7 @@ enum WordCountBenchmark {
     let used = Double((ProcessorTime.thread - processor).inNanoseconds) / 1e9
     let passed = Double((MonotonicTime.now - clock).inNanoseconds) / 1e9
     let figures = executor.figures
-    let words = total(host)
+    let words = try total(host)
     print(
       "words \(words), keys \(figures.stateKeys), lines \(figures.recordsIn), steps \(figures.steps), "
         + "out \(figures.recordsOut), state \(figures.stateRecords) | "
@@ -42,13 +45,14 @@ enum WordCountBenchmark {
           format: "%.1f M words/s per core, %.0f MB/s text, %.2f CPU s, %.2f s", Double(words) / used / 1e6,
           Double(bytes) / used / 1e6, used, passed))
     host.createTopic("counts", partitions: 4)
+    return Double(words) / used
   }
 
   /// The sum of the last counts.
-  private static func total(_ host: MemoryHost) -> Int {
+  private static func total(_ host: MemoryHost) throws -> Int {
     var last: [String: Int] = [:]
     for partition in 0..<Int32(4) {
-      for record in (try? host.records(topic: "counts", partition: partition)) ?? [] {
+      for record in try host.records(topic: "counts", partition: partition) {
         last[record.key?.text ?? ""] = Int(record.value?.text ?? "") ?? 0
       }
     }

@@ -23,9 +23,15 @@ final class BrokerMachine {
     let world = scenario.world
     let reactor = SimulatedReactor(world: world, name: "broker")
     let lines = scenario.logLines
+    var settings = BrokerSettings()
+    // Members of simulated groups have short lives.
+    try settings.set("group.min.session.timeout.ms", "50")
+    let delay: ClosedRange<Duration> =
+      scenario.plan.hasSlowDisk ? .milliseconds(1) ... .milliseconds(50) : .microseconds(20) ... .milliseconds(1)
     broker = try Broker(
-      log: configuration, fileSystem: fileSystem, reactor: reactor,
-      writer: SimulatedExecutor(world: world, threads: 4), background: SimulatedExecutor(world: world, threads: 3),
+      log: configuration, settings: settings, fileSystem: fileSystem, reactor: reactor,
+      writer: SimulatedExecutor(world: world, threads: 4, delay: delay),
+      background: SimulatedExecutor(world: world, threads: 3, delay: delay),
       logger: Logger(minimum: .info) { lines.take($0, $1) }, seed: seed)
     server = KafkaServer(broker: broker, logger: .silent)
     broker.onFailure = { [unowned self] _ in hasFailed = true }

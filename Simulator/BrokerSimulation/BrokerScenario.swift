@@ -14,6 +14,14 @@ public struct Sabotage {
   public var disk: (SimulatedFileSystem) -> any FileSystem = { $0 }
   /// Changes what clients were told, at the end.
   public var ledger: (inout Ledger) -> Void = { _ in }
+  /// Changes the whole log of a partition as it is read at the end.
+  public var log: (TopicPartition, inout [RecordName]) -> Void = { _, _ in }
+  /// Changes a member's assignment before it is decoded.
+  public var assignment: (Bytes) -> Bytes = { $0 }
+  /// Changes a count of the stream job as it is read at the end.
+  public var count: (Int) -> Int = { $0 }
+  /// Changes a committed offset as a member is told it.
+  public var committedOffset: (Offset) -> Offset = { $0 }
 
   /// None.
   public init() {}
@@ -44,17 +52,23 @@ public final class BrokerScenario {
   var ledger = Ledger()
   var counts: [String: Int] = [:]
   let logLines = LogLines()
-  private let sabotage: Sabotage
+  let sabotage: Sabotage
+  private(set) var plan: FaultPlan
+  /// What the members of the run's group were told.
+  var group = GroupLedger(group: GroupMember.group)
+  private(set) var zombie: Zombie?
+  private(set) var job: CountingJob?
+  private var members: [GroupMember] = []
   private var disk: SimulatedFileSystem
   private var machine: BrokerMachine?
   private var producerIDs: Set<Int64> = []
   private var configuration: LogConfiguration
   private let partitions: [TopicPartition]
-  private let diskCapacity: Int64?
-  private let hasWriteFaults: Bool
   private var producers: [ProducingClient] = []
   private var consumers: [ConsumingClient] = []
   private var topics: TopicClient?
+  /// How far the wall clock was set, in seconds.
+  private var clockOffset = 0
 
   /// A run that has not begun.
   public init(seed: UInt64, sabotage: Sabotage = Sabotage()) {
@@ -74,9 +88,17 @@ public final class BrokerScenario {
     configuration.segmentBlockSize = [512, 4096, 65536][Int.random(in: 0..<3, using: &random)]
     configuration.idleHeaderDelay = Int64.random(in: 1...100, using: &random)
     partitions = [0, 1, 2].flatMap { index in [TopicPartition("steady-\(index % 2)", Int32(index / 2))] }
-    diskCapacity = random.oneIn(10) ? Int64.random(in: 200_000...600_000, using: &random) : nil
-    hasWriteFaults = random.oneIn(8)
-    if random.oneIn(4) { world.network.cutProbability = 0.002 }
+    plan = FaultPlan(&random)
+    world.network.cutProbability = plan.cuts
+    world.network.stallProbability = plan.stalls
+  }
+
+  /// Whether reading may fail because the disk was told to.
+  var mayFailReads: Bool { plan.failsReads }
+
+  /// Notes what a history's check found.
+  func note(_ problem: String?) {
+    if let problem { ledger.violate(problem) }
   }
 
   func count(_ what: String, _ number: Int = 1) { counts[what, default: 0] += number }
@@ -98,6 +120,9 @@ public final class BrokerScenario {
     count("records read", ledger.readRecords)
     count("offsets committed", ledger.acknowledgedCommits)
     count("torn tails", logLines.tornTails)
+    count("deliveries held up", world.network.stallCount)
+    count("offsets committed by members", group.acknowledgedCommits)
+    count("clean hand-overs", group.cleanHandOvers)
     outcome.counts = counts
     outcome.warnings = logLines.warnings
     for client in clients { client.stop() }
@@ -107,7 +132,7 @@ public final class BrokerScenario {
   }
 
   private var clients: [SimulatedClient] {
-    producers as [SimulatedClient] + consumers + (topics.map { [$0] } ?? [])
+    producers as [SimulatedClient] + consumers + members + [topics, zombie].compactMap { $0 }
   }
 
   private var isBroken: Bool { !ledger.violations.isEmpty }
@@ -135,7 +160,7 @@ public final class BrokerScenario {
     } catch {
       ledger.violate("the disk cannot be prepared: \(error)")
     }
-    if let diskCapacity { disk.capacity = diskCapacity }
+    if let capacity = plan.diskCapacity { disk.capacity = capacity }
     return disk
   }
 
@@ -151,7 +176,7 @@ public final class BrokerScenario {
       } catch {
         guard world.isCrashed else {
           // A full disk may refuse the start in order; nothing else may.
-          if diskCapacity != nil, disk.capacity < 1 << 40, error.code == .storage {
+          if plan.diskCapacity != nil, disk.capacity < 1 << 40, error.code == .storage {
             count("starts refused for want of space")
             disk.capacity = 1 << 40
             continue
@@ -181,6 +206,7 @@ public final class BrokerScenario {
   }
 
   private func reboot() {
+    job?.machineStops()
     world.restart()
     machine = nil
     disk = disk.reopen()
@@ -188,9 +214,12 @@ public final class BrokerScenario {
 
   private func createTopics() -> Bool {
     guard let machine else { return false }
-    var left = 2
-    for (name, count) in [("steady-0", 2), ("steady-1", 1)] {
-      machine.broker.createTopic(name, partitions: count) { [self] result in
+    let names = [("steady-0", 2), ("steady-1", 1)] + (plan.hasJob ? [(CountingJob.output, 2)] : [])
+    var left = names.count
+    // Whatever the clock says, nothing grows old.
+    let configs = ["retention.ms": "-1"]
+    for (name, count) in names {
+      machine.broker.createTopic(name, partitions: count, configs: configs) { [self] result in
         if case .failure(let error) = result { ledger.violate("topic \(name) cannot be created: \(error)") }
         left -= 1
       }
@@ -211,19 +240,45 @@ public final class BrokerScenario {
       consumers.append(ConsumingClient(self, group: "group-\(index)", partitions: partitions))
     }
     if random.oneIn(2) { topics = TopicClient(self, id: 9, rounds: Int.random(in: 1...5, using: &random)) }
+    if plan.hasZombies { zombie = Zombie(self) }
+    for id in 0..<plan.members { members.append(GroupMember(self, id: id, partitions: partitions)) }
+    if plan.hasJob { job = CountingJob(self) }
   }
 
   /// Lets everybody work until it is time for the machine to end.
   private func work() {
     if random.oneIn(2) { world.crashAfterOperations(Int.random(in: 1...150, using: &random)) }
-    if hasWriteFaults { disk.faults.writeFailureProbability = 0.01 }
-    let until = world.now + .milliseconds(Int.random(in: 5...400, using: &random))
-    while world.now < until, !world.isCrashed, !isBroken, machine?.hasFailed != true {
+    if plan.failsWrites { disk.faults.writeFailureProbability = 0.01 }
+    if plan.failsFlushes { disk.faults.flushFailureProbability = 0.05 }
+    if plan.failsReads { disk.faults.readFailureProbability = 0.02 }
+    // Members need time to fall silent, to be missed and to come back.
+    let longest = plan.members > 0 && random.oneIn(2) ? 1500 : 400
+    let until = world.now + .milliseconds(Int.random(in: 5...longest, using: &random))
+    while world.now < until, goesOn {
       world.run(for: .milliseconds(5))
+      disturb()
+      if goesOn { job?.turn(machine?.broker) }
     }
-    disk.faults.writeFailureProbability = 0
+    disk.faults = DiskFaults()
     world.crashAfterOperations(nil)
-    if let diskCapacity, random.oneIn(2) { disk.capacity += diskCapacity }
+    if let capacity = plan.diskCapacity, random.oneIn(2) { disk.capacity += capacity }
+  }
+
+  private var goesOn: Bool { !world.isCrashed && !isBroken && machine?.hasFailed != true }
+
+  /// What the surroundings do meanwhile.
+  private func disturb() {
+    if plan.jumpsClock, random.oneIn(10) {
+      // Never by as much as a producer may be silent.
+      let target = Int.random(in: -36_000...36_000, using: &random)
+      world.jumpWallClock(by: .seconds(target - clockOffset))
+      clockOffset = target
+      count("clock jumps")
+    }
+    if let capacity = plan.diskCapacity, plan.spaceComesBack, disk.capacity < 1 << 40, random.oneIn(20) {
+      disk.capacity += capacity
+      count("times space came back")
+    }
   }
 
   /// Ends the machine: it has lost power already, or loses it now, or is killed, or stops in order.
@@ -250,6 +305,7 @@ public final class BrokerScenario {
   private func closeInOrder() {
     count("orderly stops")
     if random.oneIn(4) { world.crashAfterOperations(Int.random(in: 1...10, using: &random)) }
+    job?.machineStops()
     var isClosed = false
     var problem: BrokerError?
     machine?.close { error in
@@ -268,12 +324,17 @@ public final class BrokerScenario {
   private func reckon() {
     disk.capacity = 1 << 40
     world.network.cutProbability = 0
+    world.network.stallProbability = 0
+    plan.answerLoss = 0
+    plan.leavesConnections = false
     let isDone = world.run(atMost: 3_000_000) { [self] in
       isBroken || producers.allSatisfy(\.isDone) && topics?.isDone != false
     }
     if isBroken { return }
     if !isDone { return ledger.violate("producers do not get on any more at \(world.now.nanoseconds) ns") }
     for client in clients { client.stop() }
+    if let job, !isBroken { job.finish(machine?.broker) }
+    if isBroken { return }
     end()
     guard start(crashing: random.oneIn(4)) else { return }
     sabotage.ledger(&ledger)
@@ -282,6 +343,7 @@ public final class BrokerScenario {
     world.run(atMost: 3_000_000) { [self] in isBroken || reader.isDone }
     if !isBroken, !reader.isDone { ledger.violate("the final reader does not get on any more") }
     reader.stop()
+    if let job, let broker = machine?.broker, !isBroken { job.check(broker) }
     for file in disk.contents() where file.path.hasSuffix(".segment") { count("segments at the end") }
   }
 }

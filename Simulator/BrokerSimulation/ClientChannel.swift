@@ -13,6 +13,8 @@ final class ClientChannel {
   private var nextCorrelation: Int32 = 1
   private var onEnd: (() -> Void)?
   private let onProblem: (String) -> Void
+  /// Asked for each answer that has arrived: true loses it, and the connection with it.
+  var losesAnswer: () -> Bool = { false }
 
   /// Connects to the machine; `onEnd` hears once that the connection has ended or could not be made.
   init(
@@ -61,6 +63,18 @@ final class ClientChannel {
     told?()
   }
 
+  /// Turns away from the connection: what was sent still arrives, and nobody hears the answers.
+  func leave(open time: Duration, in world: SimulatedWorld) {
+    let told = onEnd
+    onEnd = nil
+    waiting = Deque()
+    connection.onReceive = nil
+    connection.onClose = nil
+    let connection = connection
+    world.schedule(after: time) { connection.close() }
+    told?()
+  }
+
   /// Drops the connection without a word to anyone.
   func abandon() {
     onEnd = nil
@@ -84,6 +98,7 @@ final class ClientChannel {
       guard input.count >= 4 + size else { return }
       let frame = Bytes(Array(input[4..<(4 + size)]))
       input.removeFirst(4 + size)
+      if losesAnswer() { return cut() }
       guard let next = waiting.first else { return onProblem("an answer came that nobody waited for") }
       waiting.removeFirst()
       if let problem = next.take(frame) { onProblem(problem) }

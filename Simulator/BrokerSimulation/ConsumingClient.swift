@@ -71,6 +71,10 @@ final class ConsumingClient: SimulatedClient {
           "a fetch answer names \(topic)-\(answer.partitionIndex) for \(partitions[index])")
       }
       if answer.errorCode == .notLeaderOrFollower { return reconnect() }
+      if answer.errorCode == .kafkaStorageError, scenario.mayFailReads {
+        scenario.count("reads refused")
+        return soon(20) { [self] in fetch() }
+      }
       guard answer.errorCode == .none else {
         return scenario.ledger.violate(
           "group \(group): fetching \(partitions[index]) at \(positions[index]) failed: \(answer.errorCode); "

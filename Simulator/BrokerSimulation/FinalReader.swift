@@ -48,7 +48,9 @@ final class FinalReader: SimulatedClient {
   private func read() {
     let partition = partitions[index]
     guard Int64(log.count) < end else {
+      scenario.sabotage.log(partition, &log)
       scenario.ledger.check(partition, log: log)
+      scenario.job?.recount(partition, log)
       index += 1
       return connected()
     }
@@ -82,16 +84,28 @@ final class FinalReader: SimulatedClient {
   }
 
   private func groups(_ left: [(group: String, partition: TopicPartition)]) {
-    guard let (group, partition) = left.first else {
-      isDone = true
-      return
-    }
+    guard let (group, partition) = left.first else { return members(scenario.group.committedPartitions) }
     let request = OffsetFetchRequest(
       groupID: group, topics: [.init(name: partition.topic, partitionIndexes: [partition.partition])])
     channel?.send(request, version: 3) { [self] response in
       let told = response.topics.first?.partitions.first?.committedOffset ?? -1
       scenario.ledger.told(group, partition, committed: told)
       groups(Array(left.dropFirst()))
+    }
+  }
+
+  private func members(_ left: [TopicPartition]) {
+    guard let partition = left.first else {
+      isDone = true
+      return
+    }
+    let request = OffsetFetchRequest(
+      groupID: GroupMember.group, topics: [.init(name: partition.topic, partitionIndexes: [partition.partition])])
+    let since = scenario.group.lastAcknowledged(partition)
+    channel?.send(request, version: 3) { [self] response in
+      let told = response.topics.first?.partitions.first?.committedOffset ?? -1
+      scenario.note(scenario.group.told(partition, committed: scenario.sabotage.committedOffset(told), since: since))
+      members(Array(left.dropFirst()))
     }
   }
 }

@@ -28,6 +28,8 @@ public enum ProducerOrder: Sendable {
   case ordered
   /// Only that acknowledged records are there.
   case anyOrder
+  /// Fenced: none of its records may be there.
+  case never
 }
 
 /// What has to be true of a group's committed offset.
@@ -184,6 +186,7 @@ public struct Ledger {
           return violate("\(partition) offset \(offset): record \(name) stands there before \(expected)")
         }
       case .anyOrder: break
+      case .never: return violate("\(partition) offset \(offset): record \(name) of a fenced producer stands there")
       case nil: return violate("\(partition) offset \(offset): record \(name) of a producer that does not exist")
       }
       next[name.producer] = max(expected, name.number + 1)

@@ -1,33 +1,41 @@
 // ProducingClient: a producer that pipelines batches and sends unanswered ones again, in order, after a reconnect.
 
 import MillraceBase
+import MillraceCompression
 import MillraceKafkaProtocol
 import MillraceModel
 import MillraceSimulation
 
 /// A producer, idempotent or not.
 final class ProducingClient: SimulatedClient {
-  private struct Batch {
+  struct Batch {
     let number: Int
     let count: Int
     let bytes: Bytes
   }
 
-  private struct Lane {
+  struct Lane {
     let partition: TopicPartition
     var nextNumber = 0
     var unanswered: [Batch] = []
     /// How many of `unanswered`, from the first on, were sent over the present connection.
     var sent = 0
+    /// The number that has sequence 0 in the present epoch.
+    var epochStart = 0
+    /// The sequence that would have come next in the epoch before.
+    var oldEpochEnd = 0
+    /// The old epoch's instance begins once the new epoch has reached the partition.
+    var awaitsZombie = false
   }
 
-  private let id: Int
-  private let isIdempotent: Bool
+  let id: Int
+  let isIdempotent: Bool
   private let window: Int
-  private var lanes: [Lane]
+  var lanes: [Lane]
   private var batchesLeft: Int
-  private var producerID: Int64 = -1
-  private var producerEpoch: Int16 = -1
+  private(set) var producerID: Int64 = -1
+  var producerEpoch: Int16 = -1
+  var zombieRecords = 0
   private var isReady = false
   private var isProducing = false
   private let version: Int16
@@ -45,7 +53,10 @@ final class ProducingClient: SimulatedClient {
     super.init(scenario)
     let order: ProducerOrder = isIdempotent ? .exactlyOnce : window == 1 ? .ordered : .anyOrder
     scenario.ledger.producer(id, order)
+    scenario.ledger.producer(Zombie.id(of: id), .never)
   }
+
+  override var leavesConnections: Bool { true }
 
   /// Whether everything was acknowledged.
   var isDone: Bool { batchesLeft == 0 && lanes.allSatisfy { $0.unanswered.isEmpty } }
@@ -80,6 +91,8 @@ final class ProducingClient: SimulatedClient {
 
   private func produce() {
     guard batchesLeft > 0 else { return }
+    maybeBeginEpoch()
+    if leavesConnections, scenario.plan.leavesConnections, isReady, random.oneIn(15) { reconnect() }
     for _ in 0..<Int.random(in: 1...4, using: &random) where batchesLeft > 0 {
       let index = Int.random(in: lanes.indices, using: &random)
       if lanes[index].unanswered.count < 2 * window { makeBatch(index) }
@@ -99,11 +112,28 @@ final class ProducingClient: SimulatedClient {
       builder.append(
         Record(value: TestRecord.value(name, lanes[index].partition, size: size), timestamp: world.wallClock))
     }
-    let sequence = isIdempotent ? Int32(first) : -1
-    let bytes = builder.finish(
-      producerID: producerID, producerEpoch: producerEpoch, baseSequence: sequence, compress: { $0 })
+    let sequence = isIdempotent ? Int32(first - lanes[index].epochStart) : -1
+    let bytes = finish(&builder, sequence)
     lanes[index].nextNumber += count
     lanes[index].unanswered.append(Batch(number: first, count: count, bytes: bytes))
+  }
+
+  private func finish(_ builder: inout RecordBatchBuilder, _ sequence: Int32) -> Bytes {
+    var format = scenario.plan.codecs[Int.random(in: scenario.plan.codecs.indices, using: &random)]
+    // Before version 7 zstd is refused.
+    if format == .zstd, version < 7 { format = .lz4 }
+    let codec = format.flatMap { CompressionCodec(rawValue: $0.rawValue) } ?? CompressionCodec.none
+    do throws(CompressionError) {
+      return try builder.finish(
+        producerID: producerID, producerEpoch: producerEpoch, baseSequence: sequence, codec: codec
+      ) { bytes throws(CompressionError) in
+        guard let format else { return bytes }
+        scenario.count("batches compressed")
+        return try Compression.compress(bytes, format: format)
+      }
+    } catch {
+      preconditionFailure("records cannot be compressed: \(error)")
+    }
   }
 
   private func send() {
@@ -140,6 +170,7 @@ final class ProducingClient: SimulatedClient {
         lanes[index].sent -= 1
         scenario.ledger.acknowledged(
           lanes[index].partition, producer: id, number: batch.number, count: batch.count, at: answer.baseOffset)
+        wakeZombie(index)
       case .kafkaStorageError, .notLeaderOrFollower, .leaderNotAvailable:
         // The machine has no room or is about to stop: everything from this batch on has to come again.
         failed = true

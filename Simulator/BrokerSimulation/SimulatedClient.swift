@@ -49,6 +49,7 @@ class SimulatedClient {
     channel = ClientChannel(
       world, to: scenario.address, onProblem: { [weak self] in self?.scenario.ledger.violate($0) },
       onEnd: { [weak self] in self?.ended() })
+    channel?.losesAnswer = { [weak self] in self?.losesAnswer() ?? false }
     connected()
   }
 
@@ -58,6 +59,17 @@ class SimulatedClient {
     later(30) { [weak self] in self?.connect() }
   }
 
+  private func losesAnswer() -> Bool {
+    let chance = scenario.plan.answerLoss
+    guard chance > 0, Double.random(in: 0..<1, using: &random) < chance else { return false }
+    scenario.count("answers lost")
+    return true
+  }
+
+  /// Whether the client may leave a connection open on which requests are still under way, and send them again on
+  /// another one. Only for requests whose repetition is harmless however late it comes.
+  var leavesConnections: Bool { false }
+
   /// Called when a connection begins; requests may be sent.
   func connected() {}
 
@@ -66,6 +78,11 @@ class SimulatedClient {
 
   /// Gives the connection up and makes a new one, as clients do after an error that trying again may cure.
   func reconnect() {
-    channel?.cut()
+    if leavesConnections, scenario.plan.leavesConnections, random.oneIn(2) {
+      scenario.count("connections left open")
+      channel?.leave(open: .milliseconds(Int.random(in: 0...40, using: &random)), in: world)
+    } else {
+      channel?.cut()
+    }
   }
 }

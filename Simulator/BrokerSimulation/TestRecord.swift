@@ -4,6 +4,7 @@
 // of these. So a reader recognises a record, and any changed byte, without knowing what was sent.
 
 import MillraceBase
+import MillraceCompression
 import MillraceModel
 
 /// Makes and reads values.
@@ -51,32 +52,79 @@ enum TestRecord {
     }
   }
 
+  /// Who sent the value, to whatever partition; nil when it is no value of this kind.
+  static func anyName(_ value: Bytes) -> RecordName? {
+    var reader = ByteReader(value)
+    do throws(DecodingError) {
+      guard try reader.uint32() == magic else { return nil }
+      return RecordName(producer: Int(try reader.uint32()), number: Int(truncatingIfNeeded: try reader.uint64()))
+    } catch {
+      return nil
+    }
+  }
+}
+
+extension TestRecord {
   /// The names of all records of fetched batches, in order, with their offsets.
   /// - Throws: what is wrong, in words.
   static func names(
     _ records: [Bytes], in partition: TopicPartition
   ) throws(RecordProblem) -> [(offset: Offset, name: RecordName)] {
     var out: [(Offset, RecordName)] = []
+    try forEachBatch(records, in: partition) { header, body throws(RecordProblem) in
+      out += try names(of: body, header, in: partition)
+    }
+    return out
+  }
+
+  /// Calls `body` with each whole batch that was fetched: its header and its records part as it is.
+  /// - Throws: what is wrong, in words, and what `body` throws.
+  static func forEachBatch(
+    _ records: [Bytes], in partition: TopicPartition,
+    _ body: (RecordBatchHeader, Bytes) throws(RecordProblem) -> Void
+  ) throws(RecordProblem) {
     var writer = ByteWriter()
     for piece in records { writer.append(piece) }
     let all = writer.finishJoined()
     var at = 0
     while at < all.count {
+      let header: RecordBatchHeader
       do throws(RecordBatchError) {
-        let header = try RecordBatchHeader.checked(all[at..<all.count])
-        let body = all[(at + RecordBatchHeader.size)..<(at + header.totalSize)]
-        for record in try RecordReader.records(body, header: header) {
-          guard let value = record.value, let name = name(value, in: partition) else {
-            throw RecordBatchError(.corrupt, "the value at offset \(record.offset) was never sent")
-          }
-          out.append((record.offset, name))
-        }
-        at += header.totalSize
+        header = try RecordBatchHeader.checked(all[at..<all.count])
       } catch {
         throw RecordProblem(text: "\(partition): a batch that was fetched is wrong at byte \(at): \(error)")
       }
+      try body(header, all[(at + RecordBatchHeader.size)..<(at + header.totalSize)])
+      at += header.totalSize
     }
-    return out
+  }
+
+  /// The names of a batch's records.
+  static func names(
+    of body: Bytes, _ header: RecordBatchHeader, in partition: TopicPartition
+  ) throws(RecordProblem) -> [(offset: Offset, name: RecordName)] {
+    do throws(RecordBatchError) {
+      var out: [(Offset, RecordName)] = []
+      for record in try RecordReader.records(try plain(body, header), header: header) {
+        guard let value = record.value, let name = name(value, in: partition) else {
+          throw RecordBatchError(.corrupt, "the value at offset \(record.offset) was never sent")
+        }
+        out.append((record.offset, name))
+      }
+      return out
+    } catch {
+      throw RecordProblem(text: "\(partition): the batch at offset \(header.baseOffset) is wrong: \(error)")
+    }
+  }
+
+  /// The records part of a batch, decompressed.
+  static func plain(_ body: Bytes, _ header: RecordBatchHeader) throws(RecordBatchError) -> Bytes {
+    guard let codec = header.codec, let format = CompressionFormat(rawValue: codec.rawValue) else { return body }
+    do throws(CompressionError) {
+      return try Compression.decompress(body, format: format, limit: 1 << 20)
+    } catch {
+      throw RecordBatchError(.corrupt, "\(error)")
+    }
   }
 }
 

@@ -6,13 +6,13 @@ import Glibc
 import MillraceBase
 import Synchronization
 
-/// `Simulator [--seeds N] [--from SEED] [--threads N] [--trace]`, and `Simulator replay …` (see ``ReplayCommand``).
+/// `Simulator [--seeds N] [--from SEED] [--jobs N] [--trace]`, and `Simulator replay …` (see ``ReplayCommand``).
 enum SimulatorCommand {
   private static let usage = """
-    usage: Simulator [--seeds N] [--from SEED] [--threads N] [--trace]
+    usage: Simulator [--seeds N] [--from SEED] [--jobs N] [--trace]
       --seeds N     how many seeds to run (default 2000)
       --from SEED   the first of them (default 1)
-      --threads N   threads (default 2)
+      --jobs N      seeds run at the same time (default 2)
       --trace       print each seed's trace hash, and a failing seed's last events
            Simulator replay RECORDING PREFIX SEED DIRECTORY
       writes into DIRECTORY what a power loss after the first PREFIX recorded operations may leave, as SEED decides
@@ -22,7 +22,7 @@ enum SimulatorCommand {
   private struct Options {
     var seeds: UInt64 = 2000
     var from: UInt64 = 1
-    var threads = 2
+    var jobs = 2
     var showsTrace = false
   }
 
@@ -62,7 +62,7 @@ enum SimulatorCommand {
       switch word {
       case "--seeds": options.seeds = number
       case "--from": options.from = number
-      case "--threads": options.threads = max(1, min(64, Int(number)))
+      case "--jobs": options.jobs = max(1, min(64, Int(number)))
       default: return nil
       }
     }
@@ -79,7 +79,7 @@ enum SimulatorCommand {
     let begin = MonotonicTime.now
     let end = options.from + options.seeds
     let progress = Mutex(Progress(next: options.from))
-    DispatchQueue.concurrentPerform(iterations: options.threads) { _ in
+    DispatchQueue.concurrentPerform(iterations: options.jobs) { _ in
       while true {
         let seed = progress.withLock { state -> UInt64? in
           guard state.next < end, state.failed.isEmpty else { return nil }

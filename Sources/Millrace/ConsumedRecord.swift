@@ -45,6 +45,24 @@ public enum StartPosition: Hashable, Sendable {
   case time(Timestamp)
 }
 
+/// Who commits for a member of a group.
+public enum GroupCommits: Hashable, Sendable {
+  /// The consumer itself: a record is done with when the loop asks for the next one. What is done is committed every second,
+  /// before the group gives partitions to others, and at the end: every record is handed over at least once, and exactly
+  /// once unless a member dies or stays silent. The record that a loop was left with by `break` comes again.
+  case automatic
+  /// The loop, by ``ConsumedRecords/commit(_:)``. What is not committed comes again after every rebalance.
+  case byHand
+}
+
+/// Which records of transactions a consumer is shown.
+public enum Isolation: Hashable, Sendable {
+  /// Those of committed transactions. The consumer gets no further than the first record of a transaction in progress.
+  case committed
+  /// All of them as soon as they are durable, those of transactions in progress and of aborted ones, too.
+  case uncommitted
+}
+
 /// When a consumer ends.
 public enum ConsumerEnd: Hashable, Sendable {
   /// Never: it waits for more.

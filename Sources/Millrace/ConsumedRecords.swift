@@ -1,4 +1,4 @@
-// ConsumedRecords: a topic's records as an AsyncSequence, read ahead by one fetch.
+// ConsumedRecords: a topic's records as an AsyncSequence, read ahead by one fetch; alone, or as a member of a group.
 
 import MillraceBase
 import MillraceBroker
@@ -17,29 +17,65 @@ public struct ConsumedRecords: AsyncSequence, Sendable {
     let start: StartPosition
     let end: ConsumerEnd
     let fetchSize: Int
+    let isolation: Isolation
+    let commits: GroupCommits
+    let patience: Duration
+
+    /// The group to join; nil for a consumer that reads for itself.
+    var joinedGroup: String? { partitions == nil ? group : nil }
   }
 
   let broker: EmbeddedBroker
   let plan: Plan
+  private let members = GroupConsumers()
 
-  /// An iterator that begins where the consumer was told to.
-  public func makeAsyncIterator() -> Iterator { Iterator(RecordFetcher(broker, plan)) }
+  init(broker: EmbeddedBroker, plan: Plan) {
+    self.broker = broker
+    self.plan = plan
+  }
+
+  /// An iterator that begins where the consumer was told to. In a group it becomes a member of its own when it is first
+  /// asked for a record.
+  public func makeAsyncIterator() -> Iterator { Iterator(broker, plan, members) }
 
   /// Reads one record after the other.
   public struct Iterator: AsyncIteratorProtocol {
+    private let broker: EmbeddedBroker
+    private let plan: Plan
+    private let members: GroupConsumers
     private let fetcher: RecordFetcher
+    private var consumer: GroupConsumer?
     private var batch: [ConsumedRecord] = []
     private var position = 0
 
-    init(_ fetcher: RecordFetcher) { self.fetcher = fetcher }
+    init(_ broker: EmbeddedBroker, _ plan: Plan, _ members: GroupConsumers) {
+      self.broker = broker
+      self.plan = plan
+      self.members = members
+      fetcher = RecordFetcher(broker, plan)
+    }
+
+    /// A member of the group that reads for one iterator.
+    private static func member(
+      _ broker: EmbeddedBroker, _ plan: Plan, _ group: String, _ members: GroupConsumers
+    ) async throws(MillraceError) -> GroupConsumer {
+      let made = try await GroupConsumer.make(broker, plan, group: group)
+      members.add(made)
+      return made
+    }
 
     /// The next record; nil at the consumer's end, or when the task was cancelled.
-    /// - Throws: `.unknownTopic`, `.offsetOutOfRange`, `.corrupt`, `.storage`, `.closed`.
+    /// - Throws: `.unknownTopic`, `.offsetOutOfRange`, `.corrupt`, `.storage`, `.closed`; `.invalidArgument` when the group
+    ///   cannot be joined.
     public mutating func next(
       isolation actor: isolated (any Actor)? = #isolation
     ) async throws(MillraceError) -> ConsumedRecord? {
+      if consumer == nil, let group = plan.joinedGroup {
+        consumer = try await Iterator.member(broker, plan, group, members)
+      }
+      if let consumer { return try await consumer.next() }
       while position == batch.count {
-        guard let fetched = try await fetcher.next() else { return nil }
+        guard case .records(let fetched) = try await fetcher.next() else { return nil }
         batch = fetched
         position = 0
       }
@@ -51,11 +87,13 @@ public struct ConsumedRecords: AsyncSequence, Sendable {
     public mutating func nextBatch(
       isolation actor: isolated (any Actor)? = #isolation
     ) async throws(MillraceError) -> [ConsumedRecord]? {
+      if consumer == nil, let group = plan.joinedGroup {
+        consumer = try await Iterator.member(broker, plan, group, members)
+      }
+      if let consumer { return try await consumer.nextBatch() }
       guard position < batch.count else {
-        while let fetched = try await fetcher.next() {
-          if !fetched.isEmpty { return fetched }
-        }
-        return nil
+        guard case .records(let fetched) = try await fetcher.next() else { return nil }
+        return fetched
       }
       defer { position = batch.count }
       return Array(batch[position...])
@@ -63,10 +101,23 @@ public struct ConsumedRecords: AsyncSequence, Sendable {
   }
 
   /// Commits the position behind `record` for the consumer's group; it is durable on return.
-  /// - Throws: `.invalidArgument` when the consumer has no group; else as ``EmbeddedBroker/commit(_:group:)``.
+  /// - Throws: `.invalidArgument` when the consumer has no group; `.rebalanced` when the record's partition was given to
+  ///   another member meanwhile, which will get the record, too; else as ``EmbeddedBroker/commit(_:group:)``.
   public func commit(_ record: ConsumedRecord) async throws(MillraceError) {
     guard let group = plan.group else {
       throw MillraceError(.invalidArgument, "the consumer of \(plan.topic) has no group to commit for")
+    }
+    if plan.joinedGroup != nil {
+      let present = members.present
+      for member in present {
+        guard let isCommitted = try await member.commit(record.partition, record.offset + 1) else { continue }
+        if isCommitted { return }
+        break
+      }
+      if !present.isEmpty {
+        throw MillraceError(
+          .rebalanced, "partition \(record.partition) of \(plan.topic) was given to another member of group \(group)")
+      }
     }
     try await broker.commit([record], group: group)
   }
@@ -76,24 +127,29 @@ extension EmbeddedBroker {
   /// The records of a topic.
   ///
   /// - Parameters:
-  ///   - partitions: nil reads all.
-  ///   - group: begins where this group has committed; without a commit at `from`. The consumer does not join the group:
-  ///     two of them both read everything. Commits are shared with Kafka clients.
+  ///   - partitions: nil reads all, or in a group those that the group gives.
+  ///   - group: joins this group: its members, iterators and Kafka clients alike, share the topic's partitions, and each
+  ///     begins where the group has committed. With `partitions` the consumer only begins there and joins nothing.
   ///   - from: where to begin without a commit.
   ///   - until: when to end.
+  ///   - isolation: which records of transactions come.
   ///   - fetchSize: bytes of one fetch, save that the first batch always comes whole.
+  ///   - commits: who commits for a consumer that has joined a group.
+  ///   - patience: how long a member of a group may take for a record before its partitions go to others.
   public func consume(
     _ topic: String, partitions: [Int32]? = nil, group: String? = nil, from: StartPosition = .earliest,
-    until: ConsumerEnd = .never, fetchSize: Int = 1 << 20
+    until: ConsumerEnd = .never, isolation: Isolation = .committed, fetchSize: Int = 1 << 20,
+    commits: GroupCommits = .automatic, patience: Duration = .seconds(300)
   ) -> ConsumedRecords {
     ConsumedRecords(
       broker: self,
       plan: ConsumedRecords.Plan(
-        topic: topic, partitions: partitions, group: group, start: from, end: until, fetchSize: fetchSize))
+        topic: topic, partitions: partitions, group: group, start: from, end: until, fetchSize: fetchSize,
+        isolation: isolation, commits: commits, patience: patience))
   }
 
   /// Commits for a group that the records, and all before them in their partitions, are done with.
-  /// - Throws: `.groupInUse` when Kafka clients are members of the group; `.unknownTopic`, `.invalidArgument`,
+  /// - Throws: `.groupInUse` when the group has members, who alone may commit for it; `.unknownTopic`, `.invalidArgument`,
   ///   `.storage`, `.closed`.
   public func commit(_ records: [ConsumedRecord], group: String) async throws(MillraceError) {
     var offsets: [TopicPartition: Offset] = [:]

@@ -38,12 +38,7 @@ extension EmbeddedBroker {
     try await ask { broker, answer in
       broker.createTopic(name, partitions: partitions, configs: configs) { result in
         switch result {
-        case .success(let topic):
-          answer.give(
-            .success(
-              TopicDescription(
-                name: topic.name, id: topic.id.description, partitions: topic.partitions.count, configs: topic.configs
-              )))
+        case .success(let topic): answer.give(.success(TopicDescription(topic)))
         case .failure(let error): answer.give(.failure(MillraceError(error)))
         }
       }
@@ -69,10 +64,7 @@ extension EmbeddedBroker {
       let topics = broker.topics.values.filter { !$0.isInternal }.sorted { $0.name < $1.name }
       answer.give(
         .success(
-          topics.map {
-            TopicDescription(
-              name: $0.name, id: $0.id.description, partitions: $0.partitions.count, configs: $0.configs)
-          }))
+          topics.map { TopicDescription($0) }))
     }
   }
 
@@ -93,12 +85,15 @@ extension EmbeddedBroker {
   /// What is known of a topic, which is made first when it is missing and `auto.create.topics.enable` allows it.
   func route(to topic: String) async throws(MillraceError) -> TopicRoute {
     if let known = routes.withLock({ $0[topic] }) { return known }
-    let route: TopicRoute = try await ask { broker, answer in
+    return try await ask { [self] broker, answer in
+      // Kept here, on the reactor, so that what changes the topic comes before or after.
       func found() -> TopicRoute? {
-        guard let topic = broker.topic(topic) else { return nil }
-        let largest = broker.setting("max.message.bytes", of: topic).flatMap { Int($0) }
-        return TopicRoute(
-          id: topic.id, partitions: topic.partitions.count, largestBatch: largest ?? broker.settings.largestMessage)
+        guard let known = broker.topic(topic) else { return nil }
+        let largest = broker.setting("max.message.bytes", of: known).flatMap { Int($0) }
+        let route = TopicRoute(
+          id: known.id, partitions: known.partitions.count, largestBatch: largest ?? broker.settings.largestMessage)
+        routes.withLock { $0[topic] = route }
+        return route
       }
       if let route = found() { return answer.give(.success(route)) }
       guard broker.settings.createsTopics else { return answer.give(.failure(.unknown(topic))) }
@@ -107,8 +102,6 @@ extension EmbeddedBroker {
         if case .failure(let error) = result { answer.give(.failure(MillraceError(error))) }
       }
     }
-    routes.withLock { $0[topic] = route }
-    return route
   }
 }
 

@@ -78,6 +78,11 @@ public final class EmbeddedBroker: Sendable {
       parts.stopThreads()
       throw MillraceError(error)
     }
+    // Before anything else is asked on the reactor, so that no route outlives the change that makes it wrong.
+    let broker = parts.broker
+    parts.reactor.submit { [weak self] in
+      broker.take().onTopicChange = { [weak self] topic in self?.routes.withLock { $0[topic.name] = nil } }
+    }
   }
 
   /// Opens the broker whose data lie in `directory`, which is made when missing (with the folders above it),

@@ -11,6 +11,7 @@
 @_exported import enum MillraceModel.CompressionCodec
 @_exported import typealias MillraceModel.Offset
 @_exported import struct MillraceModel.Record
+@_exported import struct MillraceModel.RecordBatchBuilder
 @_exported import struct MillraceModel.RecordHeader
 @_exported import MillraceQueue
 @_exported import MillraceStreams

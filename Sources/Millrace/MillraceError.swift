@@ -24,8 +24,12 @@ public struct MillraceError: Error, Equatable, CustomStringConvertible {
     public static let corrupt = Code("corrupt")
     /// The disk is full or failed, or another process uses the directory.
     public static let storage = Code("storage")
-    /// The group has members that joined over Kafka's protocol, and only they may commit for it.
+    /// The group has members: only they may commit for it, and it cannot be deleted.
     public static let groupInUse = Code("groupInUse")
+    /// The group gave the record's partition to another member; nothing was committed.
+    public static let rebalanced = Code("rebalanced")
+    /// The group has neither members nor committed offsets.
+    public static let unknownGroup = Code("unknownGroup")
     /// The address cannot be listened on.
     public static let network = Code("network")
     /// The broker or producer was closed.
@@ -60,7 +64,8 @@ public struct MillraceError: Error, Equatable, CustomStringConvertible {
       case .corruptBatch, .invalidRecord, .unsupportedBatchFormat, .unsupportedCompression: .corrupt
       case .storage: .storage
       case .stopped: .closed
-      case .unknownMember, .illegalGeneration, .rebalanceInProgress, .fencedInstance: .groupInUse
+      case .unknownMember, .illegalGeneration, .rebalanceInProgress, .fencedInstance, .groupNotEmpty: .groupInUse
+      case .unknownGroup: .unknownGroup
       default: .invalidArgument
       }
     self.init(code, error.reason)

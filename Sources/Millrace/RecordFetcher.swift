@@ -22,10 +22,24 @@ final class RecordFetcher: Sendable {
     var from: Offset
     var end: Offset?
     var batches: [Bytes]
+    var aborted: [AbortedTransaction]
+  }
+
+  /// What came of a call.
+  enum Step {
+    /// Records, at least one.
+    case records([ConsumedRecord])
+    /// ``interrupt()`` was called, or the task was cancelled.
+    case interrupted
+    /// All partitions were read to their ends.
+    case end
   }
 
   private struct State {
     var places: [Place]?
+    /// Counts turns to other partitions: what was fetched before one is dropped.
+    var epoch = 0
+    var isInterrupted = false
     var isFetching = false
     var ready: Result<[Fetched], MillraceError>?
     var waiting: CheckedContinuation<Result<[Fetched], MillraceError>?, Never>?
@@ -37,38 +51,70 @@ final class RecordFetcher: Sendable {
 
   private let broker: EmbeddedBroker
   private let plan: ConsumedRecords.Plan
+  /// Where reading ends in each partition; nil: where the log ends when reading starts.
+  private let ends: [Int32: Offset]?
   private let state = Mutex(State())
 
-  init(_ broker: EmbeddedBroker, _ plan: ConsumedRecords.Plan) {
+  init(_ broker: EmbeddedBroker, _ plan: ConsumedRecords.Plan, ends: [Int32: Offset]? = nil) {
     self.broker = broker
     self.plan = plan
+    self.ends = ends
   }
 
-  /// The records of the next fetch that brings any; nil at the end or when the task was cancelled.
-  func next() async throws(MillraceError) -> [ConsumedRecord]? {
-    if state.withLock({ $0.places == nil }) {
-      let places = try await findStart()
-      state.withLock { $0.places = places }
+  /// Reads these partitions from now on and no others, from where the plan and its group's commits say.
+  /// - Returns: where each begins.
+  func turn(to partitions: [Int32]) async throws(MillraceError) -> [Int32: Offset] {
+    let places = try await findStart(partitions)
+    state.withLock { state in
+      state.places = places
+      state.epoch += 1
+      state.isFetching = false
+      state.ready = nil
     }
+    return Dictionary(uniqueKeysWithValues: places.map { ($0.partition, $0.offset) })
+  }
+
+  /// Ends the wait of ``next()``, or of the next call that would wait. Any thread.
+  func interrupt() {
+    let waiting = state.withLock { state in
+      defer { state.waiting = nil }
+      state.isInterrupted = state.waiting == nil
+      return state.waiting
+    }
+    waiting?.resume(returning: nil)
+  }
+
+  /// The records of the next fetch that brings any.
+  func next() async throws(MillraceError) -> Step {
+    if state.withLock({ $0.places == nil }) { _ = try await turn(to: try await allPartitions()) }
     while true {
-      if Task.isCancelled || !fetchAhead() { return nil }
-      guard let result = await arrival() else { return nil }
+      if Task.isCancelled { return .interrupted }
+      if !fetchAhead() {
+        // A member of a group that was given nothing waits for its group.
+        guard plan.end == .never, plan.joinedGroup != nil else { return .end }
+      }
+      guard let result = await arrival() else { return .interrupted }
       let fetched = try advance(past: try result.get())
       // The next fetch is under way while these records are unpacked and worked on.
       _ = fetchAhead()
       var records: [ConsumedRecord] = []
       for part in fetched { try unpack(part, into: &records) }
-      if !records.isEmpty { return records }
+      if !records.isEmpty { return .records(records) }
     }
   }
 
   // MARK: Start
 
-  private func findStart() async throws(MillraceError) -> [Place] {
+  private func allPartitions() async throws(MillraceError) -> [Int32] {
     let route = try await broker.route(to: plan.topic)
-    let plan = plan
     let partitions = plan.partitions ?? Array(0..<Int32(route.partitions))
     for partition in partitions { try EmbeddedBroker.check(partition, route) }
+    return partitions
+  }
+
+  private func findStart(_ partitions: [Int32]) async throws(MillraceError) -> [Place] {
+    let plan = plan
+    let ends = ends
     return try await broker.ask { broker, answer in
       guard let topic = broker.topic(plan.topic) else { return answer.give(.failure(.unknown(plan.topic))) }
       let committed = plan.group.map { broker.groups.offsets($0) } ?? [:]
@@ -78,7 +124,8 @@ final class RecordFetcher: Sendable {
           start.end(index, .failure(.unknown(plan.topic)))
           continue
         }
-        let end = plan.end == .currentEnd ? log.lastStableOffset : nil
+        let newest = plan.isolation == .committed ? log.lastStableOffset : log.highWatermark
+        let end = plan.end == .currentEnd ? ends?[partition] ?? newest : nil
         func begin(_ offset: Offset) {
           start.end(index, .success(Place(partition: partition, offset: offset, end: end)))
         }
@@ -88,12 +135,12 @@ final class RecordFetcher: Sendable {
         }
         switch plan.start {
         case .earliest: begin(log.startOffset)
-        case .latest: begin(log.lastStableOffset)
+        case .latest: begin(newest)
         case .offset(let offset): begin(offset)
         case .time(let time):
-          broker.offset(for: .time(time), in: log) { result in
+          broker.offset(for: .time(time), in: log, isCommittedOnly: plan.isolation == .committed) { result in
             switch result {
-            case .success(let found): begin(found.offset < 0 ? log.lastStableOffset : found.offset)
+            case .success(let found): begin(found.offset < 0 ? newest : found.offset)
             case .failure(let error): start.end(index, .failure(MillraceError(error)))
             }
           }
@@ -134,24 +181,24 @@ final class RecordFetcher: Sendable {
   /// Starts a fetch unless one is under way or has arrived.
   /// - Returns: false when there is nothing more to come.
   private func fetchAhead() -> Bool {
-    let wanted = state.withLock { state -> [Place]? in
-      if state.isFetching || state.ready != nil { return [] }
+    let (wanted, epoch) = state.withLock { state -> ([Place]?, Int) in
+      if state.isFetching || state.ready != nil { return ([], state.epoch) }
       let open = (state.places ?? []).filter { !$0.isOver }
-      if open.isEmpty { return nil }
+      if open.isEmpty { return (nil, state.epoch) }
       state.isFetching = true
       state.turn = (state.turn + 1) % open.count
       // Another partition comes first each time, so that all get their turn.
-      return Array(open[state.turn...] + open[..<state.turn])
+      return (Array(open[state.turn...] + open[..<state.turn]), state.epoch)
     }
     guard let wanted else { return false }
-    if !wanted.isEmpty { fetch(wanted) }
+    if !wanted.isEmpty { fetch(wanted, epoch) }
     return true
   }
 
-  private func fetch(_ places: [Place]) {
+  private func fetch(_ places: [Place], _ epoch: Int) {
     let plan = plan
     // Ends the fetch also when the reactor has stopped and drops the job.
-    let arrival = Arrival(self)
+    let arrival = Arrival(self, epoch)
     let broker = broker.parts.broker
     self.broker.parts.reactor.submit {
       let broker = broker.take()
@@ -160,7 +207,7 @@ final class RecordFetcher: Sendable {
       let targets = places.map { place in
         FetchTarget(
           partition: topic.flatMap { broker.partition($0, place.partition) }, offset: place.offset,
-          limit: plan.fetchSize)
+          limit: plan.fetchSize, isCommittedOnly: plan.isolation == .committed)
       }
       broker.fetch(targets, minimum: 1, limit: plan.fetchSize, wait: RecordFetcher.patience) { results in
         arrival.end(RecordFetcher.collect(results, places, isOpen: broker.isOpen))
@@ -176,7 +223,9 @@ final class RecordFetcher: Sendable {
       if let error = result.error { return .failure(MillraceError(error)) }
       guard !result.batches.isEmpty else { continue }
       fetched.append(
-        Fetched(partition: place.partition, from: place.offset, end: place.end, batches: result.batches))
+        Fetched(
+          partition: place.partition, from: place.offset, end: place.end, batches: result.batches,
+          aborted: result.aborted))
     }
     return fetched.isEmpty && !isOpen ? .failure(.closed) : .success(fetched)
   }
@@ -184,19 +233,24 @@ final class RecordFetcher: Sendable {
   /// The reactor's end of a fetch. Only its first result counts: the next fetch may be under way when it is dropped.
   private final class Arrival: Sendable {
     private let fetcher: RecordFetcher
+    private let epoch: Int
     private let isOver = Atomic(false)
 
-    init(_ fetcher: RecordFetcher) { self.fetcher = fetcher }
+    init(_ fetcher: RecordFetcher, _ epoch: Int) {
+      self.fetcher = fetcher
+      self.epoch = epoch
+    }
 
     func end(_ result: Result<[Fetched], MillraceError>) {
-      if !isOver.exchange(true, ordering: .relaxed) { fetcher.arrived(result) }
+      if !isOver.exchange(true, ordering: .relaxed) { fetcher.arrived(result, epoch) }
     }
 
     deinit { end(.failure(.closed)) }
   }
 
-  private func arrived(_ result: Result<[Fetched], MillraceError>) {
+  private func arrived(_ result: Result<[Fetched], MillraceError>, _ epoch: Int) {
     let waiting = state.withLock { state -> CheckedContinuation<Result<[Fetched], MillraceError>?, Never>? in
+      guard state.epoch == epoch else { return nil }
       precondition(state.isFetching, "a fetch of \(plan.topic) arrived twice")
       state.isFetching = false
       guard let waiting = state.waiting else {
@@ -209,7 +263,7 @@ final class RecordFetcher: Sendable {
     waiting?.resume(returning: result)
   }
 
-  /// Waits for the fetch; nil when the task was cancelled. Then the fetch goes on, for a later call.
+  /// Waits for the fetch; nil when it was interrupted. Then the fetch goes on, for a later call.
   private func arrival() async -> Result<[Fetched], MillraceError>? {
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
@@ -218,7 +272,10 @@ final class RecordFetcher: Sendable {
             state.ready = nil
             return .some(ready)
           }
-          if Task.isCancelled { return .some(nil) }
+          if Task.isCancelled || state.isInterrupted {
+            state.isInterrupted = false
+            return .some(nil)
+          }
           precondition(state.waiting == nil, "two tasks ask one iterator of \(plan.topic) at once")
           state.waiting = continuation
           return nil
@@ -255,7 +312,7 @@ final class RecordFetcher: Sendable {
   private func unpack(_ part: Fetched, into records: inout [ConsumedRecord]) throws(MillraceError) {
     for run in part.batches {
       try RecordFetcher.forEachBatch(in: run) { batch, header throws(MillraceError) in
-        guard !header.isControl, header.nextOffset > part.from else { return }
+        guard part.aborted.letSee(header), header.nextOffset > part.from else { return }
         let unpacked: [Record]
         do throws(BrokerError) {
           unpacked = try Broker.records(of: batch)

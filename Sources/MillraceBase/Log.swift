@@ -1,6 +1,7 @@
 // Log: structured log lines with levels, written to standard error.
 
 import CMillraceSystem
+import Synchronization
 
 /// How much a log line matters.
 public enum LogLevel: Int, Comparable, Sendable, CaseIterable {
@@ -27,17 +28,29 @@ public struct Logger: Sendable {
   /// Receives a finished line, without the line end.
   public typealias Sink = @Sendable (LogLevel, String) -> Void
 
-  private let minimum: LogLevel
+  private final class Threshold: Sendable {
+    let level: Atomic<Int>
+    init(_ level: LogLevel) { self.level = Atomic(level.rawValue) }
+  }
+
+  private let threshold: Threshold
   private let sink: Sink
+  private let repeated = RepeatedLines()
 
   /// A logger that drops lines below `minimum` and hands the others to `sink`.
   public init(minimum: LogLevel, sink: @escaping Sink = Logger.standardError) {
-    self.minimum = minimum
+    threshold = Threshold(minimum)
     self.sink = sink
   }
 
+  /// The least important lines to write; a change counts for all copies of this logger. Any thread may change it.
+  public var minimum: LogLevel {
+    get { LogLevel(rawValue: threshold.level.load(ordering: .relaxed)) ?? .debug }
+    nonmutating set { threshold.level.store(newValue.rawValue, ordering: .relaxed) }
+  }
+
   /// Drops everything: for tests and embedded use.
-  public static let silent = Logger(minimum: .error, sink: { _, _ in })
+  public static var silent: Logger { Logger(minimum: .error, sink: { _, _ in }) }
 
   /// Writes the line to standard error.
   public static let standardError: Sink = { _, line in
@@ -49,9 +62,32 @@ public struct Logger: Sendable {
   public func log(
     _ level: LogLevel, _ area: StaticString, _ message: String, _ fields: KeyValuePairs<String, String> = [:]
   ) {
-    guard level >= minimum else { return }
+    guard level.rawValue >= threshold.level.load(ordering: .relaxed) else { return }
+    write(level, area, message, fields, heldBack: 0)
+  }
+
+  /// Logs a line that clients can provoke as often as they like: of each area and kind ten lines pass in ten seconds. The
+  /// next one that passes says `suppressed=N`. The line reads `kind: detail`, or `kind` alone.
+  /// - Parameters:
+  ///   - kind: what happened, the same for all lines that count together.
+  ///   - detail: what differs; made only when the line passes.
+  public func logRarely(
+    _ level: LogLevel, _ area: StaticString, _ kind: StaticString, _ detail: @autoclosure () -> String = "",
+    _ fields: @autoclosure () -> KeyValuePairs<String, String> = [:], now: MonotonicTime = .now
+  ) {
+    guard level.rawValue >= threshold.level.load(ordering: .relaxed),
+      let heldBack = repeated.pass("\(area): \(kind)", now: now)
+    else { return }
+    let detail = detail()
+    write(level, area, detail.isEmpty ? "\(kind)" : "\(kind): \(detail)", fields(), heldBack: heldBack)
+  }
+
+  private func write(
+    _ level: LogLevel, _ area: StaticString, _ message: String, _ fields: KeyValuePairs<String, String>, heldBack: Int
+  ) {
     var line = "\(Logger.iso8601(Timestamp.now)) \(level.name) \(area): \(Logger.printable(message))"
     for (key, value) in fields { line += " \(key)=\(Logger.quoted(value))" }
+    if heldBack > 0 { line += " suppressed=\(heldBack)" }
     sink(level, line)
   }
 

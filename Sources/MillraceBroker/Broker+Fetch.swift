@@ -17,16 +17,20 @@ public struct FetchTarget {
   public var currentLeaderEpoch: Int32
   /// Leader epoch of the last record the reader has, −1 to skip the check.
   public var lastFetchedEpoch: Int32
+  /// Only what is committed is wanted: reading ends at the last stable offset, and aborted transactions are told.
+  public var isCommittedOnly: Bool
 
   /// A wish for one partition.
   public init(
-    partition: PartitionLog?, offset: Offset, limit: Int, currentLeaderEpoch: Int32 = -1, lastFetchedEpoch: Int32 = -1
+    partition: PartitionLog?, offset: Offset, limit: Int, currentLeaderEpoch: Int32 = -1,
+    lastFetchedEpoch: Int32 = -1, isCommittedOnly: Bool = false
   ) {
     self.partition = partition
     self.offset = offset
     self.limit = limit
     self.currentLeaderEpoch = currentLeaderEpoch
     self.lastFetchedEpoch = lastFetchedEpoch
+    self.isCommittedOnly = isCommittedOnly
   }
 }
 
@@ -44,9 +48,23 @@ public struct FetchedPartition {
   public var diverging: (epoch: Int32, endOffset: Offset)?
   /// Whole batches in order; the first may begin before the offset asked for.
   public var batches: [Bytes] = []
+  /// Transactions with records among the batches whose records are void, in the order in which they ended. Told to those
+  /// who want what is committed.
+  public var aborted: [AbortedTransaction] = []
 
   /// Bytes of all batches.
   public var size: Int { batches.reduce(0) { $0 + $1.count } }
+}
+
+extension Array where Element == AbortedTransaction {
+  /// Whether a reader is shown the records of a batch: not those of a marker, nor those of the transactions in this list.
+  public func letSee(_ header: RecordBatchHeader) -> Bool {
+    if header.isControl { return false }
+    guard header.isTransactional, !isEmpty else { return true }
+    return !contains {
+      $0.producerID == header.producerID && $0.firstOffset <= header.baseOffset && header.baseOffset <= $0.lastOffset
+    }
+  }
 }
 
 /// Readers that wait for more records.
@@ -161,7 +179,8 @@ extension Broker {
     for target in targets {
       if problem(target) != nil || divergence(target) != nil { return true }
       guard let partition = target.partition else { continue }
-      available += partition.availableBytes(from: target.offset, atMost: Int64(minimum) - available)
+      available += partition.availableBytes(
+        from: target.offset, atMost: Int64(minimum) - available, isCommittedOnly: target.isCommittedOnly)
       if available >= minimum { return true }
     }
     return false
@@ -184,11 +203,15 @@ extension Broker {
   }
 
   fileprivate func finish(
-    _ result: inout FetchedPartition, _ outcome: Result<[Bytes], LogError>, _ partition: PartitionLog
+    _ result: inout FetchedPartition, _ outcome: Result<[Bytes], LogError>, _ partition: PartitionLog,
+    _ target: FetchTarget
   ) {
     switch outcome {
     case .success(let batches):
       result.batches = batches
+      if target.isCommittedOnly, !batches.isEmpty {
+        result.aborted = partition.abortedTransactions(from: target.offset, in: batches)
+      }
       // Reading may have taken a while; no answer may hold records beyond the end that it tells.
       result.highWatermark = partition.highWatermark
       result.lastStableOffset = partition.lastStableOffset
@@ -248,14 +271,18 @@ private final class FetchRun {
       let target = targets[results.count]
       let result = broker.start(target)
       guard result.error == nil, result.diverging == nil, let partition = target.partition,
-        target.offset < partition.highWatermark, rest > 0 || !hasData
+        target.offset < (target.isCommittedOnly ? partition.lastStableOffset : partition.highWatermark),
+        rest > 0 || !hasData
       else {
         results.append(result)
         continue
       }
       let before = results.count
-      broker.log.read(partition, from: target.offset, limit: max(1, min(target.limit, rest))) { [self] outcome in
-        take(outcome, result, partition)
+      broker.log.read(
+        partition, from: target.offset, limit: max(1, min(target.limit, rest)),
+        isCommittedOnly: target.isCommittedOnly
+      ) { [self] outcome in
+        take(outcome, result, partition, target)
         if !isRunning { run() }
       }
       guard results.count > before else {
@@ -267,9 +294,11 @@ private final class FetchRun {
     completion(results)
   }
 
-  private func take(_ outcome: Result<[Bytes], LogError>, _ begun: FetchedPartition, _ partition: PartitionLog) {
+  private func take(
+    _ outcome: Result<[Bytes], LogError>, _ begun: FetchedPartition, _ partition: PartitionLog, _ target: FetchTarget
+  ) {
     var result = begun
-    broker.finish(&result, outcome, partition)
+    broker.finish(&result, outcome, partition, target)
     // Only the first batch of all may exceed the limit; a later one waits for the next fetch.
     if hasData, result.size > rest { result.batches = [] }
     rest -= result.size

@@ -17,7 +17,7 @@ public struct FoundOffset: Equatable, Sendable {
 
 /// What offset is asked for.
 public enum OffsetQuery: Equatable, Sendable {
-  /// Where the next record will be visible.
+  /// The offset after the last record that a reader of this kind may see.
   case latest
   /// The oldest record.
   case earliest
@@ -25,6 +25,8 @@ public enum OffsetQuery: Equatable, Sendable {
   case largestTimestamp
   /// The first record at or after a time.
   case time(Timestamp)
+  /// An end of what lies in remote storage, which there is none of.
+  case remote
 }
 
 extension Broker {
@@ -32,38 +34,47 @@ extension Broker {
   static let largestBatch = 64 << 20
 
   /// Finds an offset.
+  /// - Parameter isCommittedOnly: for a reader of committed records, to whom what lies behind the last stable offset does
+  ///   not exist.
   public func offset(
-    for query: OffsetQuery, in partition: PartitionLog,
+    for query: OffsetQuery, in partition: PartitionLog, isCommittedOnly: Bool = false,
     completion: @escaping (Result<FoundOffset, BrokerError>) -> Void
   ) {
     switch query {
     case .latest:
       completion(
-        .success(FoundOffset(offset: partition.lastStableOffset, timestamp: .none, leaderEpoch: leaderEpoch)))
+        .success(
+          FoundOffset(
+            offset: isCommittedOnly ? partition.lastStableOffset : partition.highWatermark, timestamp: .none,
+            leaderEpoch: leaderEpoch)))
     case .earliest:
       let offset = partition.startOffset
       completion(
         .success(FoundOffset(offset: offset, timestamp: .none, leaderEpoch: partition.epoch(ofOffset: offset))))
+    case .remote: completion(.success(FoundOffset(offset: -1, timestamp: .none, leaderEpoch: -1)))
     case .largestTimestamp:
       log.newestBatch(partition) { [self] result in
-        completion(find(in: result, partition) { $0.max { $0.timestamp < $1.timestamp } })
+        completion(find(in: result, partition, isCommittedOnly) { $0.max { $0.timestamp < $1.timestamp } })
       }
     case .time(let time):
       log.firstBatch(partition, notBefore: time) { [self] result in
-        completion(find(in: result, partition) { $0.first { $0.timestamp >= time } })
+        completion(find(in: result, partition, isCommittedOnly) { $0.first { $0.timestamp >= time } })
       }
     }
   }
 
   private func find(
-    in result: Result<Bytes?, LogError>, _ partition: PartitionLog, _ choose: ([Record]) -> Record?
+    in result: Result<Bytes?, LogError>, _ partition: PartitionLog, _ isCommittedOnly: Bool,
+    _ choose: ([Record]) -> Record?
   ) -> Result<FoundOffset, BrokerError> {
     do {
       guard let batch = try result.get() else {
         return .success(FoundOffset(offset: -1, timestamp: .none, leaderEpoch: -1))
       }
       let records = try Broker.records(of: batch)
-      guard let record = choose(records.filter { $0.offset >= partition.startOffset }) else {
+      guard let record = choose(records.filter { $0.offset >= partition.startOffset }),
+        !isCommittedOnly || record.offset < partition.lastStableOffset
+      else {
         return .success(FoundOffset(offset: -1, timestamp: .none, leaderEpoch: -1))
       }
       return .success(

@@ -21,11 +21,12 @@ extension Broker {
   /// `completion` follows once the batch is durable, or with the reason why it was not appended.
   /// - Parameters:
   ///   - records: exactly one batch, magic 2, at most the topic's `max.message.bytes`.
+  ///   - transaction: who writes, when the batch is transactional.
   /// - Errors: `.corruptBatch`, `.invalidRecord`, `.unsupportedBatchFormat`, `.unsupportedCompression`,
-  ///   `.messageTooLarge`, `.outOfOrderSequence`, `.invalidProducerEpoch`, `.unknownTopicOrPartition`, `.storage`,
-  ///   `.stopped`.
+  ///   `.messageTooLarge`, `.outOfOrderSequence`, `.invalidProducerEpoch`, `.invalidProducerMapping`,
+  ///   `.invalidTransactionState`, `.unknownTopicOrPartition`, `.storage`, `.stopped`.
   public func produce(
-    _ topic: TopicMetadata, _ index: Int32, records: Bytes,
+    _ topic: TopicMetadata, _ index: Int32, records: Bytes, transaction: TransactionalWrite? = nil,
     completion: @escaping (Result<AppendedBatch, BrokerError>) -> Void
   ) {
     var bytes = records
@@ -45,7 +46,13 @@ extension Broker {
     if topic.configs["message.timestamp.type"] == "LogAppendTime" {
       (bytes, header) = Broker.stamped(bytes, header, with: reactor.wallClock)
     }
-    append(bytes, header, to: partition, completion: completion)
+    guard header.isTransactional else { return append(bytes, header, to: partition, completion: completion) }
+    guard let transaction else {
+      return completion(
+        .failure(BrokerError(.invalidTransactionState, "a transactional batch came without a transactional id")))
+    }
+    transactions.append(
+      bytes, header, to: partition, TopicPartition(topic.name, index), transaction, completion: completion)
   }
 
   /// Appends one checked batch.
@@ -91,8 +98,8 @@ extension Broker {
         .invalidRecord, "\(bytes.count - header.totalSize) bytes behind the batch; one batch per partition is allowed")
     }
     guard !header.isControl else { throw BrokerError(.invalidRecord, "control batches are the broker's own") }
-    guard !header.isTransactional else {
-      throw BrokerError(.invalidTransactionState, "there is no transaction; transactions are not supported")
+    guard header.isIdempotent || !header.isTransactional else {
+      throw BrokerError(.invalidRecord, "a transactional batch without a producer id")
     }
     guard !header.isIdempotent || (header.baseSequence >= 0 && header.producerEpoch >= 0) else {
       throw BrokerError(

@@ -79,7 +79,9 @@ extension Broker {
   /// Deletes a topic with its records and the offsets committed for it.
   public func deleteTopic(_ topic: TopicMetadata, completion: @escaping (BrokerError?) -> Void) {
     let logs = topic.partitions.compactMap { log.partition($0) }
-    record(.topicDeleted(id: topic.id)) { [self] error in
+    var unit = AppendUnit(event: MetadataEvent.topicDeleted(id: topic.id).encoded())
+    unit.givesSpaceBack = true
+    record(unit) { [self] error in
       if error == nil {
         logger.log(.info, "broker", "topic deleted", ["topic": topic.name, "id": "\(topic.id)"])
         groups.forgetEmptyGroups()
@@ -94,7 +96,7 @@ extension Broker {
   /// A topic's setting, or the broker's where the topic has none.
   public func setting(_ name: String, of topic: TopicMetadata) -> String? {
     if let value = topic.configs[name] { return value }
-    if name == "max.message.bytes" { return settings.text("message.max.bytes") }
+    if let own = TopicSettings.brokerNames[name] { return settings.text(own) }
     return TopicSettings.table.first { $0.name == name }?.standard
   }
 }

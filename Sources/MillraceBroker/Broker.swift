@@ -10,8 +10,8 @@ import MillraceModel
 public final class Broker {
   /// The reactor that owns all of this.
   public let reactor: any Reactor
-  /// Settings, fixed at the start.
-  public let settings: BrokerSettings
+  /// Settings: given at the start, and some of them changed since.
+  public internal(set) var settings: BrokerSettings
   /// Receives what operators should know.
   public let logger: Logger
   let metadata: Metadata
@@ -19,18 +19,25 @@ public final class Broker {
   var random: SeededRandom
   /// Groups and their members.
   public private(set) var groups: GroupCoordinator!
+  /// Transactional producers.
+  public private(set) var transactions: TransactionCoordinator!
   var waits = FetchWaits()
   var producerIDs: Range<Int64> = 0..<0
   var waitingForProducerIDs: [(Result<Int64, BrokerError>) -> Void] = []
   var traffic: [PartitionLogID: PartitionTraffic] = [:]
   var samples = FigureSamples()
   var jobRuns: [String: JobRun] = [:]
+  /// Limits of clients' use, and how far each client has used them.
+  public var quotas = ClientQuotas()
   /// When the broker was opened.
   let started: MonotonicTime
   /// False once the broker is closed or its log has failed.
   public private(set) var isOpen = true
   /// Called once when a flush failed: the owner must stop the program or close the broker.
   public var onFailure: (BrokerError) -> Void = { _ in }
+
+  /// Called when a topic's settings or number of partitions have changed, with the topic as it is then. On the reactor.
+  public var onTopicChange: (TopicMetadata) -> Void = { _ in }
 
   /// Opens a broker; blocks while the log is replayed. Call on the reactor, or before it runs.
   ///
@@ -63,6 +70,10 @@ public final class Broker {
       throw BrokerError(error)
     }
     groups = GroupCoordinator(broker: self)
+    transactions = TransactionCoordinator(broker: self)
+    takeDynamicSettings()
+    quotas.set(metadata.quotas)
+    metadata.onChange = { [unowned self] in self.changed($0) }
     log.onAdvance = { [unowned self] in self.advanced($0) }
     log.onFailure = { [unowned self] error in
       self.isOpen = false
@@ -72,10 +83,13 @@ public final class Broker {
     producerIDs = metadata.reservedProducerIDs..<metadata.reservedProducerIDs
     let clusterID = metadata.clusterID.isEmpty ? TopicID.random(using: &random).description : metadata.clusterID
     record(.started(epoch: metadata.leaderEpoch + 1, clusterID: clusterID)) { _ in }
+    transactions.open()
   }
 
   /// The cluster's name.
   public var clusterID: String { metadata.clusterID }
+  /// Where everything is kept.
+  public var dataDirectory: String { log.configuration.directory }
   /// Leader epoch of this start.
   public var leaderEpoch: Int32 { metadata.leaderEpoch }
 
@@ -84,7 +98,11 @@ public final class Broker {
 
   /// Appends an event; `completion` follows when it is durable.
   func record(_ event: MetadataEvent, completion: @escaping (BrokerError?) -> Void) {
-    log.append(AppendUnit(event: event.encoded())) { result in
+    record(AppendUnit(event: event.encoded()), completion: completion)
+  }
+
+  func record(_ unit: AppendUnit, completion: @escaping (BrokerError?) -> Void) {
+    log.append(unit) { result in
       switch result {
       case .success: completion(nil)
       case .failure(let error): completion(BrokerError(error))
@@ -92,10 +110,22 @@ public final class Broker {
     }
   }
 
+  private func changed(_ change: Metadata.Change) {
+    switch change {
+    case .resource(let resource): if resource.kind == .broker { takeDynamicSettings() }
+    case .quotas: quotas.set(metadata.quotas)
+    // Requests look topics up each time; this is for those who keep something of a topic.
+    case .topic(let topic): onTopicChange(topic)
+    }
+  }
+
   /// Calls `body` when all that was appended so far is durable.
   public func whenDurable(_ body: @escaping (BrokerError?) -> Void) {
     log.whenDurable { error in body(error.map { BrokerError($0) }) }
   }
+
+  /// Most bytes that become durable as one unit.
+  public var largestUnit: Int { log.largestUnit }
 
   /// Whether appends wait for room in the journal: a server reads less from producers while this is so.
   public var isCongested: Bool { log.waitingUnits > 0 }
@@ -105,6 +135,7 @@ public final class Broker {
     isOpen = false
     endAllWaits()
     groups.close()
+    transactions.close()
     log.close { error in done(error.map { BrokerError($0) }) }
   }
 }

@@ -47,8 +47,10 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case unreleasedInstance
     case unsupportedAssignor
     case invalidPattern
-    case groupNotFound
     case fencedJob
+    case policyViolation
+    case unknownGroup
+    case groupNotEmpty
   }
 
   /// The kind.

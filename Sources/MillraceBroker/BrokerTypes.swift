@@ -6,6 +6,10 @@ import MillraceMetadata
 
 /// One partition's offsets and epochs, read-only to protocol servers.
 public typealias PartitionLog = MillraceLog.PartitionLog
+/// A transaction whose records are void.
+public typealias AbortedTransaction = MillraceLog.AbortedTransaction
+/// A producer's id with one of its epochs.
+public typealias ProducerIdentity = MillraceMetadata.ProducerIdentity
 /// What an append gave a batch.
 public typealias AppendedBatch = MillraceLog.AppendedBatch
 /// A topic.
@@ -14,3 +18,7 @@ public typealias TopicMetadata = MillraceMetadata.TopicMetadata
 public typealias CommittedOffset = MillraceMetadata.CommittedOffset
 /// A committed offset and the partition it belongs to.
 public typealias PartitionOffset = MillraceMetadata.PartitionOffset
+/// What besides topics has settings.
+public typealias ConfigResource = MillraceMetadata.ConfigResource
+/// Whom a quota binds.
+public typealias QuotaEntity = MillraceMetadata.QuotaEntity

@@ -219,14 +219,15 @@ struct ConsumerGroup {
 
   /// Whether offsets may be committed.
   ///
-  /// Under a member's current epoch all may be; under an earlier one, partitions that the member has had since then. A
+  /// Under a member's current epoch all may be; under an earlier one, `partitions` that the member has had since then. A
   /// negative epoch is a client outside the protocol, which may commit while nobody is there.
   func checkCommit(
-    memberID: String, epoch wanted: Int32, partitions: some Sequence<TopicIDPartition>
+    memberID: String, epoch wanted: Int32, partitions: [TopicIDPartition]?
   ) throws(BrokerError) {
     if wanted < 0, members.isEmpty { return }
     let member = try find(memberID)
     if wanted == member.epoch, wanted >= 0 { return }
+    guard let partitions else { throw stale(member, wanted) }
     for partition in partitions {
       guard wanted >= 0, wanted < member.epoch, let since = member.assigned[partition] ?? member.revoking[partition],
         since <= wanted

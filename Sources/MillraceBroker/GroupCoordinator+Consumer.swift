@@ -26,7 +26,7 @@ extension GroupCoordinator {
 
   /// Takes a member's heartbeat; the answer comes at once, or when a new block of epochs is durable.
   ///
-  /// - Errors: `.invalidRequest`, `.unsupportedAssignor`, `.invalidPattern`, `.groupNotFound` (a classic group with members
+  /// - Errors: `.invalidRequest`, `.unsupportedAssignor`, `.invalidPattern`, `.unknownGroup` (a classic group with members
   ///   has this name), `.unknownMember`, `.fencedMemberEpoch`, `.fencedInstance`, `.unreleasedInstance`, `.groupTooLarge`.
   public func heartbeat(
     _ asked: ConsumerHeartbeat, completion: @escaping (Result<ConsumerHeartbeatAnswer, BrokerError>) -> Void
@@ -64,7 +64,7 @@ extension GroupCoordinator {
     guard beat.epoch == ConsumerGroup.joining else { throw unknown(beat.group, beat.memberID) }
     if let classic = groups[beat.group] {
       guard classic.state == .empty else {
-        throw BrokerError(.groupNotFound, "group \(beat.group) is a classic group with members")
+        throw BrokerError(.unknownGroup, "group \(beat.group) is a classic group with members")
       }
       groups[beat.group] = nil
     }
@@ -155,9 +155,9 @@ extension GroupCoordinator {
   // MARK: Looking
 
   /// How a group of the consumer protocol stands.
-  /// - Throws: `.groupNotFound`, also for a classic group.
+  /// - Throws: `.unknownGroup`, also for a classic group.
   public func describeConsumerGroup(_ name: String) throws(BrokerError) -> ConsumerGroupDescription {
-    guard kind(name) == .consumer else { throw BrokerError(.groupNotFound, "group \(name) is not a consumer group") }
+    guard kind(name) == .consumer else { throw BrokerError(.unknownGroup, "group \(name) is not a consumer group") }
     let rules = broker.settings.consumerGroups
     let group =
       consumers[name]?.group

@@ -46,7 +46,7 @@ public final class GroupCoordinator {
   /// Checks that a member may commit for its group.
   /// - Parameter partitions: what it commits, for a member of a consumer group that comes under an earlier epoch.
   public func checkCommit(
-    group: String, memberID: String, instanceID: String?, generation: Int32, partitions: [TopicIDPartition] = []
+    group: String, memberID: String, instanceID: String?, generation: Int32, partitions: [TopicIDPartition]? = nil
   ) throws(BrokerError) {
     try checkName(group)
     if let held = consumers[group] {
@@ -58,6 +58,36 @@ public final class GroupCoordinator {
       throw unknown(group, memberID)
     }
     try state.checkCommit(memberID: memberID, instanceID: instanceID, generation: generation)
+  }
+
+  /// Checks that a member may add offsets of its group to a transaction. A producer that knows of no members is believed,
+  /// and a rebalance is no obstacle: the transaction belongs to the generation that began it. Source: KIP-447.
+  func checkTransactionalCommit(
+    group: String, memberID: String, instanceID: String?, generation: Int32
+  ) throws(BrokerError) {
+    try checkName(group)
+    if generation < 0, memberID.isEmpty, instanceID == nil { return }
+    if let held = consumers[group] {
+      do throws(BrokerError) {
+        return try held.group.checkCommit(memberID: memberID, epoch: generation, partitions: nil)
+      } catch {
+        // Producers know of generations only. Source: Kafka, TxnOffsetCommit.
+        throw error.code == .staleMemberEpoch ? BrokerError(.illegalGeneration, error.reason) : error
+      }
+    }
+    guard let state = groups[group] else {
+      throw BrokerError(.illegalGeneration, "group \(group) has no members, so generation \(generation) is not current")
+    }
+    do throws(BrokerError) {
+      try state.checkCommit(memberID: memberID, instanceID: instanceID, generation: generation)
+    } catch {
+      guard error.code == .rebalanceInProgress else { throw error }
+    }
+  }
+
+  /// Partitions of a group for which a transaction in progress is about to commit offsets.
+  public func pendingPartitions(_ group: String) -> Set<TopicPartition> {
+    broker.metadata.transactions.pendingPartitions(ofGroup: group)
   }
 
   /// Commits offsets of a group, all or none; `completion` follows when they are durable.

@@ -24,12 +24,14 @@ public struct Setting: Sendable {
   public let words: [String]
   /// False when the name is accepted, but changes nothing in this version.
   public let isHonoured: Bool
+  /// Whether it can be changed while the program runs; a topic's settings all can.
+  public let isDynamic: Bool
   /// One sentence for people.
   public let text: String
 
   init(
     _ name: String, _ type: SettingType, _ standard: String, range: ClosedRange<Int64>? = nil, words: [String] = [],
-    honoured: Bool = true, _ text: String
+    honoured: Bool = true, dynamic: Bool = false, _ text: String
   ) {
     self.name = name
     self.type = type
@@ -37,6 +39,7 @@ public struct Setting: Sendable {
     self.range = range
     self.words = words
     isHonoured = honoured
+    isDynamic = dynamic
     self.text = text
   }
 
@@ -44,7 +47,10 @@ public struct Setting: Sendable {
   public func problem(with value: String) -> String? {
     switch type {
     case .boolean:
-      return value == "true" || value == "false" ? nil : "\(name) must be true or false, not \"\(value)\""
+      guard value == "true" || value == "false" else {
+        return "\(name) must be true or false, not \"\(value)\""
+      }
+      return words.isEmpty || words.contains(value) ? nil : "\(name) must be \(words[0]) here"
     case .int, .long:
       guard let number = Int64(value) else { return "\(name) must be a whole number, not \"\(value)\"" }
       if let range, !range.contains(number) {
@@ -70,24 +76,32 @@ public struct BrokerSettings: Sendable {
   /// All that can be set.
   public static let table: [Setting] = [
     Setting(
-      "num.partitions", .int, "1", range: 1...10_000, "Partitions of a topic that is created without saying how many."),
+      "num.partitions", .int, "1", range: 1...10_000, dynamic: true,
+      "Partitions of a topic that is created without saying how many."),
     Setting(
-      "auto.create.topics.enable", .boolean, "true", "Create a topic when a client asks for one that does not exist."),
+      "auto.create.topics.enable", .boolean, "true", dynamic: true,
+      "Create a topic when a client asks for one that does not exist."),
     Setting(
-      "message.max.bytes", .int, "1048588", range: 1...33_000_000,
+      "message.max.bytes", .int, "1048588", range: 1...33_000_000, dynamic: true,
       "Largest record batch, in bytes; a topic's max.message.bytes overrides it."),
     Setting(
       "socket.request.max.bytes", .int, "104857600", range: 1024...104_857_600, "Largest request, in bytes."),
     Setting(
-      "fetch.max.bytes", .int, "57671680", range: 1024...104_857_600, "Most bytes of records in one fetch answer."),
+      "queued.max.request.bytes", .long, "268435456", range: 1_048_576...1_099_511_627_776,
+      "Memory that the requests of all connections may hold together; clients with large ones wait beyond it."),
     Setting(
-      "group.initial.rebalance.delay.ms", .int, "0", range: 0...300_000,
+      "fetch.max.bytes", .int, "57671680", range: 1024...104_857_600, dynamic: true,
+      "Most bytes of records in one fetch answer."),
+    Setting(
+      "group.initial.rebalance.delay.ms", .int, "0", range: 0...300_000, dynamic: true,
       "How long the first member of a group waits for others, in ms."),
     Setting(
-      "group.min.session.timeout.ms", .int, "6000", range: 1...86_400_000, "Shortest session time-out, in ms."),
+      "group.min.session.timeout.ms", .int, "6000", range: 1...86_400_000, dynamic: true,
+      "Shortest session time-out, in ms."),
     Setting(
-      "group.max.session.timeout.ms", .int, "1800000", range: 1...86_400_000, "Longest session time-out, in ms."),
-    Setting("group.max.size", .int, "10000", range: 1...1_000_000, "Most members of a group."),
+      "group.max.session.timeout.ms", .int, "1800000", range: 1...86_400_000, dynamic: true,
+      "Longest session time-out, in ms."),
+    Setting("group.max.size", .int, "10000", range: 1...1_000_000, dynamic: true, "Most members of a group."),
     Setting(
       "group.consumer.session.timeout.ms", .int, "45000", range: 1...86_400_000,
       "Silence after which a member of a consumer group is gone, in ms."),
@@ -112,21 +126,44 @@ public struct BrokerSettings: Sendable {
       "group.consumer.assignors", .list, "uniform,range", words: ["uniform", "range"],
       "Assignors that members of consumer groups may ask for; the first is used when none is asked for."),
     Setting(
-      "offset.metadata.max.bytes", .int, "4096", range: 0...1_000_000, "Longest text committed with an offset."),
+      "offset.metadata.max.bytes", .int, "4096", range: 0...1_000_000, dynamic: true,
+      "Longest text committed with an offset."),
     Setting(
       "max.incremental.fetch.session.cache.slots", .int, "1000", range: 0...100_000, "Most fetch sessions held."),
-    Setting("max.connections", .int, "10000", range: 1...1_000_000, "Most connections at once."),
+    Setting("max.connections", .int, "10000", range: 1...1_000_000, dynamic: true, "Most connections at once."),
     Setting(
       "producer.id.expiration.ms", .int, "86400000", range: 1...Int64.max,
       "A producer that was silent for this long is forgotten, in ms."),
+    Setting(
+      "transaction.max.timeout.ms", .int, "900000", range: 1...2_147_483_647,
+      "Longest transaction time-out that a producer may ask for, in ms."),
+    Setting(
+      "transactional.id.expiration.ms", .int, "604800000", range: 1...Int64.max,
+      "A transactional id that was not used for this long is forgotten, in ms."),
   ]
 
+  /// Where a value comes from, the strongest first.
+  public enum Source: Sendable {
+    /// Set for this node while it ran.
+    case node
+    /// Set for all nodes while they ran.
+    case cluster
+    /// Given at the start.
+    case start
+    /// Nothing was set.
+    case standard
+  }
+
   private var values: [String: String] = [:]
+  private var clusterValues: [String: String] = [:]
+  private var nodeValues: [String: String] = [:]
 
   /// `message.max.bytes`; kept as a number, because every batch is compared with it.
   public private(set) var largestMessage = 0
   /// `socket.request.max.bytes`; kept as a number, because every request is compared with it.
   public private(set) var largestRequest = 0
+  /// `queued.max.request.bytes`
+  public var requestMemory: Int { number("queued.max.request.bytes") }
   /// `fetch.max.bytes`
   public private(set) var largestFetch = 0
 
@@ -150,13 +187,55 @@ public struct BrokerSettings: Sendable {
     refresh()
   }
 
-  /// The value as text, nil for an unknown name.
-  public func text(_ name: String) -> String? {
-    values[name] ?? BrokerSettings.table.first { $0.name == name }?.standard
+  /// Takes over what was set while the program ran: for all nodes, and for this one.
+  ///
+  /// Values that this version does not know, cannot change while it runs or does not allow are left out: they may come
+  /// from another version's data.
+  mutating func setDynamic(cluster: [String: String], node: [String: String]) {
+    func fits(_ entry: (key: String, value: String)) -> Bool {
+      guard let setting = BrokerSettings.table.first(where: { $0.name == entry.key }), setting.isDynamic else {
+        return false
+      }
+      return setting.problem(with: entry.value) == nil
+    }
+    clusterValues = cluster.filter(fits)
+    nodeValues = node.filter(fits)
+    refresh()
   }
 
-  /// Whether a value was set.
-  public func isSet(_ name: String) -> Bool { values[name] != nil }
+  /// Checks values that stand together: each for itself is within its rule already.
+  func checkTogether() throws(BrokerError) {
+    let shortest = number("group.min.session.timeout.ms")
+    let longest = number("group.max.session.timeout.ms")
+    guard shortest <= longest else {
+      throw BrokerError(
+        .invalidConfig,
+        "group.min.session.timeout.ms would be \(shortest), more than group.max.session.timeout.ms, \(longest)")
+    }
+  }
+
+  /// The value as text, nil for an unknown name.
+  public func text(_ name: String) -> String? {
+    nodeValues[name] ?? clusterValues[name] ?? values[name]
+      ?? BrokerSettings.table.first { $0.name == name }?.standard
+  }
+
+  /// All values of a name, the one that counts first; the standard one last. Empty for an unknown name.
+  public func values(of name: String) -> [(source: Source, value: String)] {
+    var found: [(source: Source, value: String)] = []
+    if let value = nodeValues[name] { found.append((.node, value)) }
+    if let value = clusterValues[name] { found.append((.cluster, value)) }
+    if let value = values[name] { found.append((.start, value)) }
+    if let setting = BrokerSettings.table.first(where: { $0.name == name }) {
+      found.append((.standard, setting.standard))
+    }
+    return found
+  }
+
+  /// Whether a value was set, at the start or later.
+  public func isSet(_ name: String) -> Bool {
+    nodeValues[name] != nil || clusterValues[name] != nil || values[name] != nil
+  }
 
   private func number(_ name: String) -> Int {
     guard let number = text(name).flatMap({ Int($0) }) else { preconditionFailure("no number setting \(name)") }
@@ -214,6 +293,10 @@ public struct BrokerSettings: Sendable {
   public var fetchSessions: Int { number("max.incremental.fetch.session.cache.slots") }
   /// `max.connections`
   public var connections: Int { number("max.connections") }
+  /// `transaction.max.timeout.ms`
+  public var longestTransaction: Int { number("transaction.max.timeout.ms") }
+  /// `transactional.id.expiration.ms`
+  public var transactionalIDExpiration: Int64 { Int64(number("transactional.id.expiration.ms")) }
   /// `producer.id.expiration.ms`
   public var producerExpiration: Int64 { Int64(number("producer.id.expiration.ms")) }
 }
@@ -263,9 +346,39 @@ public enum TopicSettings {
     Setting("segment.jitter.ms", .long, "0", range: any, honoured: false, "Spread of segment ends."),
     Setting("segment.ms", .long, "604800000", range: 1...Int64.max, honoured: false, "Age of a segment."),
     Setting("unclean.leader.election.enable", .boolean, "false", honoured: false, "There is one node."),
+    Setting(
+      "compression.gzip.level", .int, "-1", range: -1...9, honoured: false,
+      "Batches are kept as the producer sent them."),
+    Setting(
+      "compression.lz4.level", .int, "9", range: 1...17, honoured: false,
+      "Batches are kept as the producer sent them."),
+    Setting(
+      "compression.zstd.level", .int, "3", range: -131_072...22, honoured: false,
+      "Batches are kept as the producer sent them."),
+    Setting(
+      "leader.replication.throttled.replicas", .list, "", honoured: false, "There is one node."),
+    Setting(
+      "follower.replication.throttled.replicas", .list, "", honoured: false, "There is one node."),
+    Setting("local.retention.bytes", .long, "-2", range: -2...Int64.max, honoured: false, "All storage is local."),
+    Setting("local.retention.ms", .long, "-2", range: -2...Int64.max, honoured: false, "All storage is local."),
+    Setting(
+      "remote.storage.enable", .boolean, "false", words: ["false"], honoured: false,
+      "There is no remote storage, so that only false is taken."),
+    Setting("remote.log.copy.disable", .boolean, "false", honoured: false, "There is no remote storage."),
+    Setting("remote.log.delete.on.disable", .boolean, "false", honoured: false, "There is no remote storage."),
+    Setting(
+      "message.downconversion.enable", .boolean, "true", honoured: false, "Records of older formats do not exist."),
+    Setting(
+      "message.format.version", .string, "3.0-IV1", honoured: false, "Records of older formats do not exist."),
+    Setting(
+      "message.timestamp.difference.max.ms", .long, "9223372036854775807", range: any, honoured: false,
+      "Clock difference allowed."),
   ]
 
-  /// Checks settings for a new topic.
+  /// The broker's settings that count where a topic has none of its own, by the topic's name for them.
+  public static let brokerNames = ["max.message.bytes": "message.max.bytes"]
+
+  /// Checks the settings that a topic is to have.
   /// - Throws: `.invalidConfig` for an unknown name or a value outside its rule.
   public static func check(_ configs: [String: String]) throws(BrokerError) {
     for (name, value) in configs.sorted(by: { $0.key < $1.key }) {
@@ -274,5 +387,17 @@ public enum TopicSettings {
       }
       if let problem = setting.problem(with: value) { throw BrokerError(.invalidConfig, problem) }
     }
+    let shortest = number("min.compaction.lag.ms", in: configs)
+    let longest = number("max.compaction.lag.ms", in: configs)
+    guard shortest <= longest else {
+      throw BrokerError(
+        .invalidConfig, "min.compaction.lag.ms would be \(shortest), more than max.compaction.lag.ms, \(longest)")
+    }
+  }
+
+  private static func number(_ name: String, in configs: [String: String]) -> Int64 {
+    let text = configs[name] ?? table.first { $0.name == name }?.standard
+    guard let number = text.flatMap({ Int64($0) }) else { preconditionFailure("no number setting \(name)") }
+    return number
   }
 }

@@ -10,15 +10,20 @@ import MillraceIO
 import MillraceModel
 import Synchronization
 
-/// Hosts one run of one job on a broker.
+/// Hosts one job on a broker, a run at a time.
 ///
 /// The broker must be closed before its reactor is stopped; jobs see either as `.closed`. Topics that the job names and
 /// that do not exist are made with `num.partitions` when `auto.create.topics.enable` allows it.
 public final class BrokerJobHost: JobHost {
   private let broker: ReactorBound<Broker>
   private let reactor: any Reactor
-  private let mailbox = Mailbox()
+  /// Most bytes of a step: what the broker's log takes as one unit.
+  public let largestCommit: Int
+  private let mailbox: Mailbox
+  private let clock: @Sendable () -> MonotonicTime
   private let tickets = Mutex(Tickets())
+  /// The broker's count, as of the last read.
+  private let additions: Atomic<UInt64>
 
   private struct Tickets {
     var next: UInt64 = 1
@@ -31,8 +36,13 @@ public final class BrokerJobHost: JobHost {
   static let recoveryBytes = 4 << 20
 
   /// A host for one run. Call on the broker's reactor, or before it runs.
-  public init(_ broker: Broker) {
+  /// - Parameter waiting: takes the place of blocking, for a job that runs on the reactor's own thread.
+  public init(_ broker: Broker, waiting: (any JobWaiting)? = nil) {
+    mailbox = Mailbox(waiting: waiting)
+    if let waiting { clock = { waiting.now } } else { clock = { MonotonicTime.now } }
     reactor = broker.reactor
+    largestCommit = broker.largestUnit
+    additions = Atomic(broker.partitionAdditions)
     self.broker = ReactorBound(broker, on: broker.reactor)
   }
 
@@ -46,6 +56,9 @@ public final class BrokerJobHost: JobHost {
   }
 
   // MARK: Opening
+
+  /// Changes after topics got more partitions, at the latest with the next read.
+  public var partitionAdditions: UInt64 { additions.load(ordering: .relaxed) }
 
   /// The partitions of a topic, which is made first when it is missing and may be made.
   public func partitionCount(topic: String) throws(JobError) -> Int {
@@ -120,11 +133,11 @@ public final class BrokerJobHost: JobHost {
 
   // MARK: Reading
 
-  /// Reads batches at the positions, waiting for them.
+  /// Reads batches at the positions, waiting for them: those of committed transactions, and those of none.
   public func read(
     _ positions: [InputPosition], maxBytes: Int, wait: Duration
   ) throws(JobError) -> [InputBatch] {
-    let deadline = MonotonicTime.now + wait
+    let deadline = clock() + wait
     // Without anything to wait for, only an interruption ends the wait early.
     let slot: Slot<[FetchedInput]> = positions.isEmpty ? Slot() : fetch(positions, maxBytes, wait)
     let fetched =
@@ -136,7 +149,10 @@ public final class BrokerJobHost: JobHost {
       let wanted = positions[input.position].offset
       for run in input.runs {
         for (batch, header) in try BrokerJobHost.batches(in: run) where header.nextOffset > wanted {
-          batches.append(InputBatch(position: input.position, bytes: batch, endOffset: input.endOffset))
+          batches.append(
+            InputBatch(
+              position: input.position, bytes: batch, endOffset: input.endOffset,
+              isVoid: !input.aborted.letSee(header)))
         }
       }
     }
@@ -146,6 +162,7 @@ public final class BrokerJobHost: JobHost {
   private struct FetchedInput: Sendable {
     var position: Int
     var runs: [Bytes]
+    var aborted: [AbortedTransaction]
     var endOffset: Offset
   }
 
@@ -154,17 +171,21 @@ public final class BrokerJobHost: JobHost {
       tickets.turn = (tickets.turn + 1) % positions.count
       return tickets.turn
     }
-    return ask { broker, reply in
+    return ask { [self] broker, reply in
       guard broker.isOpen else { return reply.answer(.failure(.brokerClosed)) }
+      additions.store(broker.partitionAdditions, ordering: .relaxed)
       var targets: [FetchTarget] = []
       targets.reserveCapacity(positions.count)
       for step in positions.indices {
         let position = positions[(first + step) % positions.count]
         let partition = broker.topic(position.topic).flatMap { broker.partition($0, position.partition) }
         let offset = max(position.offset, partition?.startOffset ?? 0)
-        targets.append(FetchTarget(partition: partition, offset: offset, limit: maxBytes))
+        // A step's results are committed; what led to them has to be, too.
+        targets.append(
+          FetchTarget(partition: partition, offset: offset, limit: maxBytes, isCommittedOnly: true))
       }
       broker.fetch(targets, minimum: wait > .zero ? 1 : 0, limit: maxBytes, wait: wait) { results in
+        self.additions.store(broker.partitionAdditions, ordering: .relaxed)
         reply.answer(BrokerJobHost.inputs(results, of: positions, first: first, isOpen: broker.isOpen))
       }
     }
@@ -184,7 +205,9 @@ public final class BrokerJobHost: JobHost {
             "reading \(place): \(error.reason)"))
       }
       guard !result.batches.isEmpty else { continue }
-      inputs.append(FetchedInput(position: index, runs: result.batches, endOffset: result.lastStableOffset))
+      inputs.append(
+        FetchedInput(
+          position: index, runs: result.batches, aborted: result.aborted, endOffset: result.lastStableOffset))
     }
     return inputs.isEmpty && !isOpen ? .failure(.brokerClosed) : .success(inputs)
   }
@@ -207,10 +230,11 @@ public final class BrokerJobHost: JobHost {
       state: commit.state, stateStart: commit.stateLogStart)
     let job = commit.job
     let epoch = commit.epoch
+    let clock = clock
     let slot: Slot<CommitReceipt> = ask { broker, reply in
       broker.commitStep(step, job: job, epoch: epoch) { result in
         reply.answer(
-          result.map { CommitReceipt(stateLogOffset: $0, durableAt: .now) }
+          result.map { CommitReceipt(stateLogOffset: $0, durableAt: clock()) }
             .mapError { JobError($0, or: .commitFailed) })
       }
     }

@@ -1,8 +1,17 @@
 // Mailbox: where a job's worker thread waits for what a reactor answers.
 
-import Glibc
 import MillraceBase
 import MillraceDataflow
+
+/// How a job's worker waits when it does not block its thread: somebody else does, step by step, what is waited for.
+///
+/// For jobs that share their one thread with the broker, as in a simulation.
+public protocol JobWaiting: AnyObject, Sendable {
+  /// The time in which waits are measured.
+  var now: MonotonicTime { get }
+  /// Returns once `isDone` says true, or when nothing is left that could make it true.
+  func wait(until isDone: () -> Bool)
+}
 
 /// One answer, not there at first.
 ///
@@ -26,82 +35,54 @@ final class Reply<Value: Sendable>: Sendable {
 
   /// Gives the answer; later ones are dropped. Any thread may call.
   func answer(_ result: Result<Value, JobError>) {
-    mailbox.locked {
+    mailbox.arrival.locked {
       guard slot.result == nil else { return }
       slot.result = result
-      mailbox.signal()
+      mailbox.arrival.signal()
     }
   }
 }
 
-/// A lock and a condition that all answers of one job share, because its one worker waits for one of them at a time.
+/// Where all answers of one job arrive, because its one worker waits for one of them at a time.
 ///
-/// Safety: `@unchecked Sendable` because POSIX mutexes and conditions are made for sharing and never move here, and
-/// `isInterrupted` is used under the lock.
+/// Safety: `@unchecked Sendable` because `isInterrupted` is used under the lock.
 final class Mailbox: @unchecked Sendable {
-  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+  fileprivate let arrival = ThreadSignal()
   private var isInterrupted = false
+  private let waiting: (any JobWaiting)?
 
-  init() {
-    mutex.initialize(to: pthread_mutex_t())
-    condition.initialize(to: pthread_cond_t())
-    var result = pthread_mutex_init(mutex, nil)
-    precondition(result == 0, "pthread_mutex_init failed: error \(result)")
-    var attributes = pthread_condattr_t()
-    pthread_condattr_init(&attributes)
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-    result = pthread_cond_init(condition, &attributes)
-    precondition(result == 0, "pthread_cond_init failed: error \(result)")
-    pthread_condattr_destroy(&attributes)
-  }
-
-  deinit {
-    pthread_cond_destroy(condition)
-    pthread_mutex_destroy(mutex)
-    condition.deallocate()
-    mutex.deallocate()
-  }
-
-  fileprivate func locked(_ body: () -> Void) {
-    pthread_mutex_lock(mutex)
-    body()
-    pthread_mutex_unlock(mutex)
-  }
-
-  /// Wakes the worker. The lock is held.
-  fileprivate func signal() { pthread_cond_broadcast(condition) }
+  /// - Parameter waiting: takes the place of blocking.
+  init(waiting: (any JobWaiting)? = nil) { self.waiting = waiting }
 
   /// Makes a wait that may be interrupted, or the next one, return at once.
   func interrupt() {
-    locked {
+    arrival.locked {
       isInterrupted = true
-      signal()
+      arrival.signal()
     }
   }
 
   /// Blocks until the answer is there.
   func wait<Value>(for slot: Slot<Value>) throws(JobError) -> Value {
-    pthread_mutex_lock(mutex)
-    while slot.result == nil { pthread_cond_wait(condition, mutex) }
-    let result = slot.result
-    pthread_mutex_unlock(mutex)
-    guard let result else { preconditionFailure("an answer was taken back") }
+    waiting?.wait { slot.result != nil }
+    let result = arrival.locked { () -> Result<Value, JobError>? in
+      while slot.result == nil, waiting == nil { arrival.wait() }
+      return slot.result
+    }
+    guard let result else { throw JobError(.closed, "nothing is left that could answer") }
     return try result.get()
   }
 
   /// Blocks until the answer is there; nil when ``interrupt()`` came first or `deadline` has passed.
   func wait<Value>(for slot: Slot<Value>, until deadline: MonotonicTime) throws(JobError) -> Value? {
-    var time = timespec()
-    time.tv_sec = Int(deadline.nanoseconds / 1_000_000_000)
-    time.tv_nsec = Int(deadline.nanoseconds % 1_000_000_000)
-    pthread_mutex_lock(mutex)
-    while slot.result == nil, !isInterrupted {
-      if pthread_cond_timedwait(condition, mutex, &time) != 0 { break }
+    waiting?.wait { [self] in slot.result != nil || isInterrupted || waiting.map { $0.now >= deadline } == true }
+    let result = arrival.locked { () -> Result<Value, JobError>? in
+      while slot.result == nil, !isInterrupted, waiting == nil {
+        if !arrival.wait(until: deadline) { break }
+      }
+      if slot.result == nil { isInterrupted = false }
+      return slot.result
     }
-    let result = slot.result
-    if result == nil { isInterrupted = false }
-    pthread_mutex_unlock(mutex)
     return try result?.get()
   }
 }

@@ -16,6 +16,8 @@ public struct JobError: Error, Equatable, CustomStringConvertible {
     case corruptState
     /// The job contradicts itself: two operators of one name, for example.
     case invalidJob
+    /// What a single batch of input led to is more than a commit may hold.
+    case stepTooLarge
     /// A source failed.
     case sourceFailed
     /// The host is shutting down.

@@ -6,6 +6,9 @@
 //    memory is ahead of what is durable.
 // 3. What an operator sees depends only on the state and the records read, so that a run that recovers at a commit goes
 //    on as if it had never stopped.
+// 4. A step ends at the border of a batch, before its commit becomes larger than the host allows, as far as that can be
+//    foreseen; what one batch leads to is not known before it has been run. A step of several batches that turns out too
+//    large is made again, batch by batch, by an executor that recovers (JobRunner).
 
 import MillraceBase
 import MillraceModel
@@ -38,12 +41,29 @@ public final class JobExecutor {
   private var rounds = SweepRounds()
   private var inFlight: [InFlight] = []
   private var commitNumber: UInt64 = 0
+  /// Read, and not run yet.
+  private var pending = Deque<JobInputs.Batch>()
+  /// Batches of the step that is being made.
+  public private(set) var batchesInStep = 0
+  /// Steps that still have to be made of one batch each.
+  private var singleBatchSteps: Int
   /// The run's figures so far.
-  public private(set) var figures = JobFigures()
+  public private(set) var figures: JobFigures
+  /// The figures when the last commit was handed over.
+  public private(set) var figuresAtCommit: JobFigures
 
   /// Binds the job to `host` and recovers its state: fences every other run of it.
+  /// - Parameters:
+  ///   - figures: of the executor before this one, to go on counting.
+  ///   - singleBatchSteps: how many steps are made of one batch each before steps are as large as `options` say.
   /// - Throws: `.invalidJob`, `.unknownTopic`, `.corruptState`, and what the host throws.
-  public init(_ job: JobDefinition, host: any JobHost, options: JobOptions = JobOptions()) throws(JobError) {
+  public init(
+    _ job: JobDefinition, host: any JobHost, options: JobOptions = JobOptions(), figures: JobFigures = JobFigures(),
+    singleBatchSteps: Int = 0
+  ) throws(JobError) {
+    self.figures = figures
+    figuresAtCommit = figures
+    self.singleBatchSteps = singleBatchSteps
     name = job.name
     self.host = host
     self.options = options
@@ -56,13 +76,13 @@ public final class JobExecutor {
     let recovered = try StateRecovery.recover(job: job.name, host: host, tables: graph.tables)
     epoch = recovered.epoch
     inputs = try JobInputs(graph.inputs, host: host, positions: recovered.positions)
-    figures.stateKeys = graph.tables.reduce(0) { $0 + $1.count }
+    self.figures.stateKeys = graph.tables.reduce(0) { $0 + $1.count }
   }
 
   /// Reads what is there, makes one step of it and hands its commit over; or waits until an older commit is durable.
   public func turn() throws(JobError) -> Turn {
-    var took = try read(wait: waitForInput())
-    guard took > 0 else {
+    if pending.isEmpty { try read(wait: waitForInput()) }
+    guard !pending.isEmpty else {
       if !inFlight.isEmpty {
         try settle()
         return .progress
@@ -70,9 +90,13 @@ public final class JobExecutor {
       return inputs.areFinished ? .finished : .idle
     }
     let begun = options.clock()
+    var took = try runPending()
     var bytes = took
-    while took * 2 >= options.readBytes, bytes < options.stepBytes, options.clock() - begun < options.commitInterval {
-      took = try read(wait: .zero)
+    while pending.isEmpty, !isFull, took * 2 >= options.readBytes, bytes < options.stepBytes,
+      options.clock() - begun < options.commitInterval
+    {
+      try read(wait: .zero)
+      took = try runPending()
       bytes += took
     }
     try commit()
@@ -89,17 +113,30 @@ public final class JobExecutor {
     return inFlight.isEmpty && !inputs.haveSources ? options.idleWait : options.briefWait
   }
 
-  /// Reads once and runs the records through the operators.
-  /// - Returns: bytes read.
-  private func read(wait: Duration) throws(JobError) -> Int {
-    let taken = try inputs.read(host: host, maxBytes: options.readBytes, wait: wait)
+  private func read(wait: Duration) throws(JobError) {
+    for batch in try inputs.read(host: host, maxBytes: options.readBytes, wait: wait) { pending.append(batch) }
+  }
+
+  /// Runs the batches that were read through the operators, until the step is full.
+  /// - Returns: their bytes.
+  private func runPending() throws(JobError) -> Int {
     var bytes = 0
-    for batch in taken {
+    while !isFull, let batch = pending.popFirst() {
+      batchesInStep += 1
       bytes += batch.bytes.count
       try run(batch)
+      inputs.pass(batch)
     }
     figures.bytesIn += UInt64(bytes)
     return bytes
+  }
+
+  /// Whether the step has to end before another batch. A quarter of what a commit may hold leaves room for the sweep, for
+  /// what operators hand on at the step's end, and for a batch that leads to much more than those before it.
+  private var isFull: Bool {
+    guard batchesInStep > 0 else { return false }
+    return singleBatchSteps > 0
+      || graph.output.size + graph.tables.reduce(0) { $0 + $1.changedSize } >= host.largestCommit / 4
   }
 
   private func run(_ batch: JobInputs.Batch) throws(JobError) {
@@ -129,12 +166,22 @@ public final class JobExecutor {
     let start = writeState(into: &writer)
     figures.stateRecords += UInt64(writer.count)
     let submitted = options.clock()
-    let ticket = try host.submit(
-      StepCommit(job: name, epoch: epoch, outputs: outputs, state: writer.finish(), stateLogStart: start))
+    let commit = StepCommit(job: name, epoch: epoch, outputs: outputs, state: writer.finish(), stateLogStart: start)
+    let size = commit.size
+    guard size <= host.largestCommit else {
+      throw JobError(
+        .stepTooLarge,
+        "\(batchesInStep == 1 ? "one batch" : "\(batchesInStep) batches") of input led to \(size) bytes of outputs and state; a commit may have "
+          + "\(host.largestCommit)")
+    }
+    let ticket = try host.submit(commit)
+    batchesInStep = 0
+    singleBatchSteps = max(0, singleBatchSteps - 1)
     inFlight.append(InFlight(ticket: ticket, number: commitNumber, submitted: submitted))
     figures.steps += 1
     figures.stateKeys = graph.tables.reduce(0) { $0 + $1.count }
     figures.lag = inputs.lag
+    figuresAtCommit = figures
   }
 
   /// - Returns: where the state log may start.
@@ -151,7 +198,9 @@ public final class JobExecutor {
       quota += table.changedCount
       table.writeChanges(into: &writer)
     }
-    for table in graph.tables where quota > 0 { quota -= table.sweep(quota, into: &writer) }
+    for table in graph.tables where quota > 0 {
+      quota -= table.sweep(quota, upTo: host.largestCommit / 2, into: &writer)
+    }
     if graph.tables.allSatisfy(\.roundIsDone) { rounds.complete() }
     return start
   }

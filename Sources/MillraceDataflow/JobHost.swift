@@ -28,12 +28,15 @@ public struct InputBatch: Sendable {
   public var bytes: Bytes
   /// Offset after the last record that the partition lets readers see; −1 when the host does not know.
   public var endOffset: Offset
+  /// Its records are not for readers: a transaction's end, or part of one that was aborted. Only the position moves on.
+  public var isVoid: Bool
 
   /// A batch read at `positions[position]`.
-  public init(position: Int, bytes: Bytes, endOffset: Offset = -1) {
+  public init(position: Int, bytes: Bytes, endOffset: Offset = -1, isVoid: Bool = false) {
     self.position = position
     self.bytes = bytes
     self.endOffset = endOffset
+    self.isVoid = isVoid
   }
 }
 
@@ -77,6 +80,17 @@ public struct StepCommit: Sendable {
   }
 }
 
+extension StepCommit {
+  /// Bytes that a host keeps with each batch, at most; its own formats decide.
+  static let batchOverhead = 64
+
+  /// Bytes of all its batches with what a host keeps with them.
+  var size: Int {
+    outputs.reduce(StepCommit.batchOverhead) { $0 + $1.bytes.count + StepCommit.batchOverhead }
+      + state.reduce(0) { $0 + $1.count + StepCommit.batchOverhead }
+  }
+}
+
 /// Names a commit that was handed over and may not be durable yet.
 public struct CommitTicket: Hashable, Sendable {
   /// The host's number for the commit.
@@ -101,7 +115,7 @@ public struct CommitReceipt: Equatable, Sendable {
 
 /// The outside of one running job: its input topics, its output topics and its state log.
 ///
-/// One value serves one run of one job. All methods but ``interrupt()`` are called by the job's worker thread only, one
+/// One value serves one job, a run at a time. All methods but ``interrupt()`` are called by the job's worker thread only, one
 /// at a time; they may block it. Any error ends the run: what was not committed is forgotten, and the next run recovers.
 ///
 /// What the host owes the job:
@@ -111,9 +125,16 @@ public struct CommitReceipt: Equatable, Sendable {
 /// 4. After ``open(job:_:)`` has begun, no commit of an earlier epoch of the job is applied any more.
 /// 5. The state log keeps at least the records from the last durable ``StepCommit/stateLogStart`` on.
 public protocol JobHost: AnyObject, Sendable {
+  /// Most bytes that a commit may have, its batches and 64 bytes for each of them counted.
+  var largestCommit: Int { get }
+
   /// The number of partitions of `topic`, at least 1.
   /// - Throws: `.unknownTopic`.
   func partitionCount(topic: String) throws(JobError) -> Int
+
+  /// Changes when topics that were there get more partitions: then ``partitionCount(topic:)`` may answer more than before,
+  /// and a job asks again. Cheap; always 0 for a host whose topics never grow.
+  var partitionAdditions: UInt64 { get }
 
   /// Starts a run: fences every earlier run of `job`, then hands every batch of its state log to `body`, oldest first,
   /// from the log's start offset on. A job that never ran has an empty state log.
@@ -138,6 +159,7 @@ public protocol JobHost: AnyObject, Sendable {
 
   /// Hands a commit over without waiting until it is durable. The job keeps a few commits in flight
   /// (``JobOptions/commitsInFlight``).
+  /// - Parameter commit: at most ``largestCommit`` bytes.
   /// - Throws: `.fenced`, `.commitFailed`, `.unknownTopic`, `.closed`.
   func submit(_ commit: StepCommit) throws(JobError) -> CommitTicket
 
@@ -147,4 +169,9 @@ public protocol JobHost: AnyObject, Sendable {
 
   /// Makes a ``read(_:maxBytes:wait:)`` that waits, or the next one, return at once. Any thread may call.
   func interrupt()
+}
+
+extension JobHost {
+  /// Topics never grow.
+  public var partitionAdditions: UInt64 { 0 }
 }

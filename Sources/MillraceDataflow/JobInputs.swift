@@ -7,11 +7,24 @@ import MillraceModel
 struct JobInputs {
   /// A batch on its way into a step.
   struct Batch {
+    /// What moves on when the batch has been run: the index of a topic's partition, or of a source.
+    fileprivate enum Origin {
+      case topic(Int)
+      case source(Int, position: Bytes?)
+    }
+
+    fileprivate let origin: Origin
+    /// Where the partition stands behind the batch and the void ones that follow it.
+    fileprivate var nextOffset: Offset
     let input: Int
     let partition: Int32
     let bytes: Bytes
     let header: RecordBatchHeader
     let firstOffset: Offset
+
+    fileprivate func isOf(position: Int) -> Bool {
+      if case .topic(position) = origin { true } else { false }
+    }
   }
 
   private struct Source {
@@ -23,27 +36,29 @@ struct JobInputs {
     var isFinished = false
   }
 
+  /// Where the next read goes on.
   private var positions: [InputPosition] = []
+  /// Offsets behind what was run: what a commit says.
+  private var passed: [Offset] = []
   private var endOffsets: [Offset] = []
   private var positionInputs: [Int] = []
   private var positionNames: [[UInt8]] = []
   private var changed: [Bool] = []
   private var sources: [Source] = []
+  /// Topics that are read, with their inputs and the partitions that have positions.
+  private var topics: [(input: Int, topic: String, partitions: Int)] = []
+  /// The host's count when the partitions were asked for.
+  private var partitionAdditions: UInt64
 
   /// - Parameter recovered: positions of the last commit by their name in the state log.
   init(_ inputs: [JobInput], host: any JobHost, positions recovered: [[UInt8]: Bytes]) throws(JobError) {
+    // Before the partitions, so that none that are added meanwhile is missed.
+    partitionAdditions = host.partitionAdditions
     for (index, input) in inputs.enumerated() {
       switch input {
       case .topic(let topic):
-        for partition in 0..<Int32(try host.partitionCount(topic: topic)) {
-          let name = JobInputs.name(input, partition: partition)
-          let offset = try recovered[name].map { bytes throws(JobError) in try JobInputs.offset(bytes) } ?? 0
-          positions.append(InputPosition(topic: topic, partition: partition, offset: offset))
-          positionNames.append(name)
-          positionInputs.append(index)
-          endOffsets.append(-1)
-          changed.append(false)
-        }
+        topics.append((index, topic, 0))
+        try addPartitions(to: topics.count - 1, host: host, positions: recovered)
       case .source(_, let make):
         let name = JobInputs.name(input, partition: 0)
         let source = try make()
@@ -51,6 +66,34 @@ struct JobInputs {
         sources.append(Source(input: index, name: name, source: source, position: recovered[name]))
       }
     }
+  }
+
+  /// Adds positions for partitions that a topic has and that have none.
+  private mutating func addPartitions(
+    to index: Int, host: any JobHost, positions recovered: [[UInt8]: Bytes]
+  ) throws(JobError) {
+    let (input, topic, known) = topics[index]
+    let count = try host.partitionCount(topic: topic)
+    guard count > known else { return }
+    for partition in Int32(known)..<Int32(count) {
+      let name = JobInputs.name(.topic(topic), partition: partition)
+      let offset = try recovered[name].map { bytes throws(JobError) in try JobInputs.offset(bytes) } ?? 0
+      positions.append(InputPosition(topic: topic, partition: partition, offset: offset))
+      passed.append(offset)
+      positionNames.append(name)
+      positionInputs.append(input)
+      endOffsets.append(-1)
+      changed.append(false)
+    }
+    topics[index].partitions = count
+  }
+
+  /// Takes up partitions that topics got since they were last asked for; they are read from their starts.
+  private mutating func takeNewPartitions(host: any JobHost) throws(JobError) {
+    let additions = host.partitionAdditions
+    guard additions != partitionAdditions else { return }
+    partitionAdditions = additions
+    for index in topics.indices { try addPartitions(to: index, host: host, positions: [:]) }
   }
 
   /// Whether nothing can come any more.
@@ -61,23 +104,37 @@ struct JobInputs {
 
   /// Records not yet read, as far as the host told.
   var lag: Int64 {
-    zip(positions, endOffsets).reduce(0) { $0 + max(0, $1.1 - $1.0.offset) }
+    zip(passed, endOffsets).reduce(0) { $0 + max(0, $1.1 - $1.0) }
   }
 
   /// The next batches; waits for them when there are none.
   mutating func read(host: any JobHost, maxBytes: Int, wait: Duration) throws(JobError) -> [Batch] {
+    try takeNewPartitions(host: host)
     var taken: [Batch] = []
     for index in sources.indices where !sources[index].isFinished {
       let got = try sources[index].source.next(maxBytes: maxBytes)
       sources[index].isFinished = got.isFinished
       guard let bytes = got.batch else { continue }
-      sources[index].position = got.position
-      sources[index].changed = true
       let header = try JobInputs.header(bytes)
-      taken.append(Batch(input: sources[index].input, partition: 0, bytes: bytes, header: header, firstOffset: 0))
+      taken.append(
+        Batch(
+          origin: .source(index, position: got.position), nextOffset: 0, input: sources[index].input, partition: 0,
+          bytes: bytes,
+          header: header, firstOffset: 0))
     }
     if positions.isEmpty && (!taken.isEmpty || wait == .zero) { return taken }
-    let batches = try host.read(positions, maxBytes: maxBytes, wait: taken.isEmpty ? wait : .zero)
+    // What brings no records, such as the end of a transaction, is no reason to call a topic read to its end.
+    while try take(&taken, host: host, maxBytes: maxBytes, wait: taken.isEmpty ? wait : .zero), taken.isEmpty {}
+    return taken
+  }
+
+  /// Reads from the topics once.
+  /// - Returns: whether a position moved.
+  private mutating func take(
+    _ taken: inout [Batch], host: any JobHost, maxBytes: Int, wait: Duration
+  ) throws(JobError) -> Bool {
+    let batches = try host.read(positions, maxBytes: maxBytes, wait: wait)
+    var hasMoved = false
     taken.reserveCapacity(taken.count + batches.count)
     for batch in batches {
       guard positions.indices.contains(batch.position) else {
@@ -87,22 +144,41 @@ struct JobInputs {
       let at = positions[batch.position].offset
       // A batch from before the position was read twice by the host; a gap is what compaction or retention left.
       guard header.nextOffset > at else { continue }
-      taken.append(
-        Batch(
-          input: positionInputs[batch.position], partition: positions[batch.position].partition, bytes: batch.bytes,
-          header: header, firstOffset: at))
+      if !batch.isVoid {
+        taken.append(
+          Batch(
+            origin: .topic(batch.position), nextOffset: header.nextOffset, input: positionInputs[batch.position],
+            partition: positions[batch.position].partition, bytes: batch.bytes, header: header, firstOffset: at))
+      } else if let last = taken.lastIndex(where: { $0.isOf(position: batch.position) }) {
+        taken[last].nextOffset = header.nextOffset
+      } else {
+        passed[batch.position] = header.nextOffset
+        changed[batch.position] = true
+      }
       positions[batch.position].offset = header.nextOffset
-      changed[batch.position] = true
+      hasMoved = true
       if batch.endOffset >= 0 { endOffsets[batch.position] = batch.endOffset }
     }
-    return taken
+    return hasMoved
+  }
+
+  /// The batch has been run: the commit of the step says so. Batches must pass in the order in which they were read.
+  mutating func pass(_ batch: Batch) {
+    switch batch.origin {
+    case .topic(let index):
+      passed[index] = batch.nextOffset
+      changed[index] = true
+    case .source(let index, let position):
+      sources[index].position = position
+      sources[index].changed = true
+    }
   }
 
   /// Writes the positions that changed since the last call, or all.
   mutating func writePositions(all: Bool, into writer: inout StateLogWriter) {
     for index in positions.indices where all || changed[index] {
       var value = ByteWriter(capacity: 8)
-      value.int64(positions[index].offset)
+      value.int64(passed[index])
       writer.put(position: value.finishJoined(), of: positionNames[index])
       changed[index] = false
     }

@@ -80,21 +80,37 @@ public final class JobRunner: Sendable {
 
   private func run() {
     do throws(JobError) {
-      let executor = try JobExecutor(job, host: host, options: options)
-      shared.withLock { $0.figures = executor.figures }
+      var executor = try JobExecutor(job, host: host, options: options)
+      publish(executor)
       enter(.running)
       while !mustStop {
-        let turn = try executor.turn()
-        let figures = executor.figures
-        shared.withLock { $0.figures = figures }
-        if turn == .finished { return enter(.finished) }
+        do throws(JobError) {
+          let turn = try executor.turn()
+          publish(executor)
+          if turn == .finished { return enter(.finished) }
+        } catch {
+          executor = try smaller(executor, after: error)
+        }
       }
       try executor.settle()
-      let figures = executor.figures
-      shared.withLock { $0.figures = figures }
+      publish(executor)
       enter(.stopped)
     } catch {
       enter(.failed(error))
     }
+  }
+
+  private func publish(_ executor: JobExecutor) {
+    let figures = executor.figures
+    shared.withLock { $0.figures = figures }
+  }
+
+  /// An executor that makes the step again, batch by batch, that was too large for a commit. Nothing of it was committed.
+  /// - Throws: `error` when it is another one, or when the step was of a single batch.
+  private func smaller(_ failed: JobExecutor, after error: JobError) throws(JobError) -> JobExecutor {
+    guard error.code == .stepTooLarge, failed.batchesInStep > 1 else { throw error }
+    try failed.settle()
+    return try JobExecutor(
+      job, host: host, options: options, figures: failed.figuresAtCommit, singleBatchSteps: failed.batchesInStep)
   }
 }

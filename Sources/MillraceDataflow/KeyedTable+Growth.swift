@@ -58,6 +58,7 @@ extension KeyedTable {
     }
     core.pointee.dirty[core.pointee.dirtyCount] = UInt32(number)
     core.pointee.dirtyCount += 1
+    changedKeyBytes += Int(core.pointee.entries[number].length)
   }
 
   /// Takes an entry that is not live out of the slots, shifting back what was pushed behind it, and frees its number.

@@ -22,6 +22,7 @@ extension KeyedTable {
       }
     }
     core.pointee.dirtyCount = 0
+    changedKeyBytes = 0
     if removed { compactKeys() }
   }
 
@@ -32,11 +33,12 @@ extension KeyedTable {
   }
 
   /// Writes up to `quota` keys again that were not written in this round yet. The changes must have been written before.
+  /// - Parameter size: bytes of all state records beyond which it ends early.
   /// - Returns: how many were written. The table is done in this round when ``roundIsDone`` says so.
-  func sweep(_ quota: Int, into writer: inout StateLogWriter) -> Int {
+  func sweep(_ quota: Int, upTo size: Int, into writer: inout StateLogWriter) -> Int {
     precondition(core.pointee.dirtyCount == 0, "\(core.pointee.dirtyCount) changes were not written before the sweep")
     var written = 0
-    while written < quota, core.pointee.cursor < core.pointee.entryCount {
+    while written < quota, writer.size < size, core.pointee.cursor < core.pointee.entryCount {
       let entry = core.pointee.entries + core.pointee.cursor
       core.pointee.cursor += 1
       let flags = entry.pointee.flags

@@ -68,6 +68,8 @@ public final class KeyedTable: @unchecked Sendable {
   @usableFromInline let core: UnsafeMutablePointer<Core>
   var arena = KeyArena()
   var deadKeyBytes = 0
+  /// Bytes of the keys in `dirty`.
+  var changedKeyBytes = 0
   var free: [UInt32] = []
 
   /// An empty table of the operator `operatorID`.
@@ -94,6 +96,11 @@ public final class KeyedTable: @unchecked Sendable {
 
   /// Number of keys changed since the changes were last written.
   public var changedCount: Int { core.pointee.dirtyCount }
+
+  /// About the bytes that the changes will take: each key once in the state log and once in what is handed on.
+  var changedSize: Int { 2 * changedKeyBytes + KeyedTable.changeOverhead * changedCount }
+  /// Two records' fields around the key: lengths, time, offset, the state's prefix, and the value as 64 bits or as text.
+  private static let changeOverhead = 48
 
   /// Changes the value of `key`, which starts as `initial` when the key is new, and notes the change.
   /// - Complexity: O(bytes of the key), amortised.

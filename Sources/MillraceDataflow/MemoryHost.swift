@@ -65,11 +65,19 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
   private var isInterrupted = false
   private var turn = 0
   private let fate: @Sendable (UInt64) -> Fate
+  /// Most bytes of a commit.
+  public let largestCommit: Int
+  private var largestSeen = 0
 
   /// A host without topics.
   ///
-  /// - Parameter fate: decides what becomes of the n-th commit of the host's life, counted from 1.
-  public init(fate: @escaping @Sendable (UInt64) -> Fate = { _ in .acknowledged }) { self.fate = fate }
+  /// - Parameters:
+  ///   - largestCommit: most bytes of a commit.
+  ///   - fate: decides what becomes of the n-th commit of the host's life, counted from 1.
+  public init(largestCommit: Int = 32 << 20, fate: @escaping @Sendable (UInt64) -> Fate = { _ in .acknowledged }) {
+    self.largestCommit = largestCommit
+    self.fate = fate
+  }
 
   /// Makes a topic.
   public func createTopic(_ topic: String, partitions: Int) {
@@ -108,6 +116,9 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
 
   /// Offset from which a job's state log is kept.
   public func stateLogStart(job: String) -> Offset { signal.locked { jobs[job]?.log.start ?? 0 } }
+
+  /// Bytes of the largest commit so far.
+  public var largestCommitSeen: Int { signal.locked { largestSeen } }
 
   /// Commits submitted so far.
   public var commitCount: UInt64 { signal.locked { commits } }
@@ -187,6 +198,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
   public func submit(_ commit: StepCommit) throws(JobError) -> CommitTicket {
     try signal.locked { () throws(JobError) in
       commits += 1
+      largestSeen = max(largestSeen, commit.size)
       // Taken out, so that appending does not copy the log.
       var state = jobs.removeValue(forKey: commit.job) ?? JobState()
       defer { jobs[commit.job] = state }

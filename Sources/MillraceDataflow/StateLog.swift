@@ -36,10 +36,14 @@ public struct StateLogWriter {
 
   private var builder = RecordBatchBuilder()
   private var batches: [Bytes] = []
+  private var closedSize = 0
   /// Time given to the records.
   private let timestamp: Timestamp
   /// Records written.
   public private(set) var count = 0
+
+  /// Bytes of all batches so far.
+  var size: Int { closedSize + builder.size }
 
   /// Nothing written yet.
   public init(timestamp: Timestamp) { self.timestamp = timestamp }
@@ -48,7 +52,11 @@ public struct StateLogWriter {
   public mutating func put(key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer?) {
     builder.append(key: key, value: value, timestamp: timestamp)
     count += 1
-    if builder.size >= StateLogWriter.batchSize { batches.append(builder.finish()) }
+    if builder.size >= StateLogWriter.batchSize {
+      let bytes = builder.finish()
+      closedSize += bytes.count
+      batches.append(bytes)
+    }
   }
 
   /// Writes a 64-bit value.

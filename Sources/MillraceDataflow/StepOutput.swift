@@ -19,12 +19,18 @@ public final class StepOutput: @unchecked Sendable {
 
   private var sinks: [Sink] = []
   private var closed: [OutputBatch] = []
+  private var closedSize = 0
   /// Records emitted since the last ``take()``.
   public private(set) var recordCount = 0
   /// Time given to records that bring none.
   public internal(set) var stepTime = Timestamp.none
 
   init() {}
+
+  /// Bytes of all batches so far.
+  var size: Int {
+    sinks.reduce(closedSize) { $1.builders.reduce($0) { $0 + ($1.count > 0 ? $1.size : 0) } }
+  }
 
   func addSink(topic: String, partitions: Int) -> Int {
     if let known = sinks.firstIndex(where: { $0.topic == topic }) { return known }
@@ -60,12 +66,13 @@ public final class StepOutput: @unchecked Sendable {
     recordCount = 0
     let taken = closed
     closed.removeAll()
+    closedSize = 0
     return taken
   }
 
   private func close(_ sink: Int, _ partition: Int) {
-    closed.append(
-      OutputBatch(
-        topic: sinks[sink].topic, partition: Int32(partition), bytes: sinks[sink].builders[partition].finish()))
+    let bytes = sinks[sink].builders[partition].finish()
+    closedSize += bytes.count
+    closed.append(OutputBatch(topic: sinks[sink].topic, partition: Int32(partition), bytes: bytes))
   }
 }

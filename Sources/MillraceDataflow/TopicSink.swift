@@ -2,95 +2,100 @@
 
 import MillraceBase
 
-/// Appends a record with key and value to a topic for each keyed value.
-public struct KeyedTopicSink<Key: BytesRepresentable, Value: BytesRepresentable>: RecordSink {
-  @usableFromInline let topic: String
+/// A topic that a sink writes, registered with one run of a job.
+@usableFromInline
+struct SinkTopic: Sendable {
+  @usableFromInline let name: String
   @usableFromInline let index: Int
   @usableFromInline let output: StepOutput?
 
+  /// A topic that is not registered yet.
   @usableFromInline
-  init(topic: String, index: Int, output: StepOutput?) {
-    self.topic = topic
+  init(_ name: String) { self.init(name, index: -1, output: nil) }
+
+  private init(_ name: String, index: Int, output: StepOutput?) {
+    self.name = name
     self.index = index
     self.output = output
   }
 
+  @usableFromInline
+  func bound(to graph: inout JobGraph) throws(JobError) -> SinkTopic {
+    SinkTopic(name, index: try graph.addSink(topic: name), output: graph.output)
+  }
+
+  /// The output of the step; a sink that is not bound to a job has none.
+  @inlinable @inline(__always)
+  var stepOutput: StepOutput {
+    guard let output else { preconditionFailure("the sink into \(name) is not bound to a job") }
+    return output
+  }
+}
+
+/// Appends a record with key and value to a topic for each keyed value.
+public struct KeyedTopicSink<Key: BytesRepresentable, Value: BytesRepresentable>: RecordSink {
+  @usableFromInline let topic: SinkTopic
+
+  @usableFromInline
+  init(_ topic: SinkTopic) { self.topic = topic }
+
   /// A sink into `topic`.
-  @inlinable public init(topic: String) { self.init(topic: topic, index: -1, output: nil) }
+  @inlinable public init(topic: String) { self.init(SinkTopic(topic)) }
 
   /// Registers the topic.
   @inlinable
-  public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    Self(topic: topic, index: try graph.addSink(topic: topic), output: graph.output)
-  }
+  public func bound(to graph: inout JobGraph) throws(JobError) -> Self { Self(try topic.bound(to: &graph)) }
 
   /// Adds a record to the step's output.
   @inlinable
   public func receive(_ input: Keyed<Key, Value>) {
-    guard let output else { preconditionFailure("the sink into \(topic) is not bound to a job") }
-    input.key.withBytes { key in input.value.withBytes { value in output.emit(index, key: key, value: value) } }
+    let output = topic.stepOutput
+    input.key.withBytes { key in
+      input.value.withBytes { value in output.emit(topic.index, key: key, value: value) }
+    }
   }
 }
 
 /// Appends a record without key to a topic for each value.
 public struct TopicSink<Value: BytesRepresentable>: RecordSink {
-  @usableFromInline let topic: String
-  @usableFromInline let index: Int
-  @usableFromInline let output: StepOutput?
+  @usableFromInline let topic: SinkTopic
 
   @usableFromInline
-  init(topic: String, index: Int, output: StepOutput?) {
-    self.topic = topic
-    self.index = index
-    self.output = output
-  }
+  init(_ topic: SinkTopic) { self.topic = topic }
 
   /// A sink into `topic`.
-  @inlinable public init(topic: String) { self.init(topic: topic, index: -1, output: nil) }
+  @inlinable public init(topic: String) { self.init(SinkTopic(topic)) }
 
   /// Registers the topic.
   @inlinable
-  public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    Self(topic: topic, index: try graph.addSink(topic: topic), output: graph.output)
-  }
+  public func bound(to graph: inout JobGraph) throws(JobError) -> Self { Self(try topic.bound(to: &graph)) }
 
   /// Adds a record to the step's output.
   @inlinable
   public func receive(_ input: Value) {
-    guard let output else { preconditionFailure("the sink into \(topic) is not bound to a job") }
-    input.withBytes { output.emit(index, key: nil, value: $0) }
+    let output = topic.stepOutput
+    input.withBytes { output.emit(topic.index, key: nil, value: $0) }
   }
 }
 
 /// Appends each input record to a topic with its key, value and time; headers are left behind.
 public struct RecordTopicSink: RecordSink {
-  let topic: String
-  let index: Int
-  let output: StepOutput?
+  let topic: SinkTopic
+
+  private init(_ topic: SinkTopic) { self.topic = topic }
 
   /// A sink into `topic`.
-  public init(topic: String) {
-    self.topic = topic
-    index = -1
-    output = nil
-  }
-
-  private init(topic: String, index: Int, output: StepOutput) {
-    self.topic = topic
-    self.index = index
-    self.output = output
-  }
+  public init(topic: String) { self.init(SinkTopic(topic)) }
 
   /// Registers the topic.
   public func bound(to graph: inout JobGraph) throws(JobError) -> RecordTopicSink {
-    RecordTopicSink(topic: topic, index: try graph.addSink(topic: topic), output: graph.output)
+    RecordTopicSink(try topic.bound(to: &graph))
   }
 
   /// Adds the record to the step's output.
   public func receive(_ input: InputRecord) {
-    guard let output else { preconditionFailure("the sink into \(topic) is not bound to a job") }
-    output.emit(
-      index, key: input.keyBuffer.baseAddress == nil ? nil : input.keyBuffer,
+    topic.stepOutput.emit(
+      topic.index, key: input.keyBuffer.baseAddress == nil ? nil : input.keyBuffer,
       value: input.valueBuffer.baseAddress == nil ? nil : input.valueBuffer, timestamp: input.timestamp)
   }
 }

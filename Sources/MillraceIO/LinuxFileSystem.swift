@@ -95,11 +95,12 @@ final class LinuxFile: File {
   }
 
   func read(into buffer: UnsafeMutableRawBufferPointer, at position: Int64) throws(IOError) -> Int {
-    try IOError.check(mr_pread(open, buffer.baseAddress, buffer.count, position), "read", path)
+    try IOError.check(mr_pread(open, buffer.baseAddress, buffer.count, position), "read", "\(path) at byte \(position)")
   }
 
   func write(_ buffer: UnsafeRawBufferPointer, at position: Int64) throws(IOError) {
-    try IOError.check(mr_pwrite(open, buffer.baseAddress, buffer.count, position), "write", path)
+    try IOError.check(
+      mr_pwrite(open, buffer.baseAddress, buffer.count, position), "write", "\(path) at byte \(position)")
   }
 
   func flush() throws(IOError) {

@@ -78,7 +78,8 @@ final class SocketListener: Listener, EventSource {
       connection.handler = accept(connection)
     } catch {
       mr_close(accepted)
-      reactor.logger.log(.warning, "io", "dropped a new connection", ["reason": error.description])
+      reactor.logger.logRarely(
+        .warning, "io", "dropped a new connection", "", ["reason": error.description], now: reactor.now)
     }
   }
 

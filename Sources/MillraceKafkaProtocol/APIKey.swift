@@ -52,31 +52,7 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
   /// APIs whose messages are there but that no handler answers yet: neither advertised nor accepted.
   ///
   /// Who writes an API's handler takes it out of here.
-  public static let unserved: Set<APIKey> = [
-    .deleteRecords,
-    .addPartitionsToTxn,
-    .addOffsetsToTxn,
-    .endTxn,
-    .writeTxnMarkers,
-    .txnOffsetCommit,
-    .alterConfigs,
-    .describeLogDirs,
-    .createPartitions,
-    .deleteGroups,
-    .electLeaders,
-    .incrementalAlterConfigs,
-    .alterPartitionReassignments,
-    .listPartitionReassignments,
-    .offsetDelete,
-    .describeClientQuotas,
-    .alterClientQuotas,
-    .describeCluster,
-    .describeProducers,
-    .describeTransactions,
-    .listTransactions,
-    .listConfigResources,
-    .describeTopicPartitions,
-  ]
+  public static let unserved: Set<APIKey> = []
 
   /// Kafka's name.
   public var name: String { facts.request.apiName }
@@ -89,8 +65,8 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
   /// Versions that a broker advertises.
   ///
   /// Produce starts at 0 although versions 0 to 2 cannot be read: without them librdkafka believes that the broker
-  /// knows no compression. Source: KAFKA-18659. The transactional requests end before the versions with which a client
-  /// takes the second transaction protocol for granted (AddPartitionsToTxn 4, EndTxn 5, TxnOffsetCommit 5; KIP-890).
+  /// knows no compression. Source: KAFKA-18659. EndTxn 5, TxnOffsetCommit 5 and Produce 12 are those of the second
+  /// transaction protocol, which clients use when the feature `transaction.version` is 2 (KIP-890).
   public var advertisedVersions: ClosedRange<Int16> { facts.advertised }
 
   /// Versions whose bodies are read and answered; a request in any other gets `.unsupportedVersion`.
@@ -125,13 +101,13 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
 
   private var facts: Facts {
     switch self {
-    case .produce: Facts(ProduceRequest.self, flexible: 9, advertised: 0...12)
-    case .fetch: Facts(FetchRequest.self, flexible: 12, advertised: 4...16)
-    case .listOffsets: Facts(ListOffsetsRequest.self, flexible: 6, advertised: 1...7)
+    case .produce: Facts(ProduceRequest.self, flexible: 9, advertised: 0...13)
+    case .fetch: Facts(FetchRequest.self, flexible: 12, advertised: 4...18)
+    case .listOffsets: Facts(ListOffsetsRequest.self, flexible: 6, advertised: 1...11)
     case .metadata: Facts(MetadataRequest.self, flexible: 9, advertised: 0...13)
-    case .offsetCommit: Facts(OffsetCommitRequest.self, flexible: 8, advertised: 2...9)
-    case .offsetFetch: Facts(OffsetFetchRequest.self, flexible: 6, advertised: 1...9)
-    case .findCoordinator: Facts(FindCoordinatorRequest.self, flexible: 3, advertised: 0...4)
+    case .offsetCommit: Facts(OffsetCommitRequest.self, flexible: 8, advertised: 2...10)
+    case .offsetFetch: Facts(OffsetFetchRequest.self, flexible: 6, advertised: 1...10)
+    case .findCoordinator: Facts(FindCoordinatorRequest.self, flexible: 3, advertised: 0...6)
     case .joinGroup: Facts(JoinGroupRequest.self, flexible: 6, advertised: 0...9)
     case .heartbeat: Facts(HeartbeatRequest.self, flexible: 4, advertised: 0...4)
     case .leaveGroup: Facts(LeaveGroupRequest.self, flexible: 4, advertised: 0...5)
@@ -142,13 +118,13 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
     case .createTopics: Facts(CreateTopicsRequest.self, flexible: 5, advertised: 2...7)
     case .deleteTopics: Facts(DeleteTopicsRequest.self, flexible: 4, advertised: 1...6)
     case .deleteRecords: Facts(DeleteRecordsRequest.self, flexible: 2, advertised: 0...2)
-    case .initProducerId: Facts(InitProducerIdRequest.self, flexible: 2, advertised: 0...4)
+    case .initProducerId: Facts(InitProducerIdRequest.self, flexible: 2, advertised: 0...5)
     case .offsetForLeaderEpoch: Facts(OffsetForLeaderEpochRequest.self, flexible: 4, advertised: 2...4)
-    case .addPartitionsToTxn: Facts(AddPartitionsToTxnRequest.self, flexible: 3, advertised: 0...3)
+    case .addPartitionsToTxn: Facts(AddPartitionsToTxnRequest.self, flexible: 3, advertised: 0...5)
     case .addOffsetsToTxn: Facts(AddOffsetsToTxnRequest.self, flexible: 3, advertised: 0...4)
-    case .endTxn: Facts(EndTxnRequest.self, flexible: 3, advertised: 0...4)
+    case .endTxn: Facts(EndTxnRequest.self, flexible: 3, advertised: 0...5)
     case .writeTxnMarkers: Facts(WriteTxnMarkersRequest.self, flexible: 1, advertised: 1...2)
-    case .txnOffsetCommit: Facts(TxnOffsetCommitRequest.self, flexible: 3, advertised: 0...4)
+    case .txnOffsetCommit: Facts(TxnOffsetCommitRequest.self, flexible: 3, advertised: 0...5)
     case .describeConfigs: Facts(DescribeConfigsRequest.self, flexible: 4, advertised: 1...4)
     case .alterConfigs: Facts(AlterConfigsRequest.self, flexible: 2, advertised: 0...2)
     case .describeLogDirs: Facts(DescribeLogDirsRequest.self, flexible: 2, advertised: 1...5)
@@ -164,7 +140,7 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
     case .describeCluster: Facts(DescribeClusterRequest.self, flexible: 0, advertised: 0...2)
     case .describeProducers: Facts(DescribeProducersRequest.self, flexible: 0, advertised: 0...0)
     case .describeTransactions: Facts(DescribeTransactionsRequest.self, flexible: 0, advertised: 0...0)
-    case .listTransactions: Facts(ListTransactionsRequest.self, flexible: 0, advertised: 0...2)
+    case .listTransactions: Facts(ListTransactionsRequest.self, flexible: 0, advertised: 0...1)
     case .consumerGroupHeartbeat: Facts(ConsumerGroupHeartbeatRequest.self, flexible: 0, advertised: 0...1)
     case .consumerGroupDescribe: Facts(ConsumerGroupDescribeRequest.self, flexible: 0, advertised: 0...1)
     case .listConfigResources: Facts(ListConfigResourcesRequest.self, flexible: 0, advertised: 0...1)

@@ -23,15 +23,29 @@ final class KafkaConnection: ConnectionHandler {
   private var silentRequests = 0
   /// Bytes of answers that wait for earlier ones.
   private var heldAnswerBytes = 0
-  /// Bytes that the server's budget counts for this connection.
+  /// Bytes that the server's budget of answers counts for this connection.
   private var countedBytes = 0
+  /// Bytes that the server's budget of requests counts for this connection.
+  private var countedRequestBytes = 0
+  /// Bytes received of a request that is not complete; few count as none.
+  private(set) var unfinishedBytes = 0
+  /// When that request began to count.
+  private(set) var unfinishedSince = MonotonicTime(nanoseconds: 0)
+  /// Listed by the server, because the budget of requests is spent.
+  var isStarved = false
   private var isFetching = false
   /// The fetch under way, while it waits for records.
   var fetchWait: FetchWait?
   /// A fetch that came while another one was under way, which may take 50 MB each: it waits, and nothing is read.
   private var postponed: Bytes?
   private var isReading = true
-  private var isOver = false
+  /// Closed, or to be closed: nothing more is taken from it.
+  private(set) var isOver = false
+  /// Until when the client has to wait because of its quotas; nothing is read meanwhile.
+  private(set) var mutedUntil: MonotonicTime?
+  private var unmuteTimer: Timer?
+  /// Whose request is in progress, and the thread's time up to which it has been charged; nil when nobody is charged.
+  var requestTime: (clientID: String, since: Duration)?
   /// What is unsent will be counted again at the end of the turn.
   private var isRecounting = false
   /// Requests that may wait for their answers, and their bytes: beyond that the client has to wait.
@@ -50,9 +64,21 @@ final class KafkaConnection: ConnectionHandler {
 
   var broker: Broker { server.broker }
 
+  /// Whether an answer has to say how long its client must wait, or may have to.
+  fileprivate var isThrottling: Bool { mutedUntil != nil || requestTime != nil }
+
   // MARK: ConnectionHandler
 
   func connectionReceived(_ input: inout InputBuffer) {
+    takeRequests(&input)
+    let unfinished = input.count < RequestBudget.always || isOver ? 0 : input.count
+    guard unfinished != unfinishedBytes else { return }
+    if unfinishedBytes == 0 || unfinished < unfinishedBytes { unfinishedSince = broker.reactor.now }
+    unfinishedBytes = unfinished
+    throttle()
+  }
+
+  private func takeRequests(_ input: inout InputBuffer) {
     while !isOver, isReading, let size = input.peekInt32() {
       guard size >= 8, size <= broker.settings.largestRequest else {
         return refuse("a request of \(size) bytes; 8 to \(broker.settings.largestRequest) are allowed")
@@ -73,8 +99,13 @@ final class KafkaConnection: ConnectionHandler {
     // A client that is gone wants no records, and may have asked to wait for a month.
     if let fetchWait { broker.cancel(fetchWait) }
     fetchWait = nil
+    unmuteTimer?.cancel()
+    unmuteTimer = nil
     server.budget.change(by: -countedBytes)
     countedBytes = 0
+    server.requestsChanged(by: -countedRequestBytes)
+    countedRequestBytes = 0
+    unfinishedBytes = 0
     if let error {
       server.logger.log(.debug, "kafka", "connection lost", ["connection": "\(number)", "error": error.description])
     }
@@ -88,12 +119,15 @@ final class KafkaConnection: ConnectionHandler {
   }
 
   /// Closes because of what the client sent.
-  func refuse(_ reason: String) {
+  /// - Parameter key: what makes refusals equal that may come with every request; nil for all others together.
+  func refuse(_ reason: String, key: String? = nil) {
     guard !isOver else { return }
     isOver = true
-    server.logger.log(
-      .warning, "kafka", "connection closed: \(reason)",
-      ["peer": connection.remoteAddress.description, "connection": "\(number)"])
+    if key.map({ server.admits($0) }) ?? true {
+      server.logger.logRarely(
+        .warning, "kafka", "connection closed", reason,
+        ["peer": connection.remoteAddress.description, "connection": "\(number)"], now: broker.reactor.now)
+    }
     connection.closeAfterWriting()
   }
 
@@ -115,7 +149,7 @@ final class KafkaConnection: ConnectionHandler {
         postponed = frame
         return
       }
-      try handle(api, header, reader, frame.count)
+      try measured(header) { () throws(DecodingError) in try handle(api, header, reader, frame.count) }
     } catch {
       refuse("a request of \(frame.count) bytes cannot be read: \(error)")
     }
@@ -149,31 +183,38 @@ final class KafkaConnection: ConnectionHandler {
       try decode(ConsumerGroupHeartbeatRequest.self, header, reader, size, handleConsumerGroupHeartbeat)
     case .consumerGroupDescribe:
       try decode(ConsumerGroupDescribeRequest.self, header, reader, size, handleConsumerGroupDescribe)
-    // Those in `APIKey.unserved`.
-    case .deleteRecords,
-      .addPartitionsToTxn,
-      .addOffsetsToTxn,
-      .endTxn,
-      .writeTxnMarkers,
-      .txnOffsetCommit,
-      .alterConfigs,
-      .describeLogDirs,
-      .createPartitions,
-      .deleteGroups,
-      .electLeaders,
-      .incrementalAlterConfigs,
-      .alterPartitionReassignments,
-      .listPartitionReassignments,
-      .offsetDelete,
-      .describeClientQuotas,
-      .alterClientQuotas,
-      .describeCluster,
-      .describeProducers,
-      .describeTransactions,
-      .listTransactions,
-      .listConfigResources,
-      .describeTopicPartitions:
-      refuse("unknown API \(header.apiKey)")
+    case .addPartitionsToTxn:
+      try decode(AddPartitionsToTxnRequest.self, header, reader, size, handleAddPartitionsToTxn)
+    case .addOffsetsToTxn: try decode(AddOffsetsToTxnRequest.self, header, reader, size, handleAddOffsetsToTxn)
+    case .endTxn: try decode(EndTxnRequest.self, header, reader, size, handleEndTxn)
+    case .txnOffsetCommit: try decode(TxnOffsetCommitRequest.self, header, reader, size, handleTxnOffsetCommit)
+    case .writeTxnMarkers: try decode(WriteTxnMarkersRequest.self, header, reader, size, handleWriteTxnMarkers)
+    case .describeProducers:
+      try decode(DescribeProducersRequest.self, header, reader, size, handleDescribeProducers)
+    case .describeTransactions:
+      try decode(DescribeTransactionsRequest.self, header, reader, size, handleDescribeTransactions)
+    case .listTransactions: try decode(ListTransactionsRequest.self, header, reader, size, handleListTransactions)
+    case .deleteRecords: try decode(DeleteRecordsRequest.self, header, reader, size, handleDeleteRecords)
+    case .alterConfigs: try decode(AlterConfigsRequest.self, header, reader, size, handleAlterConfigs)
+    case .describeLogDirs: try decode(DescribeLogDirsRequest.self, header, reader, size, handleDescribeLogDirs)
+    case .createPartitions: try decode(CreatePartitionsRequest.self, header, reader, size, handleCreatePartitions)
+    case .deleteGroups: try decode(DeleteGroupsRequest.self, header, reader, size, handleDeleteGroups)
+    case .electLeaders: try decode(ElectLeadersRequest.self, header, reader, size, handleElectLeaders)
+    case .incrementalAlterConfigs:
+      try decode(IncrementalAlterConfigsRequest.self, header, reader, size, handleIncrementalAlterConfigs)
+    case .alterPartitionReassignments:
+      try decode(AlterPartitionReassignmentsRequest.self, header, reader, size, handleAlterPartitionReassignments)
+    case .listPartitionReassignments:
+      try decode(ListPartitionReassignmentsRequest.self, header, reader, size, handleListPartitionReassignments)
+    case .offsetDelete: try decode(OffsetDeleteRequest.self, header, reader, size, handleOffsetDelete)
+    case .describeClientQuotas:
+      try decode(DescribeClientQuotasRequest.self, header, reader, size, handleDescribeClientQuotas)
+    case .alterClientQuotas: try decode(AlterClientQuotasRequest.self, header, reader, size, handleAlterClientQuotas)
+    case .describeCluster: try decode(DescribeClusterRequest.self, header, reader, size, handleDescribeCluster)
+    case .listConfigResources:
+      try decode(ListConfigResourcesRequest.self, header, reader, size, handleListConfigResources)
+    case .describeTopicPartitions:
+      try decode(DescribeTopicPartitionsRequest.self, header, reader, size, handleDescribeTopicPartitions)
     }
   }
 
@@ -199,7 +240,7 @@ final class KafkaConnection: ConnectionHandler {
   }
 
   private func goOn() {
-    guard let frame = postponed, !isOver else { return }
+    guard let frame = postponed, mutedUntil == nil, !isOver else { return }
     postponed = nil
     dispatch(frame)
     throttle()
@@ -263,16 +304,41 @@ final class KafkaConnection: ConnectionHandler {
     throttle()
   }
 
+  /// Reads nothing more from the client for a time; what it had to wait already counts.
+  func mute(for time: Duration) {
+    guard time > .zero, !isOver else { return }
+    let end = broker.reactor.now + time
+    if let mutedUntil, mutedUntil >= end { return }
+    mutedUntil = end
+    unmuteTimer?.cancel()
+    unmuteTimer = broker.reactor.schedule(after: time) { [self] in
+      mutedUntil = nil
+      unmuteTimer = nil
+      goOn()
+      throttle()
+    }
+    throttle()
+  }
+
   /// Reads on, or no further for now.
-  private func throttle() {
+  func throttle() {
     guard !isOver else { return }
     let unsent = connection.pendingWriteBytes + heldAnswerBytes
     server.budget.change(by: unsent - countedBytes)
     countedBytes = unsent
+    let requests = waitingRequestBytes + unfinishedBytes
+    if requests != countedRequestBytes {
+      let change = requests - countedRequestBytes
+      countedRequestBytes = requests
+      server.requestsChanged(by: change)
+    }
+    let isStarving = server.requestBudget.isSpent && requests >= RequestBudget.always
+    if isStarving { server.starve(self) }
     let mostBytes =
       broker.isCongested ? KafkaConnection.mostWaitingBytesWhenCongested : KafkaConnection.mostWaitingBytes
     let isFull =
-      postponed != nil || slots.count + silentRequests >= KafkaConnection.mostWaitingRequests
+      isStarving || mutedUntil != nil || postponed != nil
+      || slots.count + silentRequests >= KafkaConnection.mostWaitingRequests
       || waitingRequestBytes >= mostBytes || unsent >= server.budget.unsentLimit
     if isFull == isReading {
       isReading = !isFull
@@ -308,6 +374,11 @@ struct RequestContext<Response: KafkaResponse> {
 
   /// Sends the answer.
   func answer(_ response: Response) {
+    if connection.isThrottling {
+      var told = response
+      connection.tellThrottle(&told)
+      return send(KafkaFrame.response(told, version: header.apiVersion, correlationID: header.correlationID))
+    }
     send(KafkaFrame.response(response, version: header.apiVersion, correlationID: header.correlationID))
   }
 }

@@ -49,8 +49,10 @@ extension KafkaErrorCode {
       case .unreleasedInstance: .unreleasedInstanceID
       case .unsupportedAssignor: .unsupportedAssignor
       case .invalidPattern: .invalidRegularExpression
-      case .groupNotFound: .groupIDNotFound
       case .fencedJob: .invalidRequest
+      case .policyViolation: .policyViolation
+      case .unknownGroup: .groupIDNotFound
+      case .groupNotEmpty: .nonEmptyGroup
       }
   }
 

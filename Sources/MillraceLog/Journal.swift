@@ -121,7 +121,8 @@ final class Journal {
   var lastSequence: UInt64 { open?.sequence ?? (nextSequence - 1) }
 
   /// Makes room for entries of `size` bytes in all (each with its header and padding) in one commit.
-  func reserve(_ size: Int) -> Reservation {
+  /// - Parameter givesSpaceBack: the entries may stand in the part of a file that is kept for them.
+  func reserve(_ size: Int, givesSpaceBack: Bool = false) -> Reservation {
     if let failure { return .refused(failure) }
     let needed = JournalFormat.commitHeaderSize + size
     if let open {
@@ -134,18 +135,25 @@ final class Journal {
     if chunk != nil, position - chunkPosition + JournalFormat.aligned(needed) <= chunkSize {
       return .ready
     }
-    return newChunk(for: JournalFormat.aligned(needed))
+    return newChunk(for: JournalFormat.aligned(needed), givesSpaceBack: givesSpaceBack)
   }
 
-  private func newChunk(for needed: Int) -> Reservation {
-    if let active, position + needed <= active.slot.size {
-      place(size: min(max(needed, 1 << 20), active.slot.size - position), at: position, in: active)
-      return .ready
+  private func newChunk(for needed: Int, givesSpaceBack: Bool) -> Reservation {
+    if let active {
+      let room = active.slot.size - JournalFormat.keptBack(ofFile: active.slot.size) - position
+      if needed <= room {
+        place(size: min(max(needed, 1 << 20), room), at: position, in: active)
+        return .ready
+      }
+      if givesSpaceBack, files.isExhausted, position + needed <= active.slot.size {
+        place(size: needed, at: position, in: active)
+        return .ready
+      }
     }
     guard let slot = files.take(size: needed) else {
       files.provide(size: needed)
       // While another attempt is under way its outcome decides, not the last one's.
-      if let failure = files.failure, !files.isPreparing { return .refused(failure) }
+      if let failure = files.failure ?? files.drainFailure, !files.isPreparing { return .refused(failure) }
       return .wait
     }
     if let sealed = active {
@@ -155,7 +163,8 @@ final class Journal {
     let file = JournalFile(slot: slot, number: nextFileNumber, firstSequence: nextSequence)
     nextFileNumber += 1
     active = file
-    place(size: min(max(needed + JournalFormat.blockSize, 1 << 20), slot.size), at: 0, in: file)
+    let mostUsed = slot.size - JournalFormat.keptBack(ofFile: slot.size)
+    place(size: max(needed + JournalFormat.blockSize, min(1 << 20, mostUsed)), at: 0, in: file)
     guard let chunk else { preconditionFailure("a chunk was just placed") }
     JournalFileHeader(
       identity: identity, fileNumber: file.number, fileSize: slot.size, firstSequence: file.firstSequence
@@ -348,7 +357,7 @@ final class Journal {
   private func writeIdleHeader() {
     // A claim that only leaves out the previous claim's own empty commit needs no other.
     guard open == nil, inFlight.isEmpty, failure == nil, claimedDurable < durableSequence else { return }
-    guard case .ready = reserve(0) else { return }
+    guard case .ready = reserve(0, givesSpaceBack: true) else { return }
     let commit = openCommit()
     let sequence = commit.sequence
     commit.waiters.append { [self] _ in

@@ -47,6 +47,8 @@ final class JournalFiles {
   private(set) var count: Int
   /// Why the last attempt to make a file failed; nil when it succeeded.
   private(set) var failure: LogError?
+  /// Why files that are full cannot be emptied for now; nil when they can.
+  var drainFailure: LogError?
   /// Called when a spare has appeared or the attempt to make one has failed.
   var onChange: () -> Void = {}
   var isClosed = false
@@ -83,6 +85,9 @@ final class JournalFiles {
     }
     onChange()
   }
+
+  /// There is no spare, and making one or emptying one has failed.
+  var isExhausted: Bool { spares.isEmpty && (failure ?? drainFailure) != nil }
 
   /// No file is spare, and none is being made.
   var isShort: Bool { spares.isEmpty && !isPreparing }

@@ -58,6 +58,9 @@ enum JournalFormat {
   static let entryHeaderSize = 16
 
   static func entrySize(_ length: Int) -> Int { entryHeaderSize + (length + 7) & ~7 }
+  /// Bytes at the end of a file that only units which give space back may use, so that a topic can be deleted while the
+  /// disk has no room for another file. A file made for one large unit may have less.
+  static func keptBack(ofFile size: Int) -> Int { min(256 << 10, size / 16) & ~(blockSize - 1) }
   static func aligned(_ size: Int) -> Int { (size + blockSize - 1) & ~(blockSize - 1) }
 }
 

@@ -123,8 +123,10 @@ struct JournalScan {
     var best: (durable: UInt64, position: Int)?
     var at = JournalFormat.aligned(position)
     let window = 4 << 20
-    while at < slot.size {
-      let length = min(window, slot.size - at)
+    // A file that was cut off may end in the middle of a block, which holds no header then.
+    let end = slot.size & ~(JournalFormat.blockSize - 1)
+    while at < end {
+      let length = min(window, end - at)
       let bytes = try JournalReader.read(slot.file, at: at, length: length)
       bytes.withBuffer { buffer in
         for block in stride(from: 0, to: length - JournalFormat.commitHeaderSize, by: JournalFormat.blockSize) {

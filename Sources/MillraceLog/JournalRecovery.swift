@@ -22,12 +22,16 @@ struct RecoveredJournal {
   var largestFile: Int
   /// What was cut off, in words; nil when the journal ended cleanly.
   var tornTail: String?
+  /// Files shorter or longer than their header says that hold nothing needed; they are removed.
+  var cutSpares: [String] = []
 }
 
 struct JournalRecovery {
   private struct Candidate {
     let slot: JournalSlot
     let header: JournalFileHeader?
+    /// The file is not as long as it was made. With a header it was complete once, so that something was cut off.
+    var isCut = false
   }
 
   /// A commit that was read, but that no header says is durable.
@@ -69,6 +73,11 @@ struct JournalRecovery {
     while let index = JournalRecovery.file(startingAt: sequence, in: candidates) {
       let candidate = candidates.remove(at: index)
       guard let header = candidate.header else { continue }
+      guard !candidate.isCut else {
+        throw LogError(
+          .corruption,
+          "\(candidate.slot.path): the file ends at byte \(candidate.slot.size), it was \(header.fileSize) bytes long")
+      }
       if let previous = result.active {
         previous.lastSequence = sequence - 1
         result.sealed.append(previous)
@@ -98,11 +107,16 @@ struct JournalRecovery {
     result.nextSequence = sequence
     result.nextName = nextName
     nextName += 1
-    result.spares = candidates.map(\.slot)
+    result.spares = candidates.filter { !$0.isCut }.map(\.slot)
+    result.cutSpares = candidates.filter { $0.isCut && $0.header != nil }.map(\.slot.path)
     try checkTail(result, candidates: candidates, snapshot: snapshot, end: end)
+    for candidate in candidates where candidate.isCut { candidate.slot.file.close() }
     if !changesNothing {
       try makeDurable(doubtful.filter { $0.sequence > known })
-      try forgetFuture(candidates, from: sequence)
+      try forgetFuture(candidates.filter { !$0.isCut }, from: sequence)
+      for candidate in candidates where candidate.isCut {
+        try LogError.wrapping { () throws(IOError) in try fileSystem.remove(candidate.slot.path) }
+      }
     }
     if case .noCommit(let reason) = end, reason != "no header" {
       result.tornTail = "after commit \(sequence - 1): \(reason)"
@@ -147,17 +161,25 @@ struct JournalRecovery {
         let file = try fileSystem.open(path, changesNothing ? .read : [.read, .write, .direct, .durableWrites])
         return (file, Int(try file.size()))
       }
-      // A file whose making was interrupted is shorter than its first commit would need, or not a whole number of blocks.
-      guard size >= 2 * JournalFormat.blockSize, size % JournalFormat.blockSize == 0 else {
-        file.close()
-        if !changesNothing { try LogError.wrapping { () throws(IOError) in try fileSystem.remove(path) } }
-        continue
-      }
-      let block = try JournalReader.read(file, at: 0, length: JournalFormat.blockSize)
-      let header = block.withBuffer { JournalFileHeader($0) }
-      candidates.append(Candidate(slot: JournalSlot(file: file, size: size), header: header))
+      let header = try JournalRecovery.header(of: file, size: size)
+      // A file whose making was interrupted is shorter than its first commit would need, or not a whole number of blocks;
+      // it never had a header, which is written with the first commit.
+      let isWhole = size >= 2 * JournalFormat.blockSize && size % JournalFormat.blockSize == 0
+      let isCut = header.map { $0.fileSize != size } ?? !isWhole
+      candidates.append(Candidate(slot: JournalSlot(file: file, size: size), header: header, isCut: isCut))
     }
     return (candidates, nextName)
+  }
+
+  /// The file's header, nil when there is none or it cannot be read.
+  private static func header(of file: any File, size: Int) throws(LogError) -> JournalFileHeader? {
+    guard size >= 64 else { return nil }
+    // Past the page cache only whole blocks can be asked for; the last one may come in part.
+    let block = Chunk(capacity: 64 * 1024)
+    let got = try LogError.wrapping { () throws(IOError) in
+      try file.read(into: UnsafeMutableRawBufferPointer(start: block.base, count: JournalFormat.blockSize), at: 0)
+    }
+    return JournalFileHeader(UnsafeRawBufferPointer(start: block.base, count: got))
   }
 
   private func identity(of candidates: [Candidate], snapshot: Snapshot?) throws(LogError) -> JournalIdentity? {
@@ -190,17 +212,35 @@ struct JournalRecovery {
       .max { candidates[$0].header?.fileNumber ?? 0 < candidates[$1].header?.fileNumber ?? 0 }
   }
 
+  /// The file without a readable header whose first commit has `sequence`.
+  private func pathWithoutHeader(
+    startingAt sequence: UInt64, identity: JournalIdentity, in candidates: [Candidate]
+  ) throws(LogError) -> String? {
+    for candidate in candidates where candidate.header == nil && candidate.slot.size >= 2 * JournalFormat.blockSize {
+      let block = try JournalReader.read(
+        candidate.slot.file, at: JournalFormat.blockSize, length: JournalFormat.blockSize)
+      let commit = block.withBuffer { CommitHeader($0) }
+      if let commit, commit.identity == identity, commit.sequence == sequence { return candidate.slot.path }
+    }
+    return nil
+  }
+
   /// Makes sure that what is cut off was never known as durable.
   private func checkTail(
     _ result: RecoveredJournal, candidates: [Candidate], snapshot: Snapshot?, end: CommitEnd
   ) throws(LogError) {
     let tail = result.nextSequence
-    let lost = result.active.map { "\($0.slot.path) at byte \(result.position)" } ?? directory
-    let reason =
+    var lost = result.active.map { "\($0.slot.path) at byte \(result.position)" } ?? directory
+    var reason =
       switch end {
       case .noCommit(let words): words
       case .endOfFile: "the file that follows is missing or damaged"
       }
+    // A file ends with unused blocks as often as not, so that the next one may be what is damaged in either case.
+    if let path = try pathWithoutHeader(startingAt: tail, identity: result.identity, in: candidates) {
+      lost = "\(path) at byte 0"
+      reason = "the file's header cannot be read"
+    }
     if let snapshot, snapshot.sequence >= tail {
       throw LogError(
         .corruption,

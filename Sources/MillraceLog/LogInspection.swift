@@ -50,6 +50,35 @@ public struct InspectedSegment: Sendable {
   public let bytes: Int64
 }
 
+/// Bytes that are interpreted or served, and so verified. What lies outside of all such ranges means nothing.
+public struct InspectedRange: Sendable {
+  /// What stands there.
+  public enum Use: String, Sendable {
+    /// A journal file's header.
+    case journalHeader = "journal header"
+    /// A commit that is not drained yet.
+    case commit = "commit"
+    /// The journal's last, empty commit: it says that the one before is durable. Without it nothing is lost.
+    case endMark = "end mark"
+    /// The snapshot, all of it.
+    case snapshot = "snapshot"
+    /// A segment's header.
+    case segmentHeader = "segment header"
+    /// A partition's index in a segment.
+    case index = "index"
+    /// Record batches in a segment.
+    case block = "block"
+  }
+  /// The file.
+  public let path: String
+  /// The first byte.
+  public let position: Int64
+  /// Bytes.
+  public let length: Int
+  /// What they are.
+  public internal(set) var use: Use
+}
+
 /// What a snapshot stands for.
 public struct InspectedSnapshot: Sendable {
   /// The commit whose effects, and those of all before it, are in the snapshot.
@@ -98,22 +127,27 @@ public struct LogInspection: Sendable {
   public private(set) var harmless: [String] = []
   /// What is damaged, each with file and position.
   public private(set) var problems: [String] = []
+  /// The bytes that were verified, when they were asked for.
+  public private(set) var ranges: [InspectedRange] = []
+  private let collectsRanges: Bool
 
   /// Reads the data directory and checks every checksum in it.
   ///
   /// Opens files for reading only. The caller sees to it that no server has the directory open.
   /// - Parameters:
+  ///   - collectingRanges: fills ``ranges``.
   ///   - visit: receives each commit that is not drained yet, in order.
   /// - Throws: `.io` when there is no data directory or a file cannot be opened. Damage is no error but a problem.
   public static func run(
-    directory: String, fileSystem: any FileSystem, visit: (InspectedCommit) -> Void = { _ in }
+    directory: String, fileSystem: any FileSystem, collectingRanges: Bool = false,
+    visit: (InspectedCommit) -> Void = { _ in }
   ) throws(LogError) -> LogInspection {
     let exists = try LogError.wrapping { () throws(IOError) in
       let found = try fileSystem.exists(directory)
       return found ? try fileSystem.exists("\(directory)/journal") : false
     }
     guard exists else { throw LogError(.io, "\(directory) is no data directory: there is no journal in it") }
-    var inspection = LogInspection(directory: directory)
+    var inspection = LogInspection(directory: directory, collectsRanges: collectingRanges)
     let snapshot = try inspection.readSnapshot(fileSystem)
     try inspection.readFiles(snapshot, fileSystem)
     try inspection.readJournal(snapshot, fileSystem, visit)
@@ -121,8 +155,14 @@ public struct LogInspection: Sendable {
     return inspection
   }
 
-  private init(directory: String) {
+  private init(directory: String, collectsRanges: Bool) {
     self.directory = directory
+    self.collectsRanges = collectsRanges
+  }
+
+  private mutating func add(_ use: InspectedRange.Use, _ path: String, _ position: Int64, _ length: Int) {
+    guard collectsRanges else { return }
+    ranges.append(InspectedRange(path: path, position: position, length: length, use: use))
   }
 
   /// Runs `body`; damage becomes a problem, any other error goes on.
@@ -143,6 +183,8 @@ public struct LogInspection: Sendable {
     }
     harmless = contents?.harmless ?? []
     guard let contents, let snapshot = contents.snapshot else { return nil }
+    for path in contents.headerPaths { add(.snapshot, path, 0, 64) }
+    add(.snapshot, contents.path, Int64(SnapshotSlots.headerSize), contents.length)
     self.snapshot = InspectedSnapshot(
       sequence: snapshot.sequence, drainedSequence: snapshot.drainedSequence,
       partitions: snapshot.partitions.count, segments: snapshot.segments.count, bytes: Int64(contents.length))
@@ -162,7 +204,9 @@ public struct LogInspection: Sendable {
         let isWhole = try file.read(into: room, at: 0) == 64
         let header = isWhole ? JournalFileHeader(UnsafeRawBufferPointer(room)) : nil
         let use =
-          if size < 2 * Int64(JournalFormat.blockSize) || size % Int64(JournalFormat.blockSize) != 0 {
+          if let header, Int64(header.fileSize) != size {
+            "use \(header.fileNumber), cut off: it was \(header.fileSize) bytes long"
+          } else if size < 2 * Int64(JournalFormat.blockSize) || size % Int64(JournalFormat.blockSize) != 0 {
             "unfinished: its making was interrupted"
           } else if let header {
             snapshot.map { header.firstSequence <= $0.drainedSequence } ?? false
@@ -201,6 +245,10 @@ public struct LogInspection: Sendable {
     found.problems = problems
     self = found
     tornTail = recovered?.tornTail
+    if let recovered {
+      let used = recovered.sealed.map(\.slot.path) + (recovered.active.map { [$0.slot.path] } ?? [])
+      for path in used { add(.journalHeader, path, 0, 64) }
+    }
     recovered?.active?.slot.file.close()
     for file in recovered?.sealed ?? [] { file.slot.file.close() }
     for spare in recovered?.spares ?? [] { spare.file.close() }
@@ -226,6 +274,8 @@ public struct LogInspection: Sendable {
         }
       }
     }
+    if let last = ranges.indices.last, ranges[last].use == .endMark { ranges[last].use = .commit }
+    add(commit.header.entryCount == 0 ? .endMark : .commit, path, Int64(commit.position), commit.bytes.count)
     commits += 1
     firstSequence = firstSequence ?? commit.header.sequence
     lastSequence = commit.header.sequence
@@ -237,6 +287,25 @@ public struct LogInspection: Sendable {
     return InspectedCommit(
       sequence: commit.header.sequence, time: commit.header.time, entries: commit.header.entryCount, batches: batches,
       records: records, events: events, bytes: commit.bytes.count, file: path, position: commit.position)
+  }
+
+  private mutating func checkFile(
+    _ segment: SnapshotSegment, _ path: String, _ identity: JournalIdentity?, _ fileSystem: any FileSystem
+  ) throws(LogError) {
+    let (size, problem) = try LogError.wrapping { () throws(IOError) in
+      let file = try fileSystem.open(path, .read)
+      defer { file.close() }
+      let block = Chunk(capacity: 4096)
+      let got = try file.read(into: UnsafeMutableRawBufferPointer(start: block.base, count: 64), at: 0)
+      let head = UnsafeRawBufferPointer(start: block.base, count: got)
+      let problem = identity.flatMap { SegmentFormat.headerProblem(head, number: segment.number, identity: $0) }
+      return (try file.size(), problem)
+    }
+    if size != segment.fileSize {
+      problems.append("\(path): the file ends at byte \(size), it was written with \(segment.fileSize) bytes")
+    }
+    add(.segmentHeader, path, 0, 64)
+    if let problem { problems.append("\(path): \(problem)") }
   }
 
   private mutating func readSegments(_ snapshot: Snapshot?, _ fileSystem: any FileSystem) throws(LogError) {
@@ -253,19 +322,25 @@ public struct LogInspection: Sendable {
         problems.append("\(folder)/\(name): the snapshot names this segment, but it is not there")
         continue
       }
+      try checkFile(segment, "\(folder)/\(name)", snapshot?.identity, fileSystem)
       var blocks = 0
       var bytes: Int64 = 0
       var partitions = 0
       for partition in snapshot?.partitions ?? [] {
         for extent in partition.extents where extent.segment == segment.number {
           partitions += 1
-          _ = try noting { () throws(LogError) in
-            for block in try reader.index(extent) {
-              // One block at a time: the smallest limit reads, and so verifies, exactly one.
-              _ = try reader.batches(in: extent, from: block.baseOffset, limit: 1)
-              blocks += 1
-              bytes += Int64(block.length)
+          guard let index = try noting({ () throws(LogError) in try reader.index(extent) }) else { continue }
+          let path = "\(folder)/\(name)"
+          add(.index, path, extent.indexPosition, extent.blockCount * SegmentFormat.indexEntrySize)
+          for block in index {
+            add(.block, path, block.position, block.length)
+            // One block at a time: the smallest limit reads, and so verifies, exactly one.
+            let isSound = try noting { () throws(LogError) in
+              try reader.batches(in: extent, from: block.baseOffset, limit: 1)
             }
+            guard isSound != nil else { continue }
+            blocks += 1
+            bytes += Int64(block.length)
           }
         }
       }

@@ -52,6 +52,9 @@ struct DrainState {
   var isClosed = false
   var retryTimer: Timer?
   var snapshotTimer: Timer?
+  /// The directory has no snapshot yet.
+  var wantsFirstSnapshot = false
+  var complaints = RepeatLimit(every: .seconds(10))
   var reclaimTimer: Timer?
 
   /// Bytes of batches in each file that is not drained; the newest one's are counted beside.
@@ -198,18 +201,34 @@ extension LogStore {
   private func drainFailed(_ group: [JournalFile], _ error: LogError) {
     drain.isDraining = false
     drain.drainingFile = 0
-    logger.log(
-      error.code == .noSpace ? .warning : .error, "log", "draining journal files failed",
-      ["first-file": group[0].slot.path, "files": "\(group.count)", "error": error.description])
-    // Nothing is lost: the journal files keep what they hold. Producers wait when no file is left.
+    if let unsaid = drain.complaints.admit("drain", at: reactor.now) {
+      logger.log(
+        error.code == .noSpace ? .warning : .error, "log", "draining journal files failed",
+        [
+          "first-file": group[0].slot.path, "files": "\(group.count)", "error": error.description,
+          "not-logged-before": "\(unsaid)",
+        ])
+    }
+    // Nothing is lost: the journal files keep what they hold. Producers are refused when no file is left.
+    journal.files.drainFailure = error
+    journal.files.onChange()
     drain.retryTimer = reactor.schedule(after: .seconds(1)) { [weak self] in
       self?.drain.retryTimer = nil
       self?.drainNext()
     }
   }
 
+  /// After a deletion there is less to drain, and so perhaps room for it: what failed is tried again at once.
+  func drainAgain() {
+    guard let timer = drain.retryTimer else { return }
+    timer.cancel()
+    drain.retryTimer = nil
+    drainNext()
+  }
+
   private func drained(_ group: [JournalFile], segment: DrainedSegment?) {
     drain.isDraining = false
+    journal.files.drainFailure = nil
     drain.sealed.removeFirst(group.count)
     drain.drained += group
     drain.drainedSequence = group.last?.lastSequence ?? drain.drainedSequence

@@ -27,7 +27,7 @@ extension LogStore {
   }
 
   private func capture() -> EncodedSnapshot {
-    let expired = reactor.wallClock.milliseconds - configuration.producerExpiration
+    let expired = steadyClock.time(at: reactor.now).milliseconds - configuration.producerExpiration
     let snapshot = Snapshot(
       identity: journal.identity, sequence: journal.lastSequence, drainedSequence: drain.drainedSequence,
       nextFileNumber: (journal.active?.number ?? 0) + 1, nextSegmentNumber: drain.nextSegment,
@@ -73,12 +73,20 @@ extension LogStore {
     switch result {
     case .success:
       drain.isUrgent = false
+      journal.files.drainFailure = nil
       for file in released { journal.files.release(file.slot) }
       removeSegments(dead)
     case .failure(let error):
       drain.drained = released + drain.drained
-      logger.log(.error, "log", "writing a snapshot failed", ["error": error.description])
+      if let unsaid = drain.complaints.admit("snapshot", at: reactor.now) {
+        logger.log(
+          .error, "log", "writing a snapshot failed",
+          ["error": error.description, "not-logged-before": "\(unsaid)"])
+      }
+      journal.files.drainFailure = error
       retrySnapshot()
+      if !dead.isEmpty { reclaimSoon() }
+      journal.files.onChange()
     }
     done()
     let wanted = drain.snapshotWanted
@@ -136,19 +144,42 @@ extension LogStore {
     return contents.snapshot
   }
 
-  /// Removes segments that no snapshot names: what interrupted drains and removals left behind. Before any drain begins,
-  /// since that may use their numbers again.
+  /// Finds segments that no snapshot names: what interrupted drains and removals left behind.
+  /// - Returns: their paths, for ``removeLeftOver(_:)``.
   /// - Throws: `.corruption` when a segment that the snapshot names is not there.
-  func checkSegments(_ snapshot: Snapshot?) throws(LogError) {
+  func checkSegments(_ snapshot: Snapshot?) throws(LogError) -> [String] {
     let directory = "\(configuration.directory)/segments"
-    var missing = Set((snapshot?.segments ?? []).map { SegmentFormat.name($0.number) })
+    var sizes: [String: Int64] = [:]
+    for segment in snapshot?.segments ?? [] { sizes[SegmentFormat.name(segment.number)] = segment.fileSize }
+    var leftOver: [String] = []
     for name in try LogError.wrapping({ () throws(IOError) in try fileSystem.list(directory) }).sorted() {
-      guard missing.remove(name) == nil else { continue }
-      try LogError.wrapping { () throws(IOError) in try fileSystem.remove("\(directory)/\(name)") }
+      let path = "\(directory)/\(name)"
+      guard let expected = sizes.removeValue(forKey: name) else {
+        leftOver.append(path)
+        continue
+      }
+      let size = try LogError.wrapping { () throws(IOError) in
+        let file = try fileSystem.open(path, .read)
+        defer { file.close() }
+        return try file.size()
+      }
+      if size != expected {
+        // What is left can be read, and reading what is missing fails with its place.
+        logger.log(
+          .error, "log", "a segment has another size than it was written with",
+          ["file": path, "size": "\(size)", "expected": "\(expected)"])
+      }
     }
-    if let name = missing.min() {
+    if let name = sizes.keys.min() {
       throw LogError(.corruption, "\(directory)/\(name): the segment is missing")
     }
+    return leftOver
+  }
+
+  /// Removes segments that no snapshot names. Only once the journal was found whole, since a lost snapshot may have named
+  /// them; and before any drain begins, since that may use their numbers again.
+  func removeLeftOver(_ paths: [String]) throws(LogError) {
+    for path in paths { try LogError.wrapping { () throws(IOError) in try fileSystem.remove(path) } }
   }
 
   func restore(_ snapshot: Snapshot) throws(LogError) {

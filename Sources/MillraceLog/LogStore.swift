@@ -22,6 +22,8 @@ public struct AppendUnit {
   public var batches: [(log: PartitionLog, bytes: Bytes, header: RecordBatchHeader)] = []
   /// New start offsets, applied last; an offset beyond the partition's end means its end.
   public var startOffsets: [(log: PartitionLog, offset: Offset)] = []
+  /// What the events do leads to more free space, so that the unit may be appended while the disk is full.
+  public var givesSpaceBack = false
 
   /// Nothing yet.
   public init() {}
@@ -54,7 +56,8 @@ public struct AppendedBatch: Equatable, Sendable {
 
 /// The log of one data directory. Everything belongs to its reactor, except where said otherwise.
 public final class LogStore {
-  let configuration: LogConfiguration
+  /// Sizes and the data directory.
+  public let configuration: LogConfiguration
   let fileSystem: any FileSystem
   let reactor: any Reactor
   let writer: any BlockingExecutor
@@ -68,15 +71,21 @@ public final class LogStore {
   private(set) var partitions: [PartitionLogID: PartitionLog] = [:]
   private var waiting = Deque<(work: Work, completion: (Result<[AppendedBatch], LogError>) -> Void)>()
   var drain: DrainState
+  /// What the silence of producers is measured by.
+  var steadyClock: SteadyClock
 
   /// What is to be appended, known now or when its turn comes.
   private enum Work {
     case unit(AppendUnit)
     case decision(() -> AppendUnit?)
+
+    var givesSpaceBack: Bool { if case .unit(let unit) = self { unit.givesSpaceBack } else { false } }
   }
 
   /// The leader epoch that new batches carry; set once the start was recorded.
   public var leaderEpoch: Int32 = 0
+  /// Most bytes of one append unit: its batches and events with what the journal keeps with each.
+  public var largestUnit: Int { configuration.largestUnit }
   /// Called when a partition's high watermark has risen.
   public var onAdvance: (PartitionLog) -> Void = { _ in }
   /// Called once when a flush failed. The owner must stop: nothing will be acknowledged any more.
@@ -106,6 +115,7 @@ public final class LogStore {
     let directory = configuration.directory
     segments = SegmentReader(directory: "\(directory)/segments", fileSystem: fileSystem)
     drain = DrainState()
+    steadyClock = SteadyClock(start: reactor.wallClock, now: reactor.now)
     lock = try LogError.wrapping { () throws(IOError) in
       try fileSystem.createDirectories(directory)
       try fileSystem.createDirectory("\(directory)/journal")
@@ -187,7 +197,8 @@ public final class LogStore {
 
   private func append(_ work: Work, _ completion: @escaping (Result<[AppendedBatch], LogError>) -> Void) {
     guard !drain.isClosing else { return completion(.failure(LogStore.closed)) }
-    if waiting.isEmpty, enter(work, completion) { return }
+    // What gives space back must not wait behind those who wait for space.
+    if waiting.isEmpty || work.givesSpaceBack, enter(work, completion) { return }
     waiting.append((work, completion))
   }
 
@@ -235,7 +246,7 @@ public final class LogStore {
       journal.whenDurable { error in completion(error.map { .failure($0) } ?? .success(results)) }
       return true
     }
-    switch journal.reserve(size) {
+    switch journal.reserve(size, givesSpaceBack: unit.givesSpaceBack) {
     case .wait:
       roomIsShort()
       return false
@@ -246,6 +257,7 @@ public final class LogStore {
     case .ready: break
     }
     let appended = write(unit)
+    if unit.givesSpaceBack { drainAgain() }
     journal.whenDurable { error in completion(error.map { .failure($0) } ?? .success(appended)) }
     journal.submitIfLarge()
     return true
@@ -283,7 +295,7 @@ public final class LogStore {
     }
     var appended: [AppendedBatch] = []
     appended.reserveCapacity(unit.batches.count)
-    let now = reactor.wallClock
+    let now = steadyClock.time(at: reactor.now)
     for batch in unit.batches {
       let length = batch.header.totalSize
       let log = batch.log
@@ -326,6 +338,10 @@ public final class LogStore {
       log.transactions.becameDurable(below: next)
       if !log.isDeleted { onAdvance(log) }
     }
+    if drain.wantsFirstSnapshot {
+      drain.wantsFirstSnapshot = false
+      takeSnapshot {}
+    }
     if drain.awaitsDurability { drainNext() }
   }
 
@@ -333,13 +349,23 @@ public final class LogStore {
 
   private func recover(newIdentity: JournalIdentity) throws(LogError) {
     let snapshot = try readSnapshot()
-    try checkSegments(snapshot)
+    let leftOver = try checkSegments(snapshot)
+    // A journal that lost all its files must not look like one that never had any.
+    drain.wantsFirstSnapshot = snapshot == nil
     if let snapshot { try restore(snapshot) }
+    // Producers have been silent only for as long as this program ran: how long it did not, a clock that may have been set
+    // meanwhile cannot tell.
+    let newest = partitions.values.lazy.flatMap { $0.producers.values.lazy.map(\.lastAppend) }.max()
+    if let newest { steadyClock = SteadyClock(start: newest, now: reactor.now) }
     let recovery = JournalRecovery(directory: "\(configuration.directory)/journal", fileSystem: fileSystem)
     var replayed = 0
     var recovered = try recovery.run(snapshot: snapshot, newIdentity: newIdentity) { commit throws(LogError) in
       try replay(commit, above: snapshot?.sequence ?? 0)
       replayed += 1
+    }
+    try removeLeftOver(leftOver)
+    for cut in recovered.cutSpares {
+      logger.log(.warning, "log", "removed a journal file that was cut off; it held nothing needed", ["file": cut])
     }
     if let torn = recovered.tornTail {
       logger.log(.info, "log", "cut off a torn tail", ["reason": torn])
@@ -428,7 +454,7 @@ public final class LogStore {
         )
       }
       log.appended(
-        header, at: reference, leaderEpoch: header.leaderEpoch, now: commit.header.time, marker: marker)
+        header, at: reference, leaderEpoch: header.leaderEpoch, now: steadyClock.time(at: reactor.now), marker: marker)
     } else if reference.nextOffset > log.startOffset {
       log.recent.append(reference)
     }

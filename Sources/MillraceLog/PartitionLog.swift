@@ -122,7 +122,30 @@ public final class PartitionLog {
   }
 }
 
+/// A producer that a partition remembers.
+public struct ActiveProducer: Sendable {
+  /// Its id.
+  public var id: Int64
+  /// Its newest epoch.
+  public var epoch: Int16
+  /// Sequence number of its last record under the epoch, −1 when it has none.
+  public var lastSequence: Int32
+  /// When it wrote last.
+  public var lastAppend: Timestamp
+  /// First offset of its open transaction; nil without one.
+  public var transactionStart: Offset?
+}
+
 extension PartitionLog {
+  /// Idempotent and transactional producers that are remembered, by id.
+  public var activeProducers: [ActiveProducer] {
+    producers.sorted { $0.key < $1.key }.map { id, state in
+      ActiveProducer(
+        id: id, epoch: state.epoch, lastSequence: state.batches.last?.lastSequence ?? -1,
+        lastAppend: state.lastAppend, transactionStart: transactions.open[id])
+    }
+  }
+
   /// Bytes of whole batches between `offset` and the high watermark, or the last stable offset when `isCommittedOnly`,
   /// counted no further than `limit`.
   ///

@@ -135,6 +135,18 @@ extension PartitionLog {
     transactions.aborted(from: start, to: end)
   }
 
+  /// The aborted transactions with records in batches that were read from `start` on.
+  public func abortedTransactions(from start: Offset, in batches: [Bytes]) -> [AbortedTransaction] {
+    guard let last = transactions.aborted.last, last.lastOffset >= start, let run = batches.last else { return [] }
+    do throws(LogError) {
+      guard let end = try BatchScan.headers(in: run).last?.header.nextOffset else { return [] }
+      return abortedTransactions(from: start, to: end)
+    } catch {
+      // Too many are harmless.
+      return abortedTransactions(from: start, to: highWatermark)
+    }
+  }
+
   /// What became of the transaction of a transactional batch of `producerID` that holds `offset`; a batch that belongs to
   /// none is as good as committed.
   public func transactionOutcome(ofProducer producerID: Int64, at offset: Offset) -> TransactionOutcome {

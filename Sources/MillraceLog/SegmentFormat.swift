@@ -25,6 +25,18 @@ enum SegmentFormat {
   static let headerSize = 4096
   static let indexEntrySize = 40
 
+  /// What is wrong with a segment's header, which nothing but an inspection reads; nil when it is sound.
+  static func headerProblem(_ buffer: UnsafeRawBufferPointer, number: UInt64, identity: JournalIdentity) -> String? {
+    guard buffer.count >= 64 else { return "cut off after \(buffer.count) bytes" }
+    guard buffer.number(0, UInt32.self) == magic,
+      buffer.number(4, UInt32.self) == CRC32C.checksum(UnsafeRawBufferPointer(rebasing: buffer[8..<64]))
+    else { return "header at byte 0 has a wrong checksum" }
+    guard buffer.number(32, UInt64.self) == number,
+      JournalIdentity(high: buffer.number(16, UInt64.self), low: buffer.number(24, UInt64.self)) == identity
+    else { return "header at byte 0 is another segment's" }
+    return nil
+  }
+
   static func name(_ number: UInt64) -> String {
     let digits = String(number)
     return String(repeating: "0", count: max(0, 12 - digits.count)) + digits + ".segment"

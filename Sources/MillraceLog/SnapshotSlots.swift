@@ -114,6 +114,8 @@ struct SnapshotSlots: Sendable {
     var snapshot: Snapshot?
     /// Its file.
     var path = ""
+    /// The files whose headers were read: both, once two snapshots were written.
+    var headerPaths: [String] = []
     /// Bytes of its body.
     var length = 0
     /// Damage that keeps nobody from starting: of the older snapshot.
@@ -168,6 +170,7 @@ struct SnapshotSlots: Sendable {
       }
     }
     contents.path = path(directory, newest)
+    contents.headerPaths = (0...1).filter { headers[$0] != nil }.map { path(directory, $0) }
     let bytes = try body(header, path: contents.path, fileSystem: fileSystem)
     contents.snapshot = try Snapshot(bytes, path: contents.path)
     contents.length = bytes.count

@@ -3,7 +3,9 @@
 // State changes only by applying events, which the log keeps; the same events always lead to the same state. What is
 // asked of it in between (names free? which offset?) reads that state.
 //
-// Snapshot bytes: version uint32 2, then the sections in the order of `snapshot()`, in the encoding of events.
+// Snapshot bytes: version uint32 2; leader epoch, cluster, next partition, next producer id, topics, offsets, job epochs
+// and transactions in the order of `snapshot()`; then sections, each: tag uint8, length uint32, contents; all in the
+// encoding of events. A section that is empty is left out. Tags: 1 settings of resources other than topics, 2 quotas.
 
 import MillraceBase
 import MillraceLog
@@ -16,9 +18,9 @@ public struct TopicMetadata: Equatable, Sendable {
   /// Identity; new when a topic of the same name is created again.
   public let id: TopicID
   /// The log of each partition.
-  public let partitions: [PartitionLogID]
+  public internal(set) var partitions: [PartitionLogID]
   /// Settings that differ from the defaults, by Kafka's names.
-  public let configs: [String: String]
+  public internal(set) var configs: [String: String]
   /// When it was created.
   public let created: Timestamp
 
@@ -47,6 +49,24 @@ public final class Metadata: LogStateMachine {
   /// Producer ids below this one may have been given out.
   public private(set) var reservedProducerIDs: Int64 = 0
   private var jobEpochs: [String: Int64] = [:]
+  /// Settings of what is no topic that differ from the standard, by Kafka's names.
+  public private(set) var resourceConfigs: [ConfigResource: [String: String]] = [:]
+  /// Limits of each entity, by Kafka's names.
+  public private(set) var quotas: [QuotaEntity: [String: Double]] = [:]
+  /// Counts how often partitions were added to topics that were there, since this value was made.
+  public private(set) var partitionAdditions: UInt64 = 0
+
+  /// What an event changed that somebody may hold a copy of.
+  public enum Change: Equatable, Sendable {
+    /// A topic's settings or partitions.
+    case topic(TopicMetadata)
+    /// Settings of something else.
+    case resource(ConfigResource)
+    /// Limits of any entity.
+    case quotas
+  }
+  /// Called after an event that changed settings, partitions or quotas was applied; set it once the log is open.
+  public var onChange: (Change) -> Void = { _ in }
   /// Transactional ids and their transactions.
   public private(set) var transactions = Transactions()
 
@@ -96,6 +116,34 @@ public final class Metadata: LogStateMachine {
       reservedProducerIDs = max(reservedProducerIDs, next)
     case .jobStarted(let name, let epoch):
       jobEpochs[name] = epoch
+    case .partitionsAdded(let id, let partitions):
+      guard let name = topicNames[id], var topic = topics[name] else { return }
+      for partition in partitions { log.createPartition(partition) }
+      topic.partitions += partitions
+      add(topic)
+      partitionAdditions += 1
+      onChange(.topic(topic))
+    case .topicConfigured(let id, let changes):
+      guard let name = topicNames[id], var topic = topics[name] else { return }
+      topic.configs.take(changes)
+      topics[name] = topic
+      onChange(.topic(topic))
+    case .resourceConfigured(let resource, let changes):
+      var configs = resourceConfigs[resource] ?? [:]
+      configs.take(changes)
+      resourceConfigs[resource] = configs.isEmpty ? nil : configs
+      onChange(.resource(resource))
+    case .groupDeleted(let group):
+      groupOffsets[group] = nil
+      groupEpochs[group] = nil
+    case .offsetsDeleted(let group, let partitions):
+      for partition in partitions { groupOffsets[group]?[partition] = nil }
+      if groupOffsets[group]?.isEmpty == true { groupOffsets[group] = nil }
+    case .quotasChanged(let entity, let changes):
+      var limits = quotas[entity] ?? [:]
+      limits.take(changes)
+      quotas[entity] = limits.isEmpty ? nil : limits
+      onChange(.quotas)
     case .transaction(let event):
       for (group, offsets) in transactions.apply(event) {
         groupOffsets[group, default: [:]].merge(offsets) { _, new in new }
@@ -146,12 +194,74 @@ public final class Metadata: LogStateMachine {
       writer.int64(epoch)
     }
     transactions.write(to: &writer)
-    writer.uint32(UInt32(groupEpochs.count))
-    for (group, next) in groupEpochs.sorted(by: { $0.key < $1.key }) {
-      writer.text(group)
-      writer.int32(next)
+    for section in Section.allCases {
+      guard let bytes = contents(of: section) else { continue }
+      writer.uint8(section.rawValue)
+      writer.uint32(UInt32(bytes.count))
+      writer.append(bytes)
     }
     return writer.finishJoined()
+  }
+
+  private enum Section: UInt8, CaseIterable {
+    case resourceConfigs = 1
+    case quotas = 2
+    case groupEpochs = 3
+  }
+
+  /// A section's bytes, nil when it has nothing to say.
+  private func contents(of section: Section) -> Bytes? {
+    var writer = ByteWriter(capacity: 256)
+    switch section {
+    case .resourceConfigs:
+      if resourceConfigs.isEmpty { return nil }
+      writer.uint32(UInt32(resourceConfigs.count))
+      for (resource, configs) in resourceConfigs.sorted(by: { $0.key < $1.key }) {
+        writer.resource(resource)
+        writer.changes(configs.mapValues { $0 })
+      }
+    case .quotas:
+      if quotas.isEmpty { return nil }
+      writer.uint32(UInt32(quotas.count))
+      for (entity, limits) in quotas.sorted(by: { $0.key < $1.key }) {
+        writer.entity(entity)
+        writer.uint32(UInt32(limits.count))
+        for (name, limit) in limits.sorted(by: { $0.key < $1.key }) {
+          writer.text(name)
+          writer.float64(limit)
+        }
+      }
+    case .groupEpochs:
+      if groupEpochs.isEmpty { return nil }
+      writer.uint32(UInt32(groupEpochs.count))
+      for (group, next) in groupEpochs.sorted(by: { $0.key < $1.key }) {
+        writer.text(group)
+        writer.int32(next)
+      }
+    }
+    return writer.finishJoined()
+  }
+
+  private func restore(_ section: Section, from reader: inout ByteReader) throws(DecodingError) {
+    switch section {
+    case .resourceConfigs:
+      for _ in 0..<(try reader.uint32()) {
+        let resource = try reader.resource()
+        var configs: [String: String] = [:]
+        configs.take(try reader.changes())
+        resourceConfigs[resource] = configs
+      }
+    case .quotas:
+      for _ in 0..<(try reader.uint32()) {
+        let entity = try reader.entity()
+        for _ in 0..<(try reader.uint32()) {
+          let name = try reader.text()
+          quotas[entity, default: [:]][name] = try reader.float64()
+        }
+      }
+    case .groupEpochs:
+      for _ in 0..<(try reader.uint32()) { groupEpochs[try reader.text()] = try reader.int32() }
+    }
   }
 
   /// Starts from a snapshot.
@@ -182,9 +292,26 @@ public final class Metadata: LogStateMachine {
       }
       for _ in 0..<(try reader.uint32()) { jobEpochs[try reader.text()] = try reader.int64() }
       transactions = try Transactions(&reader)
-      for _ in 0..<(try reader.uint32()) { groupEpochs[try reader.text()] = try reader.int32() }
+      while reader.remaining > 0 {
+        let tag = try reader.uint8()
+        guard let section = Section(rawValue: tag) else {
+          throw DecodingError("section \(tag), which this program does not know", at: reader.position)
+        }
+        var contents = ByteReader(try reader.slice(Int(try reader.uint32())))
+        try restore(section, from: &contents)
+        guard contents.remaining == 0 else {
+          throw DecodingError("\(contents.remaining) bytes too many in section \(tag)", at: reader.position)
+        }
+      }
     } catch {
       throw LogError(.corruption, "metadata snapshot: \(error)")
     }
+  }
+}
+
+extension Dictionary where Key == String {
+  /// Takes over changes; nil takes a name out.
+  fileprivate mutating func take(_ changes: [String: Value?]) {
+    for (name, value) in changes { self[name] = value }
   }
 }

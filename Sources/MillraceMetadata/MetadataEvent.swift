@@ -2,6 +2,10 @@
 //
 // An event is: kind uint8, version uint8 (1), then its fields, big endian; strings are uint32 length and UTF-8,
 // optional strings have a length of 0xffffffff when absent, lists a uint32 count.
+//
+// Kinds: 1 started, 2 topic created, 3 topic deleted, 4 offsets committed, 5 producer ids reserved, 6 job started,
+// 20 to 25 of transactions, 40 partitions added, 41 topic configured, 42 resource configured, 43 group deleted,
+// 44 offsets deleted, 45 quotas changed.
 
 import MillraceBase
 import MillraceModel
@@ -54,6 +58,18 @@ public enum MetadataEvent: Equatable, Sendable {
   case producerIDsReserved(next: Int64)
   /// A stream job started with a new epoch; older ones are fenced.
   case jobStarted(name: String, epoch: Int64)
+  /// A topic has more partitions, behind those it had.
+  case partitionsAdded(id: TopicID, partitions: [PartitionLogID])
+  /// A topic's settings changed; nil takes one back to its standard.
+  case topicConfigured(id: TopicID, changes: [String: String?])
+  /// The settings of something other than a topic changed; nil takes one back to its standard.
+  case resourceConfigured(ConfigResource, changes: [String: String?])
+  /// A group and its committed offsets are gone.
+  case groupDeleted(group: String)
+  /// Some of a group's committed offsets are gone.
+  case offsetsDeleted(group: String, partitions: [TopicPartition])
+  /// Limits of an entity, by Kafka's names; nil takes one away.
+  case quotasChanged(QuotaEntity, limits: [String: Double?])
   /// A transactional id's state changes.
   case transaction(TransactionEvent)
   /// A group speaks the consumer protocol; its epochs below `next` have been given out, or may have been.
@@ -102,6 +118,41 @@ public enum MetadataEvent: Equatable, Sendable {
       begin(6)
       writer.text(name)
       writer.int64(epoch)
+    case .partitionsAdded(let id, let partitions):
+      begin(40)
+      writer.uint64(id.high)
+      writer.uint64(id.low)
+      writer.uint32(UInt32(partitions.count))
+      for partition in partitions { writer.int64(partition.number) }
+    case .topicConfigured(let id, let changes):
+      begin(41)
+      writer.uint64(id.high)
+      writer.uint64(id.low)
+      writer.changes(changes)
+    case .resourceConfigured(let resource, let changes):
+      begin(42)
+      writer.resource(resource)
+      writer.changes(changes)
+    case .groupDeleted(let group):
+      begin(43)
+      writer.text(group)
+    case .offsetsDeleted(let group, let partitions):
+      begin(44)
+      writer.text(group)
+      writer.uint32(UInt32(partitions.count))
+      for partition in partitions {
+        writer.text(partition.topic)
+        writer.int32(partition.partition)
+      }
+    case .quotasChanged(let entity, let limits):
+      begin(45)
+      writer.entity(entity)
+      writer.uint32(UInt32(limits.count))
+      for (name, limit) in limits.sorted(by: { $0.key < $1.key }) {
+        writer.text(name)
+        writer.bool(limit != nil)
+        if let limit { writer.float64(limit) }
+      }
     case .transaction(let event): event.write(to: &writer)
     case .groupEpochsReserved(let group, let next):
       begin(30)
@@ -141,6 +192,29 @@ public enum MetadataEvent: Equatable, Sendable {
       self = .offsetsCommitted(group: group, offsets: offsets)
     case 5: self = .producerIDsReserved(next: try reader.int64())
     case 6: self = .jobStarted(name: try reader.text(), epoch: try reader.int64())
+    case 40:
+      let id = TopicID(high: try reader.uint64(), low: try reader.uint64())
+      var partitions: [PartitionLogID] = []
+      for _ in 0..<(try reader.uint32()) { partitions.append(PartitionLogID(try reader.int64())) }
+      self = .partitionsAdded(id: id, partitions: partitions)
+    case 41:
+      self = .topicConfigured(
+        id: TopicID(high: try reader.uint64(), low: try reader.uint64()), changes: try reader.changes())
+    case 42: self = .resourceConfigured(try reader.resource(), changes: try reader.changes())
+    case 43: self = .groupDeleted(group: try reader.text())
+    case 44:
+      let group = try reader.text()
+      var partitions: [TopicPartition] = []
+      for _ in 0..<(try reader.uint32()) { partitions.append(TopicPartition(try reader.text(), try reader.int32())) }
+      self = .offsetsDeleted(group: group, partitions: partitions)
+    case 45:
+      let entity = try reader.entity()
+      var limits: [String: Double?] = [:]
+      for _ in 0..<(try reader.uint32()) {
+        let name = try reader.text()
+        limits.updateValue(try reader.bool() ? try reader.float64() : nil, forKey: name)
+      }
+      self = .quotasChanged(entity, limits: limits)
     case TransactionEvent.kinds: self = .transaction(try TransactionEvent(kind, &reader))
     case 30: self = .groupEpochsReserved(group: try reader.text(), next: try reader.int32())
     case 31: self = .consumerGroupEnded(group: try reader.text())

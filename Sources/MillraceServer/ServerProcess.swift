@@ -151,8 +151,10 @@ public final class ServerProcess {
 
   /// A flush failed: what was not acknowledged may or may not be on disk, and only a restart can tell.
   private func fail() {
-    logger.log(.error, "server", "stopping, because the journal cannot be made durable")
-    _exit(1)
+    logger.log(
+      .error, "server", "stopping at once, because the journal cannot be made durable; what was acknowledged is safe",
+      ["exit-code": "\(ExitCode.diskFailed.rawValue)"])
+    _exit(ExitCode.diskFailed.rawValue)
   }
 
   /// Writes to standard output, unbuffered.

@@ -33,22 +33,22 @@ final class WordWatch {
       let first = max(log.startOffset, log.highWatermark - WordWatch.lookBack)
       targets.append(
         FetchTarget(
-          partition: log, offset: max(offsets[number] ?? 0, first), limit: WordWatch.readBytes))
+          partition: log, offset: max(offsets[number] ?? 0, first), limit: WordWatch.readBytes, isCommittedOnly: true))
     }
     broker.fetch(targets, minimum: 0, limit: WordWatch.readBytes, wait: .zero) { [self] results in
       for (index, result) in results.enumerated() {
-        for run in result.batches { take(run, Int32(index)) }
+        for run in result.batches { take(run, Int32(index), result.aborted) }
       }
       done()
     }
   }
 
-  private func take(_ run: Bytes, _ partition: Int32) {
+  private func take(_ run: Bytes, _ partition: Int32, _ aborted: [AbortedTransaction]) {
     var rest = RecordBatchRun(run)
     do {
       while let (batch, header) = try rest.next() {
         offsets[partition] = header.nextOffset
-        take(batch, header)
+        if aborted.letSee(header) { take(batch, header) }
       }
     } catch {
       broker.logger.log(.warning, "demo", "a run of batches cannot be walked", ["error": "\(error)"])

@@ -15,6 +15,9 @@ public struct Recording: Sendable {
     case mixed(seed: UInt64)
   }
 
+  /// A file of a recording is not larger.
+  private static let largestFile: Int64 = 1 << 32
+
   /// The operations in the order of their completion.
   public let operations: [RecordedOperation]
   /// Bytes of an unfinished entry at the end, which a killed process leaves.
@@ -106,11 +109,18 @@ public struct Recording: Sendable {
       guard let file = files[operation.file] else { throw contradiction("file \(operation.file) was never opened") }
       return file
     }
+    // Where a flush says what it covers, any number means something; elsewhere it is a place or a size in a file.
+    let isPlace = operation.kind == .write || operation.kind == .resize
+    let places = 0...Recording.largestFile
+    if isPlace, !places.contains(operation.position) || !places.contains(operation.length) {
+      throw contradiction("\(operation.length) bytes at \(operation.position)")
+    }
     disk.order = operation.sequence
     switch operation.kind {
     case .open:
       let inode: SimulatedInode
       if let there = disk.find(operation.path) {
+        guard !there.isDirectory else { throw contradiction("\(operation.path) is a directory") }
         inode = there
         if operation.options.contains(.truncate) && there.current.count > 0 { there.resize(0, order: disk.order) }
       } else {
@@ -126,9 +136,13 @@ public struct Recording: Sendable {
       inode.write(
         bytes, at: Int(operation.position), durably: options.contains(.durableWrites), order: disk.order)
     case .resize: try opened().inode.resize(Int(operation.length), order: disk.order)
-    case .flush: try opened().inode.flush(through: UInt64(operation.position))
+    case .flush: try opened().inode.flush(through: UInt64(bitPattern: operation.position))
     case .rename:
       let inode = try named(operation.path)
+      // Only files are renamed, so that no directory gets into itself.
+      guard !inode.isDirectory, disk.find(operation.target)?.isDirectory != true else {
+        throw contradiction("\(operation.path) to \(operation.target) renames a directory")
+      }
       let source = try disk.parent(operation.path, "replay")
       let target = try disk.parent(operation.target, "replay")
       disk.change([
@@ -143,7 +157,7 @@ public struct Recording: Sendable {
         let (directory, name) = try disk.parent(operation.path, "replay")
         disk.change([.init(directory: directory, name: name, target: disk.makeInode(isDirectory: true))])
       }
-    case .syncDirectory: disk.syncNames(try named(operation.path), through: UInt64(operation.position))
+    case .syncDirectory: disk.syncNames(try named(operation.path), through: UInt64(bitPattern: operation.position))
     }
   }
 }

@@ -22,6 +22,12 @@ public final class SimulatedNetwork {
   private var nextPort: UInt16 = 40_000
   /// Chance of each delivery to find the connection cut instead.
   public var cutProbability = 0.0
+  /// Chance of each delivery to be held up, for up to ``longestStall``: a connection that is partitioned for a while.
+  public var stallProbability = 0.0
+  /// The longest time that a delivery is held up.
+  public var longestStall = Duration.milliseconds(300)
+  /// Deliveries held up so far.
+  public private(set) var stallCount = 0
 
   init(world: SimulatedWorld) { self.world = world }
 
@@ -77,6 +83,14 @@ public final class SimulatedNetwork {
 
   func decidesToCut() -> Bool {
     cutProbability > 0 && Double.random(in: 0..<1, using: &world.random) < cutProbability
+  }
+
+  /// How long the present delivery is held up; nil for not at all.
+  func decidesToStall() -> Duration? {
+    guard stallProbability > 0, Double.random(in: 0..<1, using: &world.random) < stallProbability else { return nil }
+    stallCount += 1
+    world.note("delivery held up", 0)
+    return world.randomDelay(.zero...longestStall)
   }
 
   func cut(_ pipe: SimulatedPipe) {

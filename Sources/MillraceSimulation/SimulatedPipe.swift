@@ -98,20 +98,23 @@ final class SimulatedPipe {
   private func deliver() {
     guard !isUnderWay else { return }
     isUnderWay = true
-    world.schedule(after: world.randomDelay(SimulatedPipe.delay)) { [self] in
-      isUnderWay = false
-      guard !isBroken, !isAbandoned else { return }
-      if world.network.decidesToCut() {
-        world.network.cut(self)
-        return
-      }
-      let onTheWay = held - arrived
-      if onTheWay > 0 {
-        arrived += world.random.oneIn(2) ? onTheWay : Int.random(in: 1...onTheWay, using: &world.random)
-        world.note("bytes arrived", UInt64(arrived))
-      }
-      onReadable()
-      if held > arrived { deliver() }
+    let pause = world.network.decidesToStall() ?? .zero
+    world.schedule(after: world.randomDelay(SimulatedPipe.delay) + pause) { [self] in arrive() }
+  }
+
+  private func arrive() {
+    isUnderWay = false
+    guard !isBroken, !isAbandoned else { return }
+    if world.network.decidesToCut() {
+      world.network.cut(self)
+      return
     }
+    let onTheWay = held - arrived
+    if onTheWay > 0 {
+      arrived += world.random.oneIn(2) ? onTheWay : Int.random(in: 1...onTheWay, using: &world.random)
+      world.note("bytes arrived", UInt64(arrived))
+    }
+    onReadable()
+    if held > arrived { deliver() }
   }
 }

@@ -154,6 +154,8 @@ public final class SimulatedWorld: @unchecked Sendable {
     endMachine()
     network.tearDown()
     events.removeAll()
+    // A disk knows its world.
+    disks = []
   }
 
   private func endMachine() {

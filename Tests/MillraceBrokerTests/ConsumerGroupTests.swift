@@ -35,7 +35,7 @@ func handOver() throws {
   world.beat(new)
   #expect(new.owned.isEmpty)
   // It may still commit what it gives up.
-  try world.group.checkCommit(memberID: "m1", epoch: 1, partitions: old.owned)
+  try world.group.checkCommit(memberID: "m1", epoch: 1, partitions: Array(old.owned))
   world.beat(old)
   world.beat(new)
   #expect(new.owned.isEmpty, "a heartbeat that says nothing of partitions gives nothing up")

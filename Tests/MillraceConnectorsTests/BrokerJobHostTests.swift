@@ -73,6 +73,29 @@ struct BrokerJobHostTests {
     }
   }
 
+  @Test("a running job takes up partitions that its topic got meanwhile, and a later run goes on in them")
+  func newPartitions() throws {
+    try inTemporaryDirectory { directory in
+      let broker = try RunningBroker(directory)
+      try broker.createTopic("lines", partitions: 1)
+      try broker.createTopic("counts", partitions: 1)
+      let text = lines(90, seed: 7)
+      let executor = try JobExecutor(job, host: host(broker), options: smallSteps())
+      for line in text[..<30] { try broker.produce("lines", 0, [line]) }
+      while try executor.turn() == .progress {}
+      try broker.addPartitions("lines", total: 3)
+      for (index, line) in text[30..<60].enumerated() { try broker.produce("lines", Int32(index % 3), [line]) }
+      // The first turn may still ask for the old ones only.
+      for _ in 0..<2 { while try executor.turn() == .progress {} }
+      try executor.settle()
+      #expect(try lastCounts(broker) == naiveCounts(Array(text[..<60])))
+      for (index, line) in text[60...].enumerated() { try broker.produce("lines", Int32(index % 3), [line]) }
+      try drain(broker)
+      #expect(try lastCounts(broker) == naiveCounts(text))
+      try broker.close()
+    }
+  }
+
   @Test("a stopped job goes on after a clean restart where it was")
   func goesOn() throws {
     try inTemporaryDirectory { directory in

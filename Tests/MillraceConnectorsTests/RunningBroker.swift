@@ -73,6 +73,16 @@ final class RunningBroker: Sendable {
     if let error { throw error }
   }
 
+  func addPartitions(_ name: String, total: Int) throws {
+    let error: BrokerError? = ask { broker, answer in
+      guard let topic = broker.topic(name) else { return answer(BrokerError(.unknownTopicOrPartition, name)) }
+      broker.addPartitions(to: topic.id, total: total) { result in
+        if case .failure(let error) = result { answer(error) } else { answer(nil) }
+      }
+    }
+    if let error { throw error }
+  }
+
   /// Appends one batch of lines and waits until it is durable.
   @discardableResult
   func produce(

@@ -115,7 +115,7 @@ func oracleTable() throws {
       }
       var writer = StateLogWriter(timestamp: .none)
       table.writeChanges(into: &writer)
-      _ = table.sweep(Int.random(in: 0...150, using: &random), into: &writer)
+      _ = table.sweep(Int.random(in: 0...150, using: &random), upTo: .max, into: &writer)
       log.append(writer.finish())
       if table.roundIsDone {
         start = roundStart

@@ -42,8 +42,8 @@ func apiTables() {
     #expect(api.supportedVersions.upperBound == api.advertisedVersions.upperBound, "\(api)")
     if api != .produce { #expect(api.supportedVersions == api.advertisedVersions, "\(api)") }
   }
-  #expect(APIKey.produce.advertisedVersions == 0...12)
-  #expect(APIKey.produce.supportedVersions == 3...12)
+  #expect(APIKey.produce.advertisedVersions == 0...13)
+  #expect(APIKey.produce.supportedVersions == 3...13)
   #expect(APIKey.offsetForLeaderEpoch.name == "OffsetForLeaderEpoch")
 }
 
@@ -59,7 +59,7 @@ func advertisedList() {
 
 @Test("a request that is not supported still gives up its number and client id")
 func unsupportedHeaders() throws {
-  for (key, version) in [(Int16(18), Int16(99)), (0, 2), (0, 13), (999, 0), (-1, -1)] {
+  for (key, version) in [(Int16(18), Int16(99)), (0, 2), (0, 14), (999, 0), (-1, -1)] {
     var writer = ByteWriter()
     writer.int16(key)
     writer.int16(version)
@@ -119,10 +119,10 @@ func commonVersions() {
     APIKey.produce.commonVersion(with: [.init(apiKey: 0, minVersion: low, maxVersion: high)])
   }
   #expect(with(0, 9) == 9)
-  #expect(with(0, 99) == 12)
+  #expect(with(0, 99) == 13)
   #expect(with(3, 3) == 3)
   #expect(with(0, 2) == nil)
-  #expect(with(13, 14) == nil)
+  #expect(with(14, 15) == nil)
   #expect(APIKey.fetch.commonVersion(with: []) == nil)
 }
 

@@ -88,13 +88,15 @@ final class ServerWorld {
   let server: KafkaServer
   private var nextNumber: UInt64 = 1
 
-  init(_ configure: (inout LogConfiguration) -> Void = { _ in }) throws {
+  init(
+    settings: BrokerSettings = BrokerSettings(), _ configure: (inout LogConfiguration) -> Void = { _ in }
+  ) throws {
     world = SimulatedWorld(seed: 1)
     var configuration = LogConfiguration(directory: "/data")
     configure(&configuration)
     let reactor = SimulatedReactor(world: world, name: "broker")
     broker = try Broker(
-      log: configuration, fileSystem: SimulatedFileSystem(world: world), reactor: reactor,
+      log: configuration, settings: settings, fileSystem: SimulatedFileSystem(world: world), reactor: reactor,
       writer: SimulatedExecutor(world: world), background: SimulatedExecutor(world: world), logger: .silent, seed: 1)
     server = KafkaServer(broker: broker, logger: .silent)
     try createTopic()
@@ -122,6 +124,13 @@ final class ServerWorld {
     nextNumber += 1
     connection.handler = handler
     return (connection, handler)
+  }
+
+  /// A connection as the listener hands it over, counted by the server.
+  func accept() -> PlayedConnection {
+    let connection = PlayedConnection()
+    connection.handler = server.accept(connection)
+    return connection
   }
 
   /// Runs events until the connection has had so many answers.

@@ -209,3 +209,86 @@ func missingSegment() throws {
   let error = #expect(throws: LogError.self) { try log.open() }
   #expect(error?.reason == "\(path): the segment is missing")
 }
+
+@Test("a journal file that was cut off is reported, wherever it was cut")
+func cutJournalFile() throws {
+  for kept in [0, 63, 64, 100, 4096, 5000, 8192, 12_288, 61_440, 65_535] {
+    let log = LogWorld()
+    try log.open()
+    _ = try log.fill(try log.create(1), batches: 3)
+    log.settle()
+    log.end()
+    let path = try #require(log.files(".journal").first)
+    let file = try log.disk.open(path, [.read, .write])
+    try file.resize(Int64(kept))
+    try file.flush()
+    file.close()
+    let error = #expect(throws: LogError.self, "\(kept) bytes") { try log.open() }
+    #expect(error?.code == .corruption, "\(kept) bytes: \(error?.reason ?? "")")
+    if kept >= 64 {
+      #expect(error?.reason == "\(path): the file ends at byte \(kept), it was 65536 bytes long")
+    }
+    // Nothing is removed that somebody could still learn from.
+    #expect(log.files(".journal") == [path])
+  }
+}
+
+@Test("a journal file that holds nothing needed may be cut off")
+func cutSpareFile() throws {
+  let log = LogWorld()
+  try log.open()
+  let batches = try log.fill(try log.create(1), batches: 120)
+  log.settle()
+  #expect(try log.close() == nil)
+  log.end()
+  let snapshot = try #require(try SnapshotSlots.read("/data", fileSystem: log.disk).snapshot)
+  var cut = 0
+  for path in log.files(".journal") {
+    let header = try log.contents(path).withUnsafeBytes { JournalFileHeader($0) }
+    guard let header, header.firstSequence <= snapshot.drainedSequence else { continue }
+    let file = try log.disk.open(path, [.read, .write])
+    try file.resize(5000)
+    try file.flush()
+    file.close()
+    cut += 1
+  }
+  #expect(cut > 0)
+  try log.open()
+  #expect(try log.readAll(log.partition(1)) == batches.stored())
+}
+
+@Test("a journal of which no file is left is no new journal")
+func lostJournal() throws {
+  let log = LogWorld()
+  try log.open()
+  _ = try log.create(1)
+  log.settle()
+  log.end()
+  for path in log.files(".journal") { try log.disk.remove(path) }
+  let error = #expect(throws: LogError.self) { try log.open() }
+  #expect(error?.code == .corruption && error?.reason.contains("/data/journal") == true)
+}
+
+@Test("segments stay where they are when the snapshot that named them is lost and the journal cannot do without it")
+func lostSnapshot() throws {
+  let log = LogWorld()
+  try log.open()
+  _ = try log.fill(try log.create(1), batches: 120)
+  log.settle()
+  log.end()
+  let segments = log.files(".segment")
+  #expect(segments.count > 1)
+  for slot in 0...1 { try log.disk.remove(SnapshotSlots.path("/data", slot)) }
+  let error = #expect(throws: LogError.self) { try log.open() }
+  #expect(error?.code == .corruption)
+  #expect(log.files(".segment") == segments)
+}
+
+@Test("a damaged header of the file that goes on is named")
+func damagedHeaderIsNamed() throws {
+  let log = try withSeveralFiles()
+  let path = log.files(".journal")[2]
+  try log.damage(path, at: 20)
+  let error = #expect(throws: LogError.self) { try log.open() }
+  #expect(error?.reason.contains("\(path) at byte 0: the file's header cannot be read") == true)
+}

@@ -140,14 +140,40 @@ func producersExpire() throws {
   try log.open()
   let partition = try log.create(1)
   _ = try outcome(log, partition, 0).get()
-  log.world.jumpWallClock(by: .seconds(50))
+  log.world.run(for: .seconds(50))
   #expect(try log.close() == nil)
   try log.restart(.processKill)
   #expect(try log.partition(1).producers.count == 1)
-  log.world.jumpWallClock(by: .seconds(50))
+  log.world.run(for: .seconds(70))
   #expect(try log.close() == nil)
   try log.restart(.processKill)
   #expect(try log.partition(1).producers.isEmpty)
   // Without knowledge every sequence is taken.
   #expect(try outcome(log, log.partition(1), 77).get() == [AppendedBatch(baseOffset: 1, isDuplicate: false)])
+}
+
+@Test("no clock that is set, forwards or backwards, running or not, makes a producer forgotten or kept for ever")
+func producersOutliveClockJumps() throws {
+  let log = LogWorld { $0.producerExpiration = 60_000 }
+  try log.open()
+  let partition = try log.create(1)
+  _ = try outcome(log, partition, 0).get()
+  for jump in [Duration.seconds(3 * 86_400), .seconds(-9 * 86_400), .seconds(40 * 86_400)] {
+    log.world.jumpWallClock(by: jump)
+    var isTaken = false
+    log.store.takeSnapshot { isTaken = true }
+    log.run { isTaken }
+    #expect(try log.partition(1).producers.count == 1)
+    try log.restart(.processKill)
+    log.world.jumpWallClock(by: jump)
+    #expect(try log.close() == nil)
+    try log.restart(.processKill)
+    #expect(try log.partition(1).producers.count == 1)
+  }
+  #expect(try outcome(log, log.partition(1), 0).get() == [AppendedBatch(baseOffset: 0, isDuplicate: true)])
+  log.world.jumpWallClock(by: .seconds(-400 * 86_400))
+  log.world.run(for: .seconds(70))
+  #expect(try log.close() == nil)
+  try log.restart(.processKill)
+  #expect(try log.partition(1).producers.isEmpty)
 }

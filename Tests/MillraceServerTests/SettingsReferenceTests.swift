@@ -14,7 +14,8 @@ private func table(_ settings: [Setting]) -> String {
       allowed = "true, false"
     }
     let text = setting.isHonoured ? setting.text : "Accepted and shown, but without effect. \(setting.text)"
-    out += "| `\(setting.name)` | \(setting.standard) | \(allowed) | \(text) |\n"
+    let mark = setting.isDynamic ? " \\*" : ""
+    out += "| `\(setting.name)`\(mark) | \(setting.standard) | \(allowed) | \(text) |\n"
   }
   return out
 }
@@ -26,20 +27,32 @@ func settingsReferenceAgrees() throws {
   let expected = """
     # Settings
 
-    Made from the tables in `Sources/MillraceBroker/Setting.swift`;
+    Made from the tables in `Sources/MillraceBroker/Setting.swift` and `ResourceSettings.swift`;
     `MILLRACE_WRITE_DOCS=1 swift test --filter settingsReferenceAgrees` writes this page. Names are Kafka's.
 
     ## Broker
 
-    `millrace serve --set NAME=VALUE`, fixed at the start; shown by DescribeConfigs.
+    `millrace serve --set NAME=VALUE`, shown by DescribeConfigs. Those marked with * can be changed while the server
+    runs (IncrementalAlterConfigs, for the node `0` or for all nodes), durably; the others are fixed at the start.
 
     \(table(BrokerSettings.table))
     ## Topic
 
-    Given when a topic is created (`millrace topic create NAME --config NAME=VALUE`, or any Kafka client); an unknown name or a
-    value outside its rule is refused.
+    Given when a topic is created (`millrace topic create NAME --config NAME=VALUE`, or any Kafka client) and changed at any
+    time (`millrace topic configure NAME KEY=VALUE`); a change counts at once. An unknown name or a value outside its rule is
+    refused.
 
     \(table(TopicSettings.table))
+    ## Group
+
+    Set by Kafka's clients for a group by its name (resource type 32), at any time.
+
+    \(table(GroupSettings.table))
+    ## Metrics subscription
+
+    Set by Kafka's clients for a subscription by its name (resource type 16); kept and shown only.
+
+    \(table(ClientMetricsSettings.table))
     """
   if ProcessInfo.processInfo.environment["MILLRACE_WRITE_DOCS"] != nil {
     try expected.write(to: page, atomically: true, encoding: .utf8)

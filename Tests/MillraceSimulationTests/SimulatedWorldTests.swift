@@ -272,3 +272,18 @@ func sameSeedSameRun() throws {
   }
   #expect(hashes.count == 20)
 }
+
+@Test("a world that was torn down is given back, with its disks")
+func tornDownWorldIsFreed() throws {
+  weak var world: SimulatedWorld?
+  do {
+    let made = SimulatedWorld(seed: 1)
+    world = made
+    let disk = SimulatedFileSystem(world: made)
+    let file = try disk.open("/f", [.write, .create])
+    try file.write(UnsafeRawBufferPointer(start: nil, count: 0), at: 0)
+    made.schedule(after: .seconds(1)) { _ = made.now }
+    made.tearDown()
+  }
+  #expect(world == nil)
+}

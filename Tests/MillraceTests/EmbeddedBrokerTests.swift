@@ -12,7 +12,7 @@ struct EmbeddedBrokerTests {
       var broker = try await EmbeddedBroker.open(directory: directory)
       try await broker.createTopic("t", partitions: 1)
       try await broker.produce((0..<10).map { record("\($0)") }, to: "t")
-      let records = broker.consume("t", group: "g", until: .currentEnd)
+      let records = broker.consume("t", group: "g", until: .currentEnd, commits: .byHand)
       for try await record in records where record.text == "3" { try await records.commit(record) }
       try await broker.close()
       broker = try await EmbeddedBroker.open(directory: directory)

@@ -137,3 +137,62 @@ def test_inspect_reads_a_stopped_servers_journal(make_server):
 def test_inspect_names_what_is_no_data_directory(tmp_path):
     done = run("inspect", tmp_path / "absent")
     assert done.returncode == 1 and "absent" in done.stderr
+
+
+# Settings, partitions and groups
+
+
+def test_a_topic_is_configured_and_grown(cli, topic):
+    cli("topic", "create", topic, "--config", "segment.ms=5000")
+    done = cli("topic", "configure", topic, "retention.ms=3600000", "cleanup.policy=compact", "--delete", "segment.ms")
+    assert topic in done.stdout
+    described = cli("topic", "describe", topic).stdout
+    assert "retention.ms=3600000 *" in described and "cleanup.policy=compact *" in described
+    assert "segment.ms=604800000\n" in described
+    cli("topic", "configure", topic, "retention.ms=1", "--dry-run")
+    assert "retention.ms=3600000 *" in cli("topic", "describe", topic).stdout
+    cli("topic", "add-partitions", topic, "--total", "3")
+    assert re.search(r"partitions +3", cli("topic", "describe", topic).stdout)
+
+
+def test_what_cannot_be_configured_is_named_and_changes_nothing(cli, topic):
+    cli("topic", "create", topic, "--partitions", "2")
+    failed = cli("topic", "configure", topic, "retention.ms=5", "cleanup.policy=burn", expect=1)
+    assert "burn" in failed.stderr and topic in failed.stderr
+    assert "retention.ms=5" not in cli("topic", "describe", topic).stdout
+    assert "no.such" in cli("topic", "configure", topic, "no.such=5", expect=1).stderr
+    assert "never.made" in cli("topic", "configure", "never.made", "retention.ms=5", expect=1).stderr
+    assert "2" in cli("topic", "add-partitions", topic, "--total", "2", expect=1).stderr
+    cli("topic", "configure", topic, expect=64)
+    cli("topic", "configure", topic, "nothing", expect=64)
+    cli("topic", "add-partitions", topic, expect=64)
+
+
+def test_a_groups_life(cli, topic):
+    cli("topic", "create", topic)
+    cli("produce", topic, stdin="one\ntwo\nthree\n")
+    cli("consume", topic, "--group", topic, "--from", "earliest", "--max", "2")
+    assert re.search(rf"^{re.escape(topic)} +Empty", cli("group", "list").stdout, re.MULTILINE)
+    assert topic in [one["group"] for one in json.loads(cli("group", "list", "--json").stdout)]
+    described = json.loads(cli("group", "describe", topic, "--json").stdout)
+    assert described["offsets"] == [{"topic": topic, "partition": 0, "committed": 2, "end": 3, "lag": 1}]
+    assert re.search(rf"{re.escape(topic)}-0 +2 +3 +1", cli("group", "describe", topic).stdout)
+    dry = json.loads(cli("group", "reset", topic, "--to", "earliest", "--dry-run", "--json").stdout)
+    assert dry["dryRun"] and dry["offsets"] == [{"topic": topic, "partition": 0, "before": 2, "after": 0}]
+    assert cli("consume", topic, "--group", topic, "--max", "1").stdout == "three\n", "the dry run did nothing"
+    cli("group", "reset", topic, "--to", "1", "--topic", f"{topic}:0")
+    assert cli("consume", topic, "--group", topic, "--max", "2").stdout == "two\nthree\n"
+    cli("group", "reset", topic, "--to", "2020-01-01T00:00:00Z")
+    assert cli("consume", topic, "--group", topic, "--max", "1").stdout == "one\n"
+    cli("group", "delete", topic)
+    assert topic not in cli("group", "list").stdout
+
+
+def test_a_group_that_is_not_there_or_positions_that_are_none(cli, topic):
+    for command in (["describe"], ["delete"], ["reset", "--to", "earliest"]):
+        assert "never.made" in cli("group", command[0], "never.made", *command[1:], expect=1).stderr
+    assert "soon" in cli("group", "reset", "g", "--to", "soon", expect=64).stderr
+    assert "2026-02-30" in cli("group", "reset", "g", "--to", "2026-02-30T00:00:00Z", expect=64).stderr
+    assert "never.made" in cli("group", "reset", "g", "--to", "latest", "--topic", "never.made", expect=1).stderr
+    cli("topic", "create", topic)
+    assert "7" in cli("group", "reset", "g", "--to", "latest", "--topic", f"{topic}:7", expect=1).stderr

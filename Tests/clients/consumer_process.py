@@ -1,6 +1,6 @@
 """A member of a group of KIP-848's protocol as a process of its own, so that a test can kill it: bootstrap, group, topic.
 
-Prints `assigned N` whenever that changes, and `record VALUE` for each record, after its commit.
+Prints `assigned N` whenever that changes, and `record VALUE` for each record, before its commit.
 """
 
 import sys
@@ -23,5 +23,5 @@ consumer.subscribe([topic], on_assign=lambda _, places: report(places, held.upda
 while True:
     message = consumer.poll(0.1)
     if message is not None and message.error() is None:
-        consumer.commit(message, asynchronous=False)
         print("record", message.value().decode(), flush=True)
+        consumer.commit(message, asynchronous=False)

@@ -207,3 +207,43 @@ def test_random_bytes_do_no_harm(measured, seed):
     assert measured.running
     assert_others_are_served(measured)
     assert measured.grown() < 64
+
+
+def test_unfinished_requests_of_all_connections_share_one_bound(make_server):
+    server = make_server(arguments=["--set", f"queued.max.request.bytes={32 * MIB}"]).start()
+    with Wire(server) as connection:
+        assert wire.create_topic(connection, "t", 1) == 0
+        assert wire.produce(connection, "t", 0, encode([Record(b"k", b"v")])) == (0, 0)
+    base = server.resident_bytes()
+    announced = struct.pack(">ihhi", 90_000_000, 0, 7, 1)
+    peers = [plain_socket(server) for _ in range(100)]
+    try:
+        for peer in peers:
+            peer.sendall(announced)
+            send_until_refused(peer, b"\0" * MIB, 8 * MIB, patience_seconds=0.05)
+        # 800 MB were offered. Buffers may be twice what they hold, and each peer has one besides the budget.
+        assert (server.resident_bytes() - base) / MIB < 2 * 32 + 100 * 0.25 + 32
+        assert "requests hold all the memory they may" in server.log_text()
+        assert_others_are_served(server, "t")
+        # Somebody honest with a large request is served, too, once the oldest of the unfinished are given up.
+        with Wire(server, timeout_seconds=90) as connection:
+            error, _ = wire.produce(connection, "t", 0, encode([Record(b"k", b"v" * 900_000)]))
+            assert error == 0
+        assert "stays unfinished" in server.log_text()
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def test_a_flood_of_refused_connections_fills_no_log(make_server):
+    server = make_server(arguments=["--set", "max.connections=5"]).start()
+    holders = [plain_socket(server) for _ in range(5)]
+    try:
+        for _ in range(300):
+            plain_socket(server).close()
+        time.sleep(0.3)
+        refused = [line for line in server.log_text().splitlines() if "connection refused" in line]
+        assert 1 <= len(refused) <= 30, len(refused)
+    finally:
+        for peer in holders:
+            peer.close()

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupState, ConsumerGroupType, KafkaException
+from confluent_kafka import Consumer, ConsumerGroupState, ConsumerGroupType
 from confluent_kafka.admin import AdminClient
 from drivers import CLIENTS
 from drivers.aio import AioKafka
@@ -104,10 +104,10 @@ def test_an_expression_covers_topics_that_are_made_later(quick, create_topic, to
 
 
 def test_an_expression_that_cannot_be_read_is_refused(quick, topic):
-    with member(quick, topic, ["^(unclosed"]) as refused:
-        with pytest.raises(KafkaException) as raised:
-            refused.wait_assigned(1)
-        assert "INVALID_REGULAR_EXPRESSION" in str(raised.value) or "regular" in str(raised.value).lower()
+    # librdkafka compiles expressions itself first; this one is good in its own engine, but not in RE2.
+    with member(quick, topic, ["^(a)\\1"]) as refused:
+        refused.wait(lambda: refused.error is not None or refused.errors, what="a refusal")
+        assert "regular expression" in f"{refused.error} {refused.errors}".lower()
 
 
 def test_a_static_member_restarts_without_a_rebalance(quick, create_topic, topic):
@@ -153,7 +153,7 @@ def test_a_member_that_is_killed_is_replaced_after_its_session(quick, create_top
         heir.wait(lambda: len({int(one.value) for one in list(heir.records)} | set(theirs)) >= sent, what=f"{sent} records")
         heir.leave()
     seen = Counter(theirs) + Counter(int(one.value) for one in heir.records)
-    # Killed between its commit and its line, or between record and commit: at most one record is doubtful.
+    # Killed between its line and its commit: at most one record comes again.
     assert sum(times - 1 for times in seen.values()) <= 1 and set(seen) == set(range(sent))
 
 
@@ -227,7 +227,7 @@ def test_a_group_has_one_protocol_at_a_time(quick, create_topic, topic):
             message = refused.poll(0.1)
             if message is not None and message.error() is not None:
                 errors.append(message.error())
-        assert any("GROUP_ID_NOT_FOUND" in one.name() or one.fatal() for one in errors), errors
+        assert any("group id does not exist" in one.str() for one in errors), errors
         refused.close()
         assert len(classic.assigned) == 2
         classic.leave()
@@ -244,18 +244,19 @@ def test_classic_members_are_undisturbed_beside_it(quick, create_topic, topic):
             one.wait_assigned(4)
         first.wait_assigned(4)
         flow = Flow(quick.bootstrap, topic, 4)
+        assignments = [one.assignments for one in classic]
         with member(quick, f"{topic}.modern", topic) as second:
             second.wait_assigned(2)
             second.wait_records(100)
-            assignments = [one.assignments for one in classic]
             second.leave()
         first.wait_assigned(4)
         sent = flow.stop()
         for one in classic:
             one.wait(lambda one=one: complete(sent, one), what=f"{sent} records")
+        assert [one.assignments for one in classic] == assignments
+        for one in classic:
             one.leave()
         first.wait(lambda: complete(sent, first, second), what=f"{sent} records").leave()
-        assert assignments == [1, 1]
         assert_each_once_in_order(sent, first, second)
         for one in classic:
             assert_each_once_in_order(sent, one)

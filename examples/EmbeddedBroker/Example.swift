@@ -20,11 +20,9 @@ enum Example {
 
     // A group remembers how far it has come, also over restarts.
     var received: [String] = []
-    let records = broker.consume("numbers", group: "readers", until: .currentEnd)
-    for try await record in records {
+    for try await record in broker.consume("numbers", group: "readers", until: .currentEnd) {
       print("received \(record.text)")
       received.append(record.text)
-      try await records.commit(record)
     }
     var rest = broker.consume("numbers", group: "readers", until: .currentEnd).makeAsyncIterator()
     let isDone = try await rest.next() == nil

@@ -3,7 +3,8 @@
 import MillraceKafkaProtocol
 
 extension KafkaConnection {
-  /// Source: KIP-511. Telemetry's keys are left out: librdkafka would use them at once.
+  /// The feature `transaction.version` 2 makes clients add partitions by writing to them, and take a new epoch with every
+  /// end of a transaction. Source: KIP-511, KIP-890. Telemetry's keys are left out: librdkafka would use them at once.
   func handleApiVersions(_ request: ApiVersionsRequest, _ context: RequestContext<ApiVersionsResponse>) {
     if !request.clientSoftwareName.isEmpty {
       server.logger.log(
@@ -12,6 +13,11 @@ extension KafkaConnection {
           "connection": "\(number)", "name": request.clientSoftwareName, "version": request.clientSoftwareVersion,
         ])
     }
-    context.answer(ApiVersionsResponse(apiKeys: APIKey.advertisedList))
+    context.answer(
+      ApiVersionsResponse(
+        apiKeys: APIKey.advertisedList,
+        supportedFeatures: [.init(name: "transaction.version", minVersion: 0, maxVersion: 2)],
+        finalizedFeaturesEpoch: 0,
+        finalizedFeatures: [.init(name: "transaction.version", maxVersionLevel: 2, minVersionLevel: 2)]))
   }
 }

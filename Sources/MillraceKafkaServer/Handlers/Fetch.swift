@@ -26,9 +26,9 @@ extension KafkaConnection {
       FetchTarget(
         partition: partition(wish.key, context.version), offset: wish.wish.fetchOffset,
         limit: Int(max(0, wish.wish.partitionMaxBytes)), currentLeaderEpoch: wish.wish.currentLeaderEpoch,
-        lastFetchedEpoch: wish.wish.lastFetchedEpoch)
+        lastFetchedEpoch: wish.wish.lastFetchedEpoch, isCommittedOnly: request.isolationLevel == 1)
     }
-    let most = min(Int(max(0, request.maxBytes)), broker.settings.largestFetch)
+    let most = min(Int(max(0, request.maxBytes)), broker.settings.largestFetch, fetchAllowance(context))
     var granted = 0
     fetchWait = broker.fetch(
       targets, minimum: Int(request.minBytes),
@@ -44,7 +44,8 @@ extension KafkaConnection {
       var answers: [FetchResponse.PartitionData] = []
       var hadData: Set<FetchKey> = []
       for index in wishes.indices {
-        let answer = self.answer(wishes[index], results[index], context.version)
+        var answer = self.answer(wishes[index], results[index], context.version)
+        if request.isolationLevel == 1 { answer.abortedTransactions = KafkaConnection.aborted(results[index]) }
         let isNews =
           !answer.records.isEmpty || answer.errorCode != .none || answer.divergingEpoch.epoch >= 0
           || answer.highWatermark != wishes[index].highWatermark
@@ -58,6 +59,7 @@ extension KafkaConnection {
           answers.append(answer)
         }
       }
+      charge(.consumerBytes, results.reduce(0) { $0 + $1.size }, context)
       session?.tell(told)
       session?.rotate(hadData)
       context.answer(FetchConnectionResponse.build(session: session, told, answers))
@@ -67,6 +69,13 @@ extension KafkaConnection {
   private func partition(_ key: FetchKey, _ version: Int16) -> PartitionLog? {
     guard let topic = version >= 13 ? broker.topic(key.id) : broker.topic(key.name) else { return nil }
     return broker.partition(topic, key.partition)
+  }
+
+  /// In the order in which they began, as clients take them.
+  private static func aborted(_ result: FetchedPartition) -> [FetchResponse.AbortedTransaction] {
+    result.aborted.sorted { $0.firstOffset < $1.firstOffset }.map {
+      .init(producerID: $0.producerID, firstOffset: $0.firstOffset)
+    }
   }
 
   private func answer(
@@ -84,9 +93,8 @@ extension KafkaConnection {
         answer.errorCode = .unknownTopicID
       }
       if error.code == .storage {
-        server.logger.log(
-          .error, "kafka", "fetch failed",
-          ["topic": wish.key.name, "partition": "\(wish.key.partition)", "error": error.reason])
+        server.complain(
+          "fetch failed", error, topic: wish.key.name, partition: wish.key.partition, connection: number)
       }
     }
     if let diverging = result.diverging {

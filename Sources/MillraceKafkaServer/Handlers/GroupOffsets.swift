@@ -14,7 +14,7 @@ extension KafkaConnection {
         group: request.groupID, memberID: request.memberID, instanceID: request.groupInstanceID,
         generation: request.generationIDOrMemberEpoch,
         partitions: request.topics.flatMap { topic in
-          let id = broker.topic(topic.name)?.id ?? .zero
+          let id = context.version >= 10 ? topic.topicID : broker.topic(topic.name)?.id ?? .zero
           return topic.partitions.map { TopicIDPartition(id, $0.partitionIndex) }
         })
     } catch {
@@ -22,13 +22,15 @@ extension KafkaConnection {
     }
     var offsets: [PartitionOffset] = []
     for topic in request.topics {
-      let found = broker.topic(topic.name)
-      var answer = OffsetCommitResponse.OffsetCommitResponseTopic(name: topic.name)
+      // From version 10 on by id.
+      let found = context.version >= 10 ? broker.topic(topic.topicID) : broker.topic(topic.name)
+      let name = found?.name ?? topic.name
+      var answer = OffsetCommitResponse.OffsetCommitResponseTopic(name: topic.name, topicID: topic.topicID)
       for wish in topic.partitions {
         var code = refusal.map { KafkaErrorCode(group: $0) } ?? .none
         let metadata = wish.committedMetadata
         if code == .none, found.flatMap({ broker.partition($0, wish.partitionIndex) }) == nil {
-          code = .unknownTopicOrPartition
+          code = context.version >= 10 && found == nil ? .unknownTopicID : .unknownTopicOrPartition
         }
         if code == .none, metadata?.utf8.count ?? 0 > broker.settings.largestOffsetMetadata {
           code = .offsetMetadataTooLarge
@@ -36,7 +38,7 @@ extension KafkaConnection {
         if code == .none {
           offsets.append(
             PartitionOffset(
-              partition: TopicPartition(topic.name, wish.partitionIndex),
+              partition: TopicPartition(name, wish.partitionIndex),
               committed: CommittedOffset(
                 offset: wish.committedOffset, leaderEpoch: wish.committedLeaderEpoch, metadata: metadata,
                 time: broker.reactor.wallClock)))
@@ -59,7 +61,8 @@ extension KafkaConnection {
     }
   }
 
-  /// Answers when all that was committed so far is durable, so that no consumer starts from an offset that is lost.
+  /// Answers when all that was committed so far is durable, so that no consumer starts from an offset that is lost. Who
+  /// requires stable offsets is told to wait where a transaction is about to commit one.
   func handleOffsetFetch(_ request: OffsetFetchRequest, _ context: RequestContext<OffsetFetchResponse>) {
     broker.whenDurable { [self] error in
       var response = OffsetFetchResponse()
@@ -76,14 +79,27 @@ extension KafkaConnection {
             answer.errorCode = KafkaErrorCode(group: error)
             return answer
           }
-          let wanted = group.topics?.map { ($0.name, $0.partitionIndexes) }
-          answer.topics = committed(group.groupID, wanted).map { name, partitions in
-            .init(
-              name: name,
+          // From version 10 on by id; the id of a topic that is not there stands with the name that no topic has.
+          let usesIDs = context.version >= 10
+          let wanted = group.topics?.map { wish in
+            (usesIDs ? broker.topic(wish.topicID)?.name ?? "" : wish.name, wish.partitionIndexes)
+          }
+          let unstable = request.requireStable ? broker.groups.pendingPartitions(group.groupID) : []
+          let found = committed(group.groupID, wanted)
+          answer.topics = found.enumerated().compactMap { index, topic in
+            let (name, partitions) = topic
+            let id = group.topics?[index].topicID ?? broker.topic(name)?.id
+            if usesIDs, id == nil { return nil }
+            return .init(
+              name: name, topicID: id ?? .zero,
               partitions: partitions.map { number, offset in
-                .init(
+                if unstable.contains(TopicPartition(name, number)) {
+                  return .init(partitionIndex: number, committedOffset: -1, errorCode: .unstableOffsetCommit)
+                }
+                return .init(
                   partitionIndex: number, committedOffset: offset?.offset ?? -1,
-                  committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "")
+                  committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "",
+                  errorCode: usesIDs && name.isEmpty ? .unknownTopicID : .none)
               })
           }
           return answer
@@ -92,11 +108,15 @@ extension KafkaConnection {
         let code = error.map { KafkaErrorCode(group: $0) } ?? .none
         response.errorCode = code
         let wanted = request.topics?.map { ($0.name, $0.partitionIndexes) }
+        let unstable = request.requireStable ? broker.groups.pendingPartitions(request.groupID) : []
         response.topics = committed(request.groupID, wanted).map { name, partitions in
           .init(
             name: name,
             partitions: partitions.map { number, offset in
-              .init(
+              if unstable.contains(TopicPartition(name, number)) {
+                return .init(partitionIndex: number, committedOffset: -1, errorCode: .unstableOffsetCommit)
+              }
+              return .init(
                 partitionIndex: number, committedOffset: offset?.offset ?? -1,
                 committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "",
                 errorCode: context.version < 2 ? code : .none)

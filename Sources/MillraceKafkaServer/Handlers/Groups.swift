@@ -6,11 +6,12 @@ import MillraceKafkaProtocol
 
 extension KafkaConnection {
   func handleFindCoordinator(_ request: FindCoordinatorRequest, _ context: RequestContext<FindCoordinatorResponse>) {
-    let isGroup = request.keyType == 0
-    let code: KafkaErrorCode = isGroup ? .none : .invalidRequest
-    let reason = isGroup ? nil : "coordinators of type \(request.keyType) do not exist here: no transactions"
+    // Groups and transactions.
+    let isKnown = request.keyType == 0 || request.keyType == 1
+    let code: KafkaErrorCode = isKnown ? .none : .invalidRequest
+    let reason = isKnown ? nil : "coordinators of type \(request.keyType) do not exist here"
     var response = FindCoordinatorResponse(errorCode: code, errorMessage: reason, nodeID: -1, host: "", port: -1)
-    if isGroup {
+    if isKnown {
       response.nodeID = KafkaServer.nodeID
       response.host = advertised.host
       response.port = Int32(advertised.port)
@@ -143,6 +144,7 @@ extension KafkaConnection {
               memberID: member.id, groupInstanceID: member.instanceID, clientID: member.clientID,
               clientHost: member.clientHost, memberMetadata: member.metadata, memberAssignment: member.assignment)
           }
+          if request.includeAuthorizedOperations { answer.authorizedOperations = AuthorizedOperations.group }
           return answer
         }))
   }

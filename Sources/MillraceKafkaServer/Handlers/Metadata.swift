@@ -13,12 +13,12 @@ extension KafkaConnection {
     let wantsAll = request.topics.map { $0.isEmpty && context.version == 0 } ?? true
     if wantsAll {
       let all = broker.topics.values.sorted { $0.name < $1.name }.map(describe)
-      return context.answer(metadata(all))
+      return context.answer(metadata(all, request))
     }
     let wanted = request.topics ?? []
     let creates = request.allowAutoTopicCreation && broker.settings.createsTopics
     let gathering = Gathering<MetadataResponse.MetadataResponseTopic>(wanted.count) { [self] in
-      context.answer(metadata($0))
+      context.answer(metadata($0, request))
     }
     for (index, topic) in wanted.enumerated() {
       if let name = topic.name, topic.topicID == .zero {
@@ -31,7 +31,9 @@ extension KafkaConnection {
     }
   }
 
-  private func metadata(_ topics: [MetadataResponse.MetadataResponseTopic]) -> MetadataResponse {
+  private func metadata(
+    _ topics: [MetadataResponse.MetadataResponseTopic], _ request: MetadataRequest
+  ) -> MetadataResponse {
     var response = MetadataResponse()
     response.brokers = [
       .init(nodeID: KafkaServer.nodeID, host: advertised.host, port: Int32(advertised.port), rack: nil)
@@ -39,6 +41,14 @@ extension KafkaConnection {
     response.clusterID = broker.clusterID
     response.controllerID = KafkaServer.nodeID
     response.topics = topics
+    if request.includeClusterAuthorizedOperations {
+      response.clusterAuthorizedOperations = AuthorizedOperations.cluster
+    }
+    if request.includeTopicAuthorizedOperations {
+      for index in response.topics.indices where response.topics[index].errorCode == .none {
+        response.topics[index].topicAuthorizedOperations = AuthorizedOperations.topic
+      }
+    }
     return response
   }
 

@@ -33,7 +33,7 @@ extension KafkaConnection {
         fail(.invalidRequest)
         continue
       }
-      broker.offset(for: query, in: log) { result in
+      broker.offset(for: query, in: log, isCommittedOnly: request.isolationLevel == 1) { result in
         switch result {
         case .success(let found):
           gathering.put(
@@ -80,11 +80,15 @@ extension KafkaConnection {
 
 extension OffsetQuery {
   /// The meaning of a timestamp in ListOffsets; nil for a number that means nothing. Source: Kafka, `ListOffsetsRequest`.
+  ///
+  /// Everything is local, so that the earliest local offset (−4) is the earliest. What has gone to remote storage last
+  /// (−5), and what would go there next (−6), do not exist.
   init?(kafka timestamp: Int64) {
     switch timestamp {
     case -1: self = .latest
     case -2, -4: self = .earliest
     case -3: self = .largestTimestamp
+    case -5, -6: self = .remote
     case 0...: self = .time(Timestamp(milliseconds: timestamp))
     default: return nil
     }

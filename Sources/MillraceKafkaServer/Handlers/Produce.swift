@@ -17,10 +17,15 @@ extension KafkaConnection {
       for partition in topic.partitionData { parts.append((index, partition)) }
     }
     let problem = refusal(of: request)
+    charge(.producerBytes, parts.reduce(0) { $0 + ($1.partition.records?.count ?? 0) }, context)
+    // From version 12 on, writing adds the partition to the transaction. Source: KIP-890.
+    let transaction = request.transactionalID.map { TransactionalWrite(id: $0, addsPartition: context.version >= 12) }
     let gathering = Gathering<PartitionAnswer>(parts.count) { [self] answers in
       if isSilent {
         if let failed = answers.first(where: { $0.errorCode != .none }) {
-          refuse("a produce request with acks=0 failed: \(failed.errorCode): \(failed.errorMessage ?? "")")
+          refuse(
+            "a produce request with acks=0 failed: \(failed.errorCode): \(failed.errorMessage ?? "")",
+            key: "acks=0 \(failed.errorCode)")
         }
         return context.finishSilently()
       }
@@ -35,9 +40,16 @@ extension KafkaConnection {
         gathering.put(index, failed(partition, problem.0, problem.1))
         continue
       }
-      let topic = broker.topic(request.topicData[part.topic].name)
+      let wish = request.topicData[part.topic]
+      // From version 13 on by id.
+      let topic = context.version >= 13 ? broker.topic(wish.topicID) : broker.topic(wish.name)
       guard let topic, let log = broker.partition(topic, partition) else {
-        gathering.put(index, failed(partition, .unknownTopicOrPartition, "no such topic or partition"))
+        let isUnknownID = context.version >= 13 && topic == nil
+        gathering.put(
+          index,
+          failed(
+            partition, isUnknownID ? .unknownTopicID : .unknownTopicOrPartition,
+            isUnknownID ? "no topic has the id \(wish.topicID)" : "no such topic or partition"))
         continue
       }
       let records = part.partition.records ?? Bytes()
@@ -45,7 +57,7 @@ extension KafkaConnection {
         gathering.put(index, failed(partition, .unsupportedCompressionType, "zstd needs produce version 7 or later"))
         continue
       }
-      broker.produce(topic, partition, records: records) { [self] result in
+      broker.produce(topic, partition, records: records, transaction: transaction) { [self] result in
         switch result {
         case .success(let appended):
           gathering.put(
@@ -53,9 +65,7 @@ extension KafkaConnection {
             PartitionAnswer(
               index: partition, baseOffset: appended.baseOffset, logStartOffset: log.startOffset))
         case .failure(let error):
-          server.logger.log(
-            error.code == .storage ? .error : .info, "kafka", "produce refused",
-            ["topic": topic.name, "partition": "\(partition)", "connection": "\(number)", "error": error.description])
+          server.complain("produce refused", error, topic: topic.name, partition: partition, connection: number)
           gathering.put(index, failed(partition, KafkaErrorCode(error), error.reason))
         }
       }
@@ -65,9 +75,6 @@ extension KafkaConnection {
   private func refusal(of request: ProduceRequest) -> (KafkaErrorCode, String)? {
     if request.acks < -1 || request.acks > 1 {
       return (.invalidRequiredAcks, "acks is \(request.acks); -1, 0 and 1 are valid")
-    }
-    if request.transactionalID != nil {
-      return (.invalidTxnState, "transactions are not supported")
     }
     return nil
   }

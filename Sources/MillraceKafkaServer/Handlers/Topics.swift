@@ -1,4 +1,4 @@
-// Topics: CreateTopics, DeleteTopics and DescribeConfigs.
+// Topics: CreateTopics and DeleteTopics.
 
 import MillraceBase
 import MillraceBroker
@@ -23,6 +23,7 @@ extension KafkaConnection {
         let count = try partitionCount(topic)
         let configs = try configs(topic)
         try broker.checkNewTopic(topic.name, partitions: count, configs: configs)
+        charge(.mutations, count, context)
         if request.validateOnly {
           gathering.put(index, created(topic.name, id: .zero, count, configs))
           continue
@@ -45,10 +46,9 @@ extension KafkaConnection {
     .init(
       name: name, topicID: id, errorMessage: nil, numPartitions: Int32(count), replicationFactor: 1,
       configs: TopicSettings.table.map { setting in
-        let value = configs[setting.name]
+        let first = values(ofTopic: configs, setting)[0]
         return .init(
-          name: setting.name, value: value ?? setting.standard, readOnly: false,
-          configSource: value == nil ? ConfigSource.standard : ConfigSource.topic, isSensitive: false)
+          name: setting.name, value: first.value, readOnly: false, configSource: first.source, isSensitive: false)
       })
   }
 
@@ -97,6 +97,7 @@ extension KafkaConnection {
         gathering.put(index, Answer(name: wish.name, topicID: wish.id, errorCode: code, errorMessage: reason))
         continue
       }
+      charge(.mutations, found.partitions.count, context)
       broker.deleteTopic(found) { error in
         gathering.put(
           index,
@@ -104,69 +105,6 @@ extension KafkaConnection {
             name: found.name, topicID: found.id, errorCode: error.map { KafkaErrorCode($0) } ?? .none,
             errorMessage: error?.reason))
       }
-    }
-  }
-
-  // MARK: DescribeConfigs
-
-  /// Where a value comes from. Source: Kafka, `ConfigEntry.ConfigSource`.
-  private enum ConfigSource {
-    static let topic: Int8 = 1
-    static let staticBroker: Int8 = 4
-    static let standard: Int8 = 5
-  }
-
-  func handleDescribeConfigs(_ request: DescribeConfigsRequest, _ context: RequestContext<DescribeConfigsResponse>) {
-    var response = DescribeConfigsResponse()
-    for resource in request.resources {
-      var result = DescribeConfigsResponse.DescribeConfigsResult(
-        errorMessage: nil, resourceType: resource.resourceType, resourceName: resource.resourceName)
-      switch resource.resourceType {
-      case 2:
-        if let topic = broker.topic(resource.resourceName) {
-          result.configs = entries(TopicSettings.table, resource, request, readOnly: false) { name in
-            topic.configs[name].map { ($0, ConfigSource.topic) }
-              ?? (broker.setting(name, of: topic) ?? "", ConfigSource.standard)
-          }
-        } else {
-          result.errorCode = .unknownTopicOrPartition
-          result.errorMessage = "no such topic"
-        }
-      case 4 where resource.resourceName.isEmpty || resource.resourceName == "\(KafkaServer.nodeID)":
-        result.configs = entries(BrokerSettings.table, resource, request, readOnly: true) { name in
-          (
-            broker.settings.text(name) ?? "",
-            broker.settings.isSet(name) ? ConfigSource.staticBroker : ConfigSource.standard
-          )
-        }
-      default:
-        result.errorCode = .invalidRequest
-        result.errorMessage = "there is no resource of type \(resource.resourceType) named \(resource.resourceName)"
-      }
-      response.results.append(result)
-    }
-    context.answer(response)
-  }
-
-  private func entries(
-    _ table: [Setting], _ resource: DescribeConfigsRequest.DescribeConfigsResource, _ request: DescribeConfigsRequest,
-    readOnly: Bool, _ value: (String) -> (String, Int8)
-  ) -> [DescribeConfigsResponse.DescribeConfigsResourceResult] {
-    table.filter { resource.configurationKeys?.contains($0.name) ?? true }.map { setting in
-      let (text, source) = value(setting.name)
-      var entry = DescribeConfigsResponse.DescribeConfigsResourceResult(
-        name: setting.name, value: text, readOnly: readOnly, configSource: source, configType: setting.type.rawValue,
-        documentation: nil)
-      if request.includeSynonyms {
-        entry.synonyms = [.init(name: setting.name, value: text, source: source)]
-        if source != ConfigSource.standard {
-          entry.synonyms.append(.init(name: setting.name, value: setting.standard, source: ConfigSource.standard))
-        }
-      }
-      if request.includeDocumentation {
-        entry.documentation = setting.isHonoured ? setting.text : setting.text + " Accepted, but without effect."
-      }
-      return entry
     }
   }
 }

@@ -115,13 +115,15 @@ extension KafkaClient {
   }
 
   /// The offsets that `earliest` or `latest` stand for in some partitions.
-  func offsets(_ topic: String, _ partitions: [Int32], _ position: StartPosition) throws(ClientError) -> [Int32: Offset]
-  {
+  /// - Parameter isCommittedOnly: `latest` is then where a transaction in progress began, if there is one.
+  func offsets(
+    _ topic: String, _ partitions: [Int32], _ position: StartPosition, isCommittedOnly: Bool = false
+  ) throws(ClientError) -> [Int32: Offset] {
     // −2 is the earliest, −1 the latest. Source: Kafka protocol, ListOffsets.
     let time: Int64 = position == .earliest ? -2 : -1
     let answer = try call(
       ListOffsetsRequest(
-        replicaID: -1,
+        replicaID: -1, isolationLevel: isCommittedOnly ? 1 : 0,
         topics: [.init(name: topic, partitions: partitions.map { .init(partitionIndex: $0, timestamp: time) })]))
     var found: [Int32: Offset] = [:]
     for partition in answer.topics.flatMap(\.partitions) {

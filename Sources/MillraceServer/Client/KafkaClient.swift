@@ -54,7 +54,7 @@ final class KafkaClient {
   /// Sends a request; its answer is to be received in the order of the requests.
   func send<Request: KafkaRequest>(_ request: Request) throws(ClientError) -> Pending<Request> {
     let socket = try connected()
-    guard let version = Request.api.commonVersion(with: versions) else {
+    guard let version = highestVersion(Request.api) else {
       throw ClientError(.malformed, "the server at \(address) does not know \(Request.api) as this program does")
     }
     return try send(request, version: version, over: socket)
@@ -96,7 +96,15 @@ final class KafkaClient {
   /// The version in which requests of an API are sent; connects when that has not happened yet.
   func version(of api: APIKey) throws(ClientError) -> Int16 {
     _ = try connected()
-    return api.commonVersion(with: versions) ?? 0
+    return highestVersion(api) ?? 0
+  }
+
+  /// The last versions in which topics have names; later ones speak of them by their ids only.
+  private static let lastWithNames: [APIKey: Int16] = [.produce: 12, .offsetCommit: 9, .offsetFetch: 9]
+
+  private func highestVersion(_ api: APIKey) -> Int16? {
+    guard let common = api.commonVersion(with: versions) else { return nil }
+    return min(common, KafkaClient.lastWithNames[api] ?? common)
   }
 
   /// The server's live figures as JSON.

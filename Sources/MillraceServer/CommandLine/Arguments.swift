@@ -21,8 +21,11 @@ struct Arguments: Equatable, Sendable {
   func seconds(_ option: String) -> Duration? { text(option).flatMap { Double($0) }.map { .seconds($0) } }
 
   /// The values of an option of type `.assignment`, in order.
-  func assignments(_ option: String) -> [(name: String, value: String)] {
-    list(option).map { text in
+  func assignments(_ option: String) -> [(name: String, value: String)] { Arguments.assignments(list(option)) }
+
+  /// Texts of type `.assignment`, taken apart.
+  static func assignments(_ texts: some Sequence<String>) -> [(name: String, value: String)] {
+    texts.map { text in
       let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       return (String(parts[0]), String(parts[1]))
     }
@@ -44,7 +47,7 @@ struct Arguments: Equatable, Sendable {
         try take(operand: word, command)
       }
     }
-    if operands.count < command.operands.count {
+    if operands.count < command.operands.count, !command.operands[operands.count].isList {
       throw CommandFailure(.usage, "\(command.operands[operands.count].name) is missing")
     }
     for option in command.options where option.isRequired && !has(option.name) {
@@ -53,10 +56,10 @@ struct Arguments: Equatable, Sendable {
   }
 
   private mutating func take(operand word: String, _ command: Command) throws(CommandFailure) {
-    guard operands.count < command.operands.count else {
+    guard let last = command.operands.last, operands.count < command.operands.count || last.isList else {
       throw CommandFailure(.usage, "unexpected argument \"\(word)\"")
     }
-    let operand = command.operands[operands.count]
+    let operand = operands.count < command.operands.count ? command.operands[operands.count] : last
     if let problem = operand.type.problem(with: word) {
       throw CommandFailure(.usage, "\(operand.name) \(problem), not \"\(word)\"")
     }

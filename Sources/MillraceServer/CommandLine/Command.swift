@@ -12,6 +12,10 @@ enum ValueType: Sendable {
   case assignment
   /// `earliest`, `latest` or a number from 0.
   case position
+  /// As ``position``, or a point in time.
+  case reset
+  /// One of these words.
+  case word([String])
 
   /// What is wrong with `value`; nil when it fits.
   func problem(with value: String) -> String? {
@@ -27,6 +31,10 @@ enum ValueType: Sendable {
       return "must be a number of seconds above 0"
     case .address: return ServerAddress(value) == nil ? "must be HOST:PORT" : nil
     case .assignment: return value.contains("=") && !value.hasPrefix("=") ? nil : "must be NAME=VALUE"
+    case .reset:
+      return ResetPosition(value) == nil
+        ? "must be earliest, latest, an offset from 0 or a time such as 2026-11-20T16:31:00Z" : nil
+    case .word(let words): return words.contains(value) ? nil : "must be \(words.joined(separator: " or "))"
     case .position: return StartPosition(value) == nil ? "must be earliest, latest or an offset from 0" : nil
     }
   }
@@ -83,19 +91,26 @@ struct CommandOption: Sendable {
   }
 }
 
-/// A value without a name, such as a topic; every command takes each of its operands exactly once.
+/// A value without a name, such as a topic; every command takes each of its operands exactly once, save that the last one
+/// may be a list.
 struct Operand: Sendable {
   /// As the help shows it, in capitals.
   let name: String
   let type: ValueType
+  /// May be left out, or stand any number of times.
+  let isList: Bool
   /// One sentence.
   let summary: String
 
-  init(_ name: String, type: ValueType = .text, _ summary: String) {
+  init(_ name: String, type: ValueType = .text, isList: Bool = false, _ summary: String) {
     self.name = name
     self.type = type
+    self.isList = isList
     self.summary = summary
   }
+
+  /// As the line that shows how a command is called has it.
+  var usage: String { isList ? "[\(name)]…" : name }
 }
 
 /// Something the program can be asked to do, or a group of such.

@@ -28,7 +28,7 @@ enum CommandHelp {
   static func usage(_ command: Command, path: [String]) -> String {
     var parts = path
     if !command.subcommands.isEmpty { parts.append("COMMAND") }
-    parts += command.operands.map(\.name)
+    parts += command.operands.map(\.usage)
     for option in command.options {
       let dots = option.count == .repeated ? "…" : ""
       parts.append(option.isRequired ? option.usage + dots : "[\(option.usage)]\(dots)")

@@ -8,6 +8,8 @@ public enum ExitCode: Int32, CaseIterable, Sendable {
   case failed = 1
   /// The data directory is damaged, or another process holds it.
   case data = 4
+  /// A write to the journal failed while serving. What was acknowledged is safe; start again when the disk is sound.
+  case diskFailed = 5
   /// Wrong usage. Source of the number: sysexits.h, EX_USAGE.
   case usage = 64
 
@@ -17,6 +19,8 @@ public enum ExitCode: Int32, CaseIterable, Sendable {
     case .done: "done, or stopped as asked"
     case .failed: "it could not be done (no server there, refused, not found); standard error says why"
     case .data: "the data directory is damaged, or a server has it open; standard error says where"
+    case .diskFailed:
+      "a write to the journal failed while serving; what was acknowledged is safe, standard error names the file"
     case .usage: "wrong usage; standard error says what was wrong"
     }
   }

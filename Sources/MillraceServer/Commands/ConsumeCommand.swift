@@ -20,6 +20,9 @@ extension Command {
       CommandOption(
         "--from", "POSITION", type: .position,
         "earliest, latest or an offset: where to begin (default latest); in a group, where nothing is committed yet."),
+      CommandOption(
+        "--isolation", "LEVEL", type: .word(["read_committed", "read_uncommitted"]),
+        "read_committed (default) leaves out what transactions have not committed; read_uncommitted shows everything."),
       CommandOption("--partition", "N", type: .integer(0...Int64(Int32.max)), "Only this partition; not in a group."),
       CommandOption("--max", "N", type: .integer(0...Int64.max), "Ends after N records."),
       CommandOption("--timeout", "SECONDS", type: .seconds, "Ends when no record came for so long."),

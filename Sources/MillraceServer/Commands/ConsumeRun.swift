@@ -15,6 +15,7 @@ final class ConsumeRun {
   private let maximum: Int64
   private let idleLimit: Duration?
   private let from: StartPosition
+  private let isCommittedOnly: Bool
   private let fetcher: RecordFetcher
   private let member: GroupMember?
   private var topic: ClientTopic?
@@ -42,7 +43,8 @@ final class ConsumeRun {
     maximum = arguments.integer("--max") ?? .max
     idleLimit = arguments.seconds("--timeout")
     from = arguments.text("--from").flatMap { StartPosition($0) } ?? .latest
-    fetcher = RecordFetcher(client)
+    isCommittedOnly = arguments.text("--isolation") != "read_uncommitted"
+    fetcher = RecordFetcher(client, isCommittedOnly: isCommittedOnly)
     member = arguments.text("--group").map { GroupMember(client, group: $0, topic: arguments.operands[0]) }
   }
 
@@ -69,12 +71,12 @@ final class ConsumeRun {
   private func begin(_ partitions: [Int32]) throws(ClientError) -> [TopicPartition: Offset] {
     guard !partitions.isEmpty else { return [:] }
     guard case .offset(let offset) = from else {
-      let offsets = try client.offsets(name, partitions, from)
+      let offsets = try client.offsets(name, partitions, from, isCommittedOnly: isCommittedOnly)
       return Dictionary(
         offsets.map { (TopicPartition(name, $0.key), $0.value) }, uniquingKeysWith: { first, _ in first })
     }
     let earliest = try client.offsets(name, partitions, .earliest)
-    let latest = try client.offsets(name, partitions, .latest)
+    let latest = try client.offsets(name, partitions, .latest, isCommittedOnly: isCommittedOnly)
     var positions: [TopicPartition: Offset] = [:]
     for partition in partitions {
       let range = (earliest[partition] ?? 0)...max(latest[partition] ?? 0, earliest[partition] ?? 0)
@@ -152,8 +154,7 @@ final class ConsumeRun {
   }
 
   private func write(_ fetched: RecordFetcher.Fetched) throws(ClientError) {
-    guard !fetched.records.isEmpty else { return }
-    lastRecord = .now
+    if !fetched.records.isEmpty { lastRecord = .now }
     var pending: [TopicPartition: Offset] = [:]
     var count: Int64 = 0
     for record in fetched.records {
@@ -165,7 +166,13 @@ final class ConsumeRun {
       if buffer.count >= 1 << 20 { try flush(&pending, &count) }
       if isOutputClosed { return }
     }
-    try flush(&pending, &count)
+    if !fetched.records.isEmpty { try flush(&pending, &count) }
+    // Behind the last record there may be batches without any for readers, such as a transaction's end.
+    guard !isOutputClosed, written < maximum else { return }
+    for (partition, end) in fetched.ends where end > fetcher.positions[partition] ?? .max {
+      if member != nil { uncommitted[partition] = end }
+    }
+    fetcher.tookAll(of: fetched)
   }
 
   private func append(_ fetched: FetchedRecord) {

@@ -14,7 +14,12 @@ extension Command {
       with file and position, and the exit code is 4. A directory that a server has open is refused with the same code.
       """,
     operands: [Operand("DIR", "The data directory.")],
-    options: [CommandOption(flag: "--commits", "Lists the commits that are in the journal.")]
+    options: [
+      CommandOption(flag: "--commits", "Lists the commits that are in the journal."),
+      CommandOption(
+        flag: "--ranges",
+        "Lists the bytes that mean something: file, first byte, length, use; all others may be anything."),
+    ]
   ) { (arguments) throws(CommandFailure) in
     let directory = arguments.operands[0]
     let fileSystem = LinuxFileSystem()
@@ -25,7 +30,9 @@ extension Command {
     var commits = arguments.has("--commits") ? CommitList(output: output) : nil
     let inspection: LogInspection
     do throws(LogError) {
-      inspection = try LogInspection.run(directory: directory, fileSystem: fileSystem) { commit in
+      inspection = try LogInspection.run(
+        directory: directory, fileSystem: fileSystem, collectingRanges: arguments.has("--ranges")
+      ) { commit in
         commits?.add(commit)
         progress.show("commit \(commit.sequence)")
       }
@@ -34,6 +41,7 @@ extension Command {
     }
     progress.clear()
     try commits?.finish()
+    if arguments.has("--ranges") { try output.print(InspectionReport.ranges(inspection)) }
     try output.print(InspectionReport.text(inspection))
     guard let first = inspection.problems.first else { return .done }
     let others = inspection.problems.count - 1
@@ -97,6 +105,11 @@ private struct CommitList {
 
 /// What an inspection found, for people.
 enum InspectionReport {
+  /// The ranges, one a line, their fields separated by tabs; then an empty line.
+  static func ranges(_ found: LogInspection) -> String {
+    found.ranges.map { "\($0.path)\t\($0.position)\t\($0.length)\t\($0.use.rawValue)\n" }.joined() + "\n"
+  }
+
   /// The whole report.
   static func text(_ found: LogInspection) -> String {
     var out = "data directory \(found.directory)\n\njournal\n"

@@ -1,12 +1,12 @@
-// TopicCommand: `millrace topic`: makes, lists, describes and deletes topics.
+// TopicCommand: `millrace topic`: makes, lists, describes, configures and deletes topics.
 
 import MillraceIO
 
 extension Command {
   /// `millrace topic`
   static let topic = Command(
-    "topic", "makes, lists, describes and deletes topics",
-    subcommands: [.topicCreate, .topicList, .topicDescribe, .topicDelete])
+    "topic", "makes, lists, describes, configures and deletes topics",
+    subcommands: [.topicCreate, .topicList, .topicDescribe, .topicConfigure, .topicAddPartitions, .topicDelete])
 
   private static let nameOperand = Operand("NAME", "The topic's name.")
 
@@ -68,6 +68,61 @@ extension Command {
     text += "\nsettings (* set for this topic)\n"
     for config in configs { text += "  \(config.name)=\(config.value)\(config.isSet ? " *" : "")\n" }
     return text
+  }
+
+  private static let topicConfigure = Command(
+    "configure", "changes a topic's settings",
+    discussion: """
+      All changes are made, or none. They count at once and are kept. `millrace topic describe` shows all settings; \
+      docs/reference/settings.md explains them.
+      """,
+    operands: [
+      nameOperand, Operand("KEY=VALUE", type: .assignment, isList: true, "A setting's new value, by Kafka's name."),
+    ],
+    options: [
+      CommandOption("--delete", "KEY", count: .repeated, "Takes a setting back to its standard."),
+      CommandOption(flag: "--dry-run", "Checks the changes and makes none."),
+      .bootstrap,
+    ]
+  ) { (arguments) throws(CommandFailure) in
+    let name = arguments.operands[0]
+    let set = Arguments.assignments(arguments.operands.dropFirst())
+    let deleted = arguments.list("--delete")
+    guard !set.isEmpty || !deleted.isEmpty else {
+      throw CommandFailure(.usage, "nothing to change: KEY=VALUE or --delete KEY is missing")
+    }
+    let client = arguments.client()
+    let isDry = arguments.has("--dry-run")
+    try CommandFailure.wrapping { () throws(ClientError) in
+      try client.configure(topic: name, set: set, delete: deleted, validateOnly: isDry)
+    }
+    try OutputStream.standardOutput.print("\(isDry ? "would configure" : "configured") topic \(name)\n")
+    return .done
+  }
+
+  private static let topicAddPartitions = Command(
+    "add-partitions", "gives a topic more partitions",
+    discussion: """
+      Partitions cannot be taken away again. Records with a key may go to other partitions than before, so that the \
+      order of one key's records holds before and after, but not across the change.
+      """,
+    operands: [nameOperand],
+    options: [
+      CommandOption(
+        "--total", "N", type: .integer(1...10_000), isRequired: true, "How many partitions it is to have in all."),
+      CommandOption(flag: "--dry-run", "Checks the change and does not make it."),
+      .bootstrap,
+    ]
+  ) { (arguments) throws(CommandFailure) in
+    let client = arguments.client()
+    let name = arguments.operands[0]
+    let total = Int32(arguments.integer("--total") ?? 0)
+    let isDry = arguments.has("--dry-run")
+    try CommandFailure.wrapping { () throws(ClientError) in
+      try client.addPartitions(topic: name, total: total, validateOnly: isDry)
+    }
+    try OutputStream.standardOutput.print("topic \(name) \(isDry ? "would have" : "has") \(total) partitions\n")
+    return .done
   }
 
   private static let topicDelete = Command(

@@ -7,6 +7,7 @@ API = {
     "Produce": 0, "Fetch": 1, "ListOffsets": 2, "Metadata": 3, "OffsetCommit": 8, "OffsetFetch": 9,
     "FindCoordinator": 10, "JoinGroup": 11, "Heartbeat": 12, "LeaveGroup": 13, "SyncGroup": 14, "ApiVersions": 18,
     "CreateTopics": 19, "DeleteTopics": 20, "InitProducerId": 22, "OffsetForLeaderEpoch": 23, "DescribeConfigs": 32,
+    "DescribeClientQuotas": 48, "AlterClientQuotas": 49,
 }
 
 
@@ -254,3 +255,35 @@ def delete_topic(wire, topic):
     fields.int32()
     assert fields.int32() == 1 and fields.string() == topic
     return fields.int16()
+
+
+def alter_client_quotas(wire, entity, limits):
+    """Sets quotas of an entity, a list of (type, name); returns the error code."""
+    body = struct.pack(">ii", 1, len(entity)) + b"".join(string(kind) + string(name) for kind, name in entity)
+    body += struct.pack(">i", len(limits))
+    body += b"".join(string(key) + struct.pack(">d?", value, False) for key, value in limits.items()) + b"\0"
+    fields = wire.call("AlterClientQuotas", 0, body)
+    assert (fields.int32(), fields.int32()) == (0, 1)
+    error = fields.int16()
+    fields.string()
+    for _ in range(fields.int32()):
+        fields.string(), fields.string()
+    fields.end()
+    return error
+
+
+def describe_client_quotas(wire, kind, name):
+    """The quotas of exactly one entity with one part."""
+    body = struct.pack(">i", 1) + string(kind) + b"\0" + string(name) + b"\1"
+    fields = wire.call("DescribeClientQuotas", 0, body)
+    assert (fields.int32(), fields.int16()) == (0, 0)
+    fields.string()
+    found = {}
+    for _ in range(fields.int32()):
+        for _ in range(fields.int32()):
+            fields.string(), fields.string()
+        for _ in range(fields.int32()):
+            key = fields.string()
+            (found[key],) = struct.unpack(">d", fields.take(8))
+    fields.end()
+    return found

@@ -1,0 +1,89 @@
+// Engine: a job's state log, as a run reads it back, and the positions of its sources.
+
+import MillraceBase
+import MillraceConnectors
+import MillraceDataflow
+import MillraceModel
+import MillraceSimulation
+import MillraceStreams
+
+/// Even first byte: the rest is a batch of the state log, with a right checksum. Odd: it is cut into keys and values of
+/// records. The word count must start from it or say why not, and then work.
+let stateLogs = FuzzTarget(
+  name: "state-logs", allowance: 4 << 20,
+  seeds: {
+    [[1, 8, 0, 1, 1, 0, 97, 98, 99, 100, 8, 0, 0, 0, 0, 0, 0, 0, 5], [1, 6, 0, 0, 0, 0, 97, 98, 4, 1, 2, 3, 4]]
+  }
+) { input in
+  var choices = Choices(input)
+  let state: [Bytes]
+  if choices.byte() % 2 == 0 {
+    let bytes = choices.rest()
+    guard bytes.count > RecordBatchHeader.size else { return }
+    state = [mended(bytes)]
+  } else {
+    var writer = StateLogWriter(timestamp: Timestamp(milliseconds: 1))
+    while !choices.isEmpty {
+      let key = choices.bytes(choices.byte() % 40)
+      let length = choices.byte()
+      let value = choices.bytes(length % 40)
+      key.withBuffer { key in
+        value.withBuffer { value in writer.put(key: key, value: length == 255 ? nil : value) }
+      }
+    }
+    state = writer.finish()
+  }
+  guard !state.isEmpty else { return }
+  let host = MemoryHost()
+  host.createTopic("lines", partitions: 1)
+  host.createTopic("counts", partitions: 1)
+  do throws(JobError) {
+    let epoch = try host.open(job: "word-count") { _ in }
+    let ticket = try host.submit(
+      StepCommit(job: "word-count", epoch: epoch, outputs: [], state: state, stateLogStart: nil))
+    _ = try host.wait(ticket)
+    var builder = RecordBatchBuilder()
+    builder.append(Record(value: Bytes("the end"), timestamp: Timestamp(milliseconds: 1)))
+    try host.append(topic: "lines", partition: 0, batch: builder.finish())
+    var options = JobOptions()
+    options.idleWait = .zero
+    options.briefWait = .zero
+    let executor = try JobExecutor(WordCount.job(), host: host, options: options)
+    _ = try executor.turn()
+    try executor.settle()
+  } catch {
+    return
+  }
+}
+
+/// A position of a file source, as the state log kept it, and then reading from there.
+let filePositions = FuzzTarget(
+  name: "file-positions", allowance: 4 << 20,
+  seeds: {
+    ["/a", "/b", "/c", ""].map { path in
+      var writer = ByteWriter()
+      writer.int64(0)
+      writer.int64(path == "/b" ? -1 : 2)
+      writer.int32(1)
+      writer.utf8(path)
+      return writer.finishJoined().array
+    }
+  }
+) { input in
+  let world = SimulatedWorld(seed: 1)
+  defer { world.tearDown() }
+  let disk = SimulatedFileSystem(world: world)
+  Machine.write([("/a", Array("one\ntwo\n".utf8)), ("/b", Array("three".utf8))], to: disk)
+  do throws(JobError) {
+    let source = FileSource(files: ["/a", "/b"], in: disk, repeats: input.count % 2 == 0)
+    try source.restore(input)
+    for _ in 0..<4 {
+      let batch = try source.next(maxBytes: 100)
+      guard !batch.isFinished else { break }
+      let again = FileSource(files: ["/a", "/b"], in: disk)
+      try again.restore(batch.position)
+    }
+  } catch {
+    return
+  }
+}

@@ -1,0 +1,68 @@
+// Harness: libFuzzer's two entry points: chooses the target, and measures what each input costs.
+
+import CFuzzSupport
+import Glibc
+import MillraceBase
+
+/// Safety: set once before the first input; libFuzzer has one thread.
+nonisolated(unsafe) private var chosen: FuzzTarget?
+nonisolated(unsafe) private var slowest: Int64 = 0
+nonisolated(unsafe) private var largest: Int64 = 0
+nonisolated(unsafe) private var inputs = 0
+
+/// Chooses the target that `FUZZ_TARGET` names. `FUZZ_LIST` prints all names; `FUZZ_SEEDS` writes the target's seeds into
+/// that directory. Both end the program.
+@_cdecl("LLVMFuzzerInitialize")
+public func initializeFuzzer(
+  _ count: UnsafeMutablePointer<CInt>, _ words: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>>>
+) -> CInt {
+  if getenv("FUZZ_LIST") != nil {
+    for target in fuzzTargets { print(target.name) }
+    exit(0)
+  }
+  let name = getenv("FUZZ_TARGET").map { String(cString: $0) } ?? ""
+  guard let target = fuzzTargets.first(where: { $0.name == name }) else {
+    fuzz_fail("FUZZ_TARGET must name one of: \(fuzzTargets.map(\.name).joined(separator: ", "))")
+  }
+  if let directory = getenv("FUZZ_SEEDS") {
+    writeSeeds(target, String(cString: directory))
+    exit(0)
+  }
+  // What is made once at first use is no input's fault.
+  for seed in target.seeds() + [[]] where target.name != canary.name { target.run(Bytes(seed)) }
+  chosen = target
+  atexit { print("fuzz: \(inputs) inputs, at most \(slowest) us and \(largest) bytes for one") }
+  return 0
+}
+
+private func writeSeeds(_ target: FuzzTarget, _ directory: String) {
+  for (number, seed) in target.seeds().enumerated() {
+    guard let file = fopen("\(directory)/own-\(number)", "w") else { fuzz_fail("cannot write into \(directory)") }
+    seed.withUnsafeBytes { buffer in
+      if let base = buffer.baseAddress { fwrite(base, 1, buffer.count, file) }
+    }
+    fclose(file)
+  }
+}
+
+/// Runs one input.
+@_cdecl("LLVMFuzzerTestOneInput")
+public func fuzzOneInput(_ data: UnsafePointer<UInt8>?, _ size: Int) -> CInt {
+  guard let target = chosen else { return 0 }
+  // A copy of the exact size, so that the address sanitizer sees a read past its end.
+  let input = Bytes(copying: UnsafeRawBufferPointer(start: data, count: size))
+  fuzz_begin()
+  target.run(input)
+  let time = fuzz_cpu_microseconds()
+  let bytes = fuzz_peak_bytes()
+  inputs += 1
+  slowest = max(slowest, time)
+  largest = max(largest, bytes)
+  if time > target.limit.inNanoseconds / 1000 {
+    fuzz_fail("\(target.name): \(time) us of processor time for \(size) bytes")
+  }
+  if bytes > Int64(target.allowance + 8 * size) {
+    fuzz_fail("\(target.name): \(bytes) bytes of memory for \(size) bytes")
+  }
+  return 0
+}

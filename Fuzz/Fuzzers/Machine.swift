@@ -1,0 +1,98 @@
+// Machine: a real broker with its Kafka server on a simulated machine, small enough to be made anew for each input.
+
+import MillraceBase
+import MillraceBroker
+import MillraceIO
+import MillraceKafkaProtocol
+import MillraceKafkaServer
+import MillraceLog
+import MillraceModel
+import MillraceSimulation
+
+/// A simulated machine with a broker. ``end()`` must be called.
+final class Machine {
+  let world: SimulatedWorld
+  let disk: SimulatedFileSystem
+  let broker: Broker
+  private let server: KafkaServer
+  private static let address = SocketAddress(host: "127.0.0.1", port: 9092)
+
+  static var configuration: LogConfiguration {
+    var configuration = LogConfiguration(directory: "/data")
+    configuration.journalFileSize = 32 << 10
+    configuration.firstJournalFileSize = 16 << 10
+    configuration.journalFileLimit = 3
+    configuration.hotTailSize = 32 << 10
+    configuration.commitSize = 8 << 10
+    configuration.largestUnit = 16 << 10
+    configuration.segmentBlockSize = 1024
+    return configuration
+  }
+
+  /// A machine over a disk with these files.
+  /// - Throws: what keeps the broker from starting.
+  init(_ files: [(path: String, bytes: [UInt8])] = []) throws(BrokerError) {
+    world = SimulatedWorld(seed: 1)
+    disk = SimulatedFileSystem(world: world, capacity: 64 << 20)
+    Machine.write(files, to: disk)
+    do throws(BrokerError) {
+      var settings = BrokerSettings()
+      try settings.set("group.min.session.timeout.ms", "1")
+      broker = try Broker(
+        log: Machine.configuration, settings: settings, fileSystem: disk,
+        reactor: SimulatedReactor(world: world, name: "broker"), writer: SimulatedExecutor(world: world),
+        background: SimulatedExecutor(world: world), logger: .silent, seed: 1)
+    } catch {
+      world.tearDown()
+      throw error
+    }
+    server = KafkaServer(broker: broker, logger: .silent)
+    do throws(IOError) {
+      _ = try server.listen(Machine.address)
+    } catch {
+      preconditionFailure("\(error)")
+    }
+  }
+
+  static func write(_ files: [(path: String, bytes: [UInt8])], to disk: SimulatedFileSystem) {
+    do throws(IOError) {
+      for (path, bytes) in files {
+        var folder = ""
+        for name in path.split(separator: "/").dropLast() {
+          folder += "/" + name
+          try disk.createDirectory(folder)
+        }
+        let file = try disk.open(path, [.write, .create, .truncate, .durableWrites])
+        try Bytes(bytes).withBuffer { buffer throws(IOError) in try file.write(buffer, at: 0) }
+        file.close()
+      }
+    } catch {
+      preconditionFailure("\(error)")
+    }
+  }
+
+  func connect() -> SimulatedClientConnection { world.network.connect(to: Machine.address) }
+
+  func end() { world.tearDown() }
+}
+
+extension SimulatedClientConnection {
+  /// Sends a request as a client would.
+  func send<Request: KafkaRequest>(_ request: Request, version: Int16, _ correlation: Int32) {
+    for piece in KafkaFrame.request(request, version: version, correlationID: correlation, clientID: "fuzz") {
+      write(piece)
+    }
+  }
+}
+
+/// A produce request of one batch for partition 0 of `topic`.
+func produceRequest(_ topic: String, records: Int, size: Int) -> ProduceRequest {
+  var builder = RecordBatchBuilder()
+  for number in 0..<records {
+    let value = Bytes([UInt8](repeating: UInt8(truncatingIfNeeded: number), count: size))
+    builder.append(Record(key: Bytes("k\(number)"), value: value, timestamp: Timestamp(milliseconds: 1)))
+  }
+  var request = ProduceRequest(acks: -1, timeoutMilliseconds: 1000)
+  request.topicData = [.init(name: topic, partitionData: [.init(index: 0, records: builder.finish())])]
+  return request
+}

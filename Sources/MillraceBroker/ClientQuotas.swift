@@ -1,0 +1,135 @@
+// ClientQuotas: how much each client may use, and how long it has to wait when it used more. Pure: time is an argument.
+//
+// One bucket for each client and kind of limit. A bucket fills at the limit's rate up to one second's worth and may be
+// overdrawn: who overdraws it waits until it is filled to nothing again. So a burst of one second is free, and over time
+// nobody gets more than the limit.
+//
+// Which limit holds for a client, the first that is set:
+//   user and client id, user and default client id, user, default user and client id, default user and default client
+//   id, default user, client id, default client id
+// All clients of a limit without client id share one bucket for each user.
+// Source: KIP-124, KIP-257, KIP-546, KIP-599, KIP-612.
+
+import MillraceBase
+import MillraceMetadata
+
+/// All quotas and the use that was made of them.
+public struct ClientQuotas {
+  /// What can be limited. Raw values are Kafka's names.
+  public enum Limit: String, CaseIterable, Sendable {
+    /// Bytes of record batches produced, a second.
+    case producerBytes = "producer_byte_rate"
+    /// Bytes of record batches fetched, a second.
+    case consumerBytes = "consumer_byte_rate"
+    /// Time that requests take on the broker's thread, in per cent of it.
+    case requestTime = "request_percentage"
+    /// Partitions created and deleted, a second.
+    case mutations = "controller_mutation_rate"
+    /// Connections made, a second.
+    case connections = "connection_creation_rate"
+
+    /// Units that one second of a limit's value stands for.
+    fileprivate func rate(_ value: Double) -> Double { self == .requestTime ? value / 100 : value }
+  }
+
+  /// Who everybody is as long as nobody has to say who they are. Source: Kafka, `KafkaPrincipal.ANONYMOUS`.
+  public static let anonymous = "ANONYMOUS"
+  /// Most buckets held. Full ones are forgotten then; if most are not full, all are.
+  static let mostBuckets = 10_000
+
+  private struct Key: Hashable {
+    var limit: Limit
+    var entity: QuotaEntity
+  }
+
+  private struct Bucket {
+    /// Units that may be used at once; below zero, what has to be waited for.
+    var balance: Double
+    var time: MonotonicTime
+
+    mutating func fill(_ rate: Double, until now: MonotonicTime) {
+      let seconds = max(0, Double((now - time).inNanoseconds) / 1e9)
+      balance = min(rate, balance + rate * seconds)
+      time = max(time, now)
+    }
+  }
+
+  private var values: [QuotaEntity: [String: Double]] = [:]
+  private var limited: Set<Limit> = []
+  private var buckets: [Key: Bucket] = [:]
+
+  /// No quotas.
+  public init() {}
+
+  /// Takes over all limits; what clients have used already still counts.
+  public mutating func set(_ quotas: [QuotaEntity: [String: Double]]) {
+    values = quotas
+    limited = Set(quotas.values.flatMap { $0.keys.compactMap { Limit(rawValue: $0) } })
+    buckets = buckets.filter { limited.contains($0.key.limit) }
+  }
+
+  /// Whether anybody is limited in this; when not, nothing needs to be charged.
+  public func isLimiting(_ limit: Limit) -> Bool { !limited.isEmpty && limited.contains(limit) }
+
+  /// Buckets held.
+  var bucketCount: Int { buckets.count }
+
+  /// The limit of a client, with whom it shares it.
+  private func find(_ limit: Limit, user: String, clientID: String) -> (value: Double, entity: QuotaEntity)? {
+    let both = QuotaEntity(user: .named(user), clientID: .named(clientID))
+    let userOnly = QuotaEntity(user: .named(user))
+    let clientOnly = QuotaEntity(clientID: .named(clientID))
+    let order: [(set: QuotaEntity, shared: QuotaEntity)] = [
+      (both, both), (QuotaEntity(user: .named(user), clientID: .standard), both), (userOnly, userOnly),
+      (QuotaEntity(user: .standard, clientID: .named(clientID)), both),
+      (QuotaEntity(user: .standard, clientID: .standard), both), (QuotaEntity(user: .standard), userOnly),
+      (clientOnly, clientOnly), (QuotaEntity(clientID: .standard), clientOnly),
+    ]
+    for (set, shared) in order {
+      if let value = values[set]?[limit.rawValue] { return (value, shared) }
+    }
+    return nil
+  }
+
+  /// The limit that holds for a client; nil when it has none.
+  public func value(_ limit: Limit, user: String = anonymous, clientID: String) -> Double? {
+    isLimiting(limit) ? find(limit, user: user, clientID: clientID)?.value : nil
+  }
+
+  /// Counts what a client has used.
+  /// - Returns: how long it has to wait before it may go on; zero when it is within its limit, or has none.
+  public mutating func charge(
+    _ limit: Limit, user: String = anonymous, clientID: String, _ amount: Double, now: MonotonicTime
+  ) -> Duration {
+    guard isLimiting(limit), let (value, entity) = find(limit, user: user, clientID: clientID) else { return .zero }
+    return charge(Key(limit: limit, entity: entity), limit.rate(value), amount, now)
+  }
+
+  /// Counts a connection from an address.
+  /// - Returns: how long it has to wait before it is served.
+  public mutating func chargeConnection(from address: String, now: MonotonicTime) -> Duration {
+    guard isLimiting(.connections) else { return .zero }
+    let own = QuotaEntity(address: .named(address))
+    let name = Limit.connections.rawValue
+    guard let value = values[own]?[name] ?? values[QuotaEntity(address: .standard)]?[name] else { return .zero }
+    return charge(Key(limit: .connections, entity: own), value, 1, now)
+  }
+
+  private mutating func charge(_ key: Key, _ rate: Double, _ amount: Double, _ now: MonotonicTime) -> Duration {
+    guard rate > 0 else { return .zero }
+    if buckets[key] == nil, buckets.count >= ClientQuotas.mostBuckets { makeRoom(now) }
+    var bucket = buckets[key] ?? Bucket(balance: rate, time: now)
+    bucket.fill(rate, until: now)
+    bucket.balance -= amount
+    buckets[key] = bucket
+    guard bucket.balance < 0 else { return .zero }
+    // No wait is longer than what a throttle time in milliseconds, 32 bits wide, can say.
+    return .milliseconds(Int64(min(-bucket.balance / rate * 1000, Double(Int32.max)).rounded(.up)))
+  }
+
+  private mutating func makeRoom(_ now: MonotonicTime) {
+    // A bucket is full again at the latest after a second in which nothing was owed.
+    buckets = buckets.filter { now - $0.value.time < .seconds(1) || $0.value.balance < 0 }
+    if buckets.count > ClientQuotas.mostBuckets / 2 { buckets = [:] }
+  }
+}

@@ -1,0 +1,57 @@
+// RequestBudget: the memory that requests of all connections, received in part or waiting for answers, may hold together.
+
+import MillraceBase
+
+/// What all connections' requests hold, so that many clients together cannot hold more than one budget, although each may
+/// send large requests and many of them.
+///
+/// While the budget is spent, a connection that holds more than a little is not read from: its client has to wait. Small
+/// requests, which are most, still pass. Requests that wait for their answers leave by themselves; one that stays
+/// unfinished does not, so the oldest of those are given up when others have waited long enough.
+///
+/// A pure state machine: time is an argument.
+struct RequestBudget {
+  /// Bytes that may be held.
+  let size: Int
+  /// Bytes held now.
+  private(set) var held = 0
+  /// Connections that hold more than a little have to wait.
+  private(set) var isSpent = false
+
+  init(size: Int) { self.size = size }
+
+  /// Bytes that a connection may hold in any case.
+  static let always = 64 << 10
+  /// How long a request may stay unfinished while the budget is spent.
+  static let patience = Duration.seconds(10)
+  /// How often the unfinished are looked at while the budget is spent.
+  static let checkInterval = Duration.seconds(1)
+
+  /// Connections that may read on at once when there is room: each may take a read of 1 MiB before it is counted.
+  var openings: Int { isSpent ? 0 : max(1, (size - held) >> 20) }
+
+  /// - Returns: true when connections that wait may go on, or the budget was spent just now.
+  mutating func change(by bytes: Int) -> Bool {
+    held += bytes
+    precondition(held >= 0, "requests hold \(held) bytes")
+    // A quarter has to be free again before anybody goes on, so that they do not all wake up for each answer.
+    let spent = isSpent ? held > size / 4 * 3 : held >= size
+    defer { isSpent = spent }
+    return spent != isSpent
+  }
+
+  /// Of the connections with unfinished requests those to be given up: the oldest first, until enough is free.
+  func expired(
+    _ unfinished: [(connection: UInt64, since: MonotonicTime, bytes: Int)], now: MonotonicTime
+  ) -> [UInt64] {
+    guard isSpent else { return [] }
+    var left = held
+    var out: [UInt64] = []
+    for one in unfinished.sorted(by: { ($0.since, $0.connection) < ($1.since, $1.connection) }) {
+      guard left > size / 2, now - one.since >= RequestBudget.patience else { break }
+      out.append(one.connection)
+      left -= one.bytes
+    }
+    return out
+  }
+}

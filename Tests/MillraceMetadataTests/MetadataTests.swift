@@ -1,0 +1,133 @@
+// MetadataTests: events survive their bytes, and a state its snapshot.
+
+import MillraceBase
+import MillraceIO
+import MillraceLog
+import MillraceModel
+import MillraceSimulation
+import Testing
+
+@testable import MillraceMetadata
+
+private let topic = TopicID(high: 7, low: 9)
+
+private let administrative: [MetadataEvent] = [
+  .partitionsAdded(id: topic, partitions: [PartitionLogID(3), PartitionLogID(4)]),
+  .topicConfigured(id: topic, changes: ["retention.ms": "1", "cleanup.policy": nil, "": ""]),
+  .resourceConfigured(ConfigResource(.broker, ""), changes: ["num.partitions": "3"]),
+  .resourceConfigured(ConfigResource(.group, "Mühle"), changes: ["consumer.session.timeout.ms": nil]),
+  .groupDeleted(group: "g"),
+  .offsetsDeleted(group: "g", partitions: [TopicPartition("t", 0), TopicPartition("t", 1)]),
+  .quotasChanged(
+    QuotaEntity(user: .standard, clientID: .named("c")), limits: ["producer_byte_rate": 0.1, "request_percentage": nil]),
+  .quotasChanged(QuotaEntity(address: .named("::1")), limits: [:]),
+]
+
+@Test("every administrative event is read as it was written", arguments: administrative)
+func goldenRoundTrip(_ event: MetadataEvent) throws {
+  #expect(try MetadataEvent(event.encoded()) == event)
+}
+
+@Test(
+  "an administrative event that is cut off anywhere, or goes on behind its end, is refused", arguments: administrative)
+func everyTruncation(_ event: MetadataEvent) throws {
+  let bytes = event.encoded()
+  for length in 0..<bytes.count {
+    #expect(throws: DecodingError.self) { try MetadataEvent(bytes[0..<length]) }
+  }
+  #expect(throws: DecodingError.self) { try MetadataEvent(Bytes(bytes.withBuffer { Array($0) } + [0])) }
+}
+
+@Test("the kinds of administrative events keep their numbers, which lie in journals")
+func goldenKinds() {
+  #expect(administrative.map { $0.encoded().withBuffer { $0[0] } } == [40, 41, 42, 42, 43, 44, 45, 45])
+}
+
+/// A log whose only use is that partitions can be made in it.
+private final class MetadataWorld {
+  let world = SimulatedWorld(seed: 1)
+  var metadata = Metadata()
+  let log: LogStore
+
+  init() throws {
+    var random = SeededRandom(seed: 1)
+    log = try LogStore(
+      configuration: LogConfiguration(directory: "/data"), fileSystem: SimulatedFileSystem(world: world),
+      reactor: SimulatedReactor(world: world, name: "log"), writer: SimulatedExecutor(world: world),
+      background: SimulatedExecutor(world: world), stateMachine: metadata, logger: .silent, random: &random)
+  }
+
+  deinit { world.tearDown() }
+
+  func apply(_ events: MetadataEvent...) throws {
+    for event in events { try metadata.apply(event.encoded(), log: log) }
+  }
+}
+
+private func committed(_ offset: Offset) -> CommittedOffset {
+  CommittedOffset(offset: offset, leaderEpoch: 0, metadata: nil, time: Timestamp(milliseconds: 5))
+}
+
+@Test("settings, partitions, quotas and deletions change the state, and a snapshot gives the same state again")
+func snapshotRoundTrip() throws {
+  let world = try MetadataWorld()
+  let offsets = (0..<3).map { PartitionOffset(partition: TopicPartition("t", $0), committed: committed(Int64($0))) }
+  let client = QuotaEntity(clientID: .named("c"))
+  try world.apply(
+    .topicCreated(
+      name: "t", id: topic, partitions: [PartitionLogID(1)], configs: ["retention.ms": "9"], time: .none),
+    .partitionsAdded(id: topic, partitions: [PartitionLogID(2), PartitionLogID(3)]),
+    .topicConfigured(id: topic, changes: ["retention.ms": nil, "cleanup.policy": "compact"]),
+    .resourceConfigured(ConfigResource(.broker, "0"), changes: ["num.partitions": "3"]),
+    .resourceConfigured(ConfigResource(.group, "g"), changes: ["a": "b"]),
+    .resourceConfigured(ConfigResource(.group, "g"), changes: ["a": nil]),
+    .quotasChanged(client, limits: ["producer_byte_rate": 1, "consumer_byte_rate": 2]),
+    .quotasChanged(client, limits: ["producer_byte_rate": nil]),
+    .offsetsCommitted(group: "g", offsets: offsets), .offsetsCommitted(group: "gone", offsets: offsets),
+    .offsetsCommitted(group: "emptied", offsets: [offsets[0]]),
+    .groupDeleted(group: "gone"), .offsetsDeleted(group: "g", partitions: [TopicPartition("t", 1)]),
+    .offsetsDeleted(group: "emptied", partitions: [TopicPartition("t", 0)]),
+    .groupEpochsReserved(group: "g", next: 101), .groupEpochsReserved(group: "ended", next: 7),
+    .groupEpochsReserved(group: "gone", next: 7), .groupEpochsReserved(group: "g", next: 201),
+    .consumerGroupEnded(group: "ended"), .groupDeleted(group: "gone"))
+  func check(_ metadata: Metadata) {
+    #expect(metadata.groupEpochs == ["g": 201])
+    #expect(metadata.topics["t"]?.partitions.map(\.number) == [1, 2, 3])
+    #expect(metadata.topics["t"]?.configs == ["cleanup.policy": "compact"])
+    #expect(metadata.resourceConfigs == [ConfigResource(.broker, "0"): ["num.partitions": "3"]])
+    #expect(metadata.quotas == [client: ["consumer_byte_rate": 2]])
+    #expect(metadata.groupOffsets.keys.sorted() == ["g"])
+    #expect(metadata.groupOffsets["g"]?.keys.map(\.partition).sorted() == [0, 2])
+    #expect(metadata.newPartitions(1) == [PartitionLogID(4)])
+  }
+  check(world.metadata)
+  let snapshot = world.metadata.snapshot()
+  let restored = Metadata()
+  try restored.restore(snapshot, log: world.log)
+  check(restored)
+  #expect(restored.snapshot() == snapshot)
+  #expect(throws: LogError.self) {
+    try Metadata().restore(Bytes(snapshot.withBuffer { Array($0) } + [99, 0, 0, 0, 0]), log: world.log)
+  }
+}
+
+@Test("who holds a copy is told what changed, once the change is there")
+func changesAreTold() throws {
+  let world = try MetadataWorld()
+  var told: [Metadata.Change] = []
+  world.metadata.onChange = { told.append($0) }
+  try world.apply(
+    .topicCreated(name: "t", id: topic, partitions: [PartitionLogID(1)], configs: [:], time: .none),
+    .topicConfigured(id: topic, changes: ["retention.ms": "5"]),
+    .partitionsAdded(id: topic, partitions: [PartitionLogID(2)]),
+    .resourceConfigured(ConfigResource(.broker, ""), changes: ["num.partitions": "3"]),
+    .quotasChanged(QuotaEntity(clientID: .standard), limits: ["producer_byte_rate": 1]))
+  var configured = try #require(world.metadata.topics["t"])
+  configured.partitions = [PartitionLogID(1)]
+  #expect(
+    told == [
+      .topic(configured), .topic(try #require(world.metadata.topics["t"])), .resource(ConfigResource(.broker, "")),
+      .quotas,
+    ])
+  #expect(configured.configs == ["retention.ms": "5"] && world.metadata.partitionAdditions == 1)
+}
