@@ -56,7 +56,7 @@ public final class Broker {
     self.reactor = reactor
     self.settings = settings
     self.logger = logger
-    try settings.checkTogether()
+    try settings.checkConsumerGroups()
     random = seed.map { SeededRandom(seed: $0) } ?? .system()
     metadata = Metadata()
     started = reactor.now

@@ -255,7 +255,7 @@ public struct BrokerSettings: Sendable {
   }
   /// `group.max.size`
   public var largestGroup: Int { number("group.max.size") }
-  /// What holds for groups of the consumer protocol; see ``checkTogether()``.
+  /// What holds for groups of the consumer protocol; see ``checkConsumerGroups()``.
   var consumerGroups: ConsumerGroupRules {
     ConsumerGroupRules(
       sessionTimeout: .milliseconds(number("group.consumer.session.timeout.ms")),
@@ -268,7 +268,7 @@ public struct BrokerSettings: Sendable {
 
   /// Checks what single values cannot show.
   /// - Throws: `.invalidConfig` when values contradict each other.
-  func checkTogether() throws(BrokerError) {
+  func checkConsumerGroups() throws(BrokerError) {
     for name in ["session.timeout.ms", "heartbeat.interval.ms"] {
       let value = number("group.consumer.\(name)")
       let (least, most) = (number("group.consumer.min.\(name)"), number("group.consumer.max.\(name)"))
