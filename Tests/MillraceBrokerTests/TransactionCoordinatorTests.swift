@@ -80,7 +80,8 @@ private final class TransactionWorld {
   }
 
   func log(_ partition: Int32) throws -> PartitionLog {
-    try #require(broker.partition(try #require(broker.topic("t")), partition))
+    let topic = try #require(broker.topic("t"))
+    return try #require(broker.partition(topic, partition))
   }
 
   var state: String? { broker.transactions.describe("id")?.state }
