@@ -120,7 +120,7 @@ private struct History {
 }
 
 @Test("whatever happens, no two members work on one partition, and a group that is left in peace settles evenly")
-func randomHistories() {
+func randomGroupHistories() {
   var counts: [String: Int] = [:]
   for seed: UInt64 in 1...600 {
     var history = History(seed: seed)

@@ -24,7 +24,7 @@ func loneMember() {
 }
 
 @Test("a newcomer waits until the other has given up its share, and the other keeps its epoch until it has")
-func handOver() throws {
+func newcomerWaits() throws {
   let (world, members) = world(1)
   let old = members[0]
   let new = world.join("m2")
