@@ -38,9 +38,10 @@ public struct Transaction: Sendable {
 extension EmbeddedBroker {
   /// Makes all of a transaction durable, or nothing; on return it is durable, and every reader sees it.
   ///
-  /// Consume, transform and produce with this and no record is lost or done twice, through any crash:
+  /// A group's positions may be in it as long as the group has no members: its consumers name their partitions. Consume,
+  /// transform and produce with this, and no record is lost or done twice, through any crash:
   /// ```swift
-  /// for try await record in broker.consume("orders", group: "billing") {
+  /// for try await record in broker.consume("orders", partitions: [0], group: "billing") {
   ///   var transaction = Transaction()
   ///   transaction.produce([bill(record)], to: "bills")
   ///   transaction.commit([record], group: "billing")
@@ -49,7 +50,7 @@ extension EmbeddedBroker {
   /// ```
   /// - Parameter codec: how batches are compressed.
   /// - Throws: `.unknownTopic`, `.messageTooLarge` (a record, or all of it beyond 32 MiB), `.invalidArgument`,
-  ///   `.groupInUse` when Kafka clients are members of a group, `.storage`, `.closed`. Then nothing of it was appended,
+  ///   `.groupInUse` when a group has members, `.storage`, `.closed`. Then nothing of it was appended,
   ///   save after `.storage` or `.closed`, when only the next start tells; but never a part of it.
   public func commit(_ transaction: Transaction, codec: CompressionCodec = .none) async throws(MillraceError) {
     var batches: [JobStep.Output] = []

@@ -75,8 +75,11 @@ private final class TransactionWorld {
     return result == nil ? BrokerError(.storage, "no answer") : nil
   }
 
-  func end(_ producer: ProducerIdentity, commit: Bool) -> Result<ProducerIdentity, BrokerError>? {
-    ask { broker.transactions.end("id", producer, isCommit: commit, bumps: true, completion: $0) }
+  func commit(_ producer: ProducerIdentity) throws -> ProducerIdentity {
+    let result: Result<ProducerIdentity, BrokerError>? = ask {
+      broker.transactions.end("id", producer, isCommit: true, bumps: true, completion: $0)
+    }
+    return try #require(result).get()
   }
 
   func log(_ partition: Int32) throws -> PartitionLog {
@@ -110,7 +113,7 @@ func timeoutOfTheNext() throws {
   var producer = try world.initialise()
   #expect(world.write(0, producer) == nil)
   world.world.run(for: .seconds(9))
-  producer = try #require(try world.end(producer, commit: true)?.get())
+  producer = try world.commit(producer)
   #expect(world.write(0, producer) == nil)
   world.world.run(for: .seconds(9))
   #expect(world.state == "Ongoing")
@@ -173,23 +176,22 @@ func expiredIDs() throws {
   "recovers: a commit that was acknowledged stands, one that was not is whole or not there, whenever the power fails")
 func recoversCommits() throws {
   var outcomes: Set<String> = []
-  for operations in 1...14 {
-    let world = try TransactionWorld(seed: UInt64(operations))
+  for events in 0..<25 {
+    let world = try TransactionWorld(seed: UInt64(events))
     let producer = try world.initialise()
     for partition: Int32 in 0..<2 { #expect(world.write(partition, producer) == nil) }
-    world.world.crashAfterOperations(operations)
     var acknowledged = false
     world.broker.transactions.end("id", producer, isCommit: true, bumps: true) { result in
       if case .success = result { acknowledged = true }
     }
-    world.world.run(for: .seconds(2))
+    _ = world.world.run(atMost: events) { false }
     try world.restart()
     let ends = try (0..<2).map { try world.log($0).nextOffset }
     let state = try #require(world.state)
-    #expect(ends == (state == "Ongoing" ? [1, 1] : [2, 2]), "\(operations): \(state)")
+    #expect(ends == (state == "Ongoing" ? [1, 1] : [2, 2]), "after \(events) events: \(state)")
     #expect(!acknowledged || state == "CompleteCommit")
     // Whatever became of it, the producer finds out by asking again, and readers see all or nothing.
-    let again = try #require(try world.end(producer, commit: true)?.get())
+    let again = try world.commit(producer)
     #expect(again == ProducerIdentity(producer.id, 1) && world.state == "CompleteCommit")
     for partition: Int32 in 0..<2 {
       let log = try world.log(partition)
@@ -204,7 +206,7 @@ func recoversCommits() throws {
 func deletedTopic() throws {
   let world = try TransactionWorld()
   let made: Result<TopicMetadata, BrokerError>? = world.ask { world.broker.createTopic("u", completion: $0) }
-  let topic = try #require(try made?.get())
+  let topic = try #require(made).get()
   let producer = try world.initialise()
   #expect(world.write(0, producer) == nil)
   let added: BrokerError?? = world.ask {
@@ -214,6 +216,6 @@ func deletedTopic() throws {
   let deleted: BrokerError?? = world.ask { world.broker.deleteTopic(topic, completion: $0) }
   #expect(deleted == .some(nil))
   #expect(world.broker.transactions.describe("id")?.partitions == [TopicPartition("t", 0)])
-  #expect(try #require(try world.end(producer, commit: true)?.get()).epoch == 1)
+  #expect(try world.commit(producer).epoch == 1)
   #expect(try world.log(0).lastStableOffset == 2)
 }
