@@ -7,6 +7,7 @@ import MillraceKafkaServer
 import MillraceLog
 import MillraceModel
 import MillraceSimulation
+import TransactionHistory
 
 /// What may be done to a run to see that the checks notice.
 public struct Sabotage {
@@ -20,6 +21,8 @@ public struct Sabotage {
   public var assignment: (Bytes) -> Bytes = { $0 }
   /// Changes a count of the stream job as it is read at the end.
   public var count: (Int) -> Int = { $0 }
+  /// Changes the history of the transactions before it is checked.
+  public var history: (inout TransactionHistory) -> Void = { _ in }
   /// Changes a committed offset as a member is told it.
   public var committedOffset: (Offset) -> Offset = { $0 }
 
@@ -59,6 +62,9 @@ public final class BrokerScenario {
   private(set) var zombie: Zombie?
   private(set) var job: CountingJob?
   private var members: [GroupMember] = []
+  private let transactions = TransactionLedger()
+  private var transactionalClients: [TransactionalClient] = []
+  private var committedReaders: [CommittedReader] = []
   private var disk: SimulatedFileSystem
   private var machine: BrokerMachine?
   private var producerIDs: Set<Int64> = []
@@ -132,7 +138,8 @@ public final class BrokerScenario {
   }
 
   private var clients: [SimulatedClient] {
-    producers as [SimulatedClient] + consumers + members + [topics, zombie].compactMap { $0 }
+    producers as [SimulatedClient] + consumers + members + transactionalClients + committedReaders
+      + [topics, zombie].compactMap { $0 }
   }
 
   private var isBroken: Bool { !ledger.violations.isEmpty }
@@ -214,7 +221,9 @@ public final class BrokerScenario {
 
   private func createTopics() -> Bool {
     guard let machine else { return false }
-    let names = [("steady-0", 2), ("steady-1", 1)] + (plan.hasJob ? [(CountingJob.output, 2)] : [])
+    var names = [("steady-0", 2), ("steady-1", 1)]
+    if plan.hasJob { names.append((CountingJob.output, 2)) }
+    if plan.transactionalClients > 0 { names.append((TransactionLedger.topic, TransactionLedger.partitions)) }
     var left = names.count
     // Whatever the clock says, nothing grows old.
     let configs = ["retention.ms": "-1"]
@@ -243,6 +252,16 @@ public final class BrokerScenario {
     if plan.hasZombies { zombie = Zombie(self) }
     for id in 0..<plan.members { members.append(GroupMember(self, id: id, partitions: partitions)) }
     if plan.hasJob { job = CountingJob(self) }
+    for index in 0..<plan.transactionalClients {
+      // Two may share an id, and put each other out.
+      let id = random.oneIn(2) ? "shared" : "own-\(index)"
+      transactionalClients.append(
+        TransactionalClient(
+          self, id: id, ledger: transactions, transactions: Int.random(in: 3...15, using: &random)))
+    }
+    if plan.transactionalClients > 0 {
+      for _ in 0..<2 { committedReaders.append(CommittedReader(self, ledger: transactions)) }
+    }
   }
 
   /// Lets everybody work until it is time for the machine to end.
@@ -328,7 +347,9 @@ public final class BrokerScenario {
     plan.answerLoss = 0
     plan.leavesConnections = false
     let isDone = world.run(atMost: 3_000_000) { [self] in
-      isBroken || producers.allSatisfy(\.isDone) && topics?.isDone != false
+      isBroken
+        || producers.allSatisfy(\.isDone) && topics?.isDone != false
+          && transactionalClients.allSatisfy(\.isDone)
     }
     if isBroken { return }
     if !isDone { return ledger.violate("producers do not get on any more at \(world.now.nanoseconds) ns") }
@@ -343,7 +364,21 @@ public final class BrokerScenario {
     world.run(atMost: 3_000_000) { [self] in isBroken || reader.isDone }
     if !isBroken, !reader.isDone { ledger.violate("the final reader does not get on any more") }
     reader.stop()
+    if !transactionalClients.isEmpty, !isBroken { readTransactions() }
     if let job, let broker = machine?.broker, !isBroken { job.check(broker) }
     for file in disk.contents() where file.path.hasSuffix(".segment") { count("segments at the end") }
+  }
+
+  /// Reads the lists to their ends and holds the history against them.
+  private func readTransactions() {
+    let reader = CommittedReader(self, ledger: transactions, isFinal: true)
+    reader.start()
+    world.run(atMost: 3_000_000) { [self] in isBroken || reader.isDone }
+    if !isBroken, !reader.isDone { ledger.violate("reading committed records does not get to the end of the lists") }
+    reader.stop()
+    guard !isBroken else { return }
+    sabotage.history(&transactions.history)
+    count("transactions in histories", transactions.history.transactions.count)
+    for anomaly in transactions.history.anomalies() { ledger.violate("transactions: \(anomaly)") }
   }
 }

@@ -29,6 +29,8 @@ struct FaultPlan {
   var stalls = 0.0
   /// Members of a classic group; 0 for none.
   var members = 0
+  /// Producers of transactions; 0 for none.
+  var transactionalClients = 0
   /// A stream job counts what producers write.
   var hasJob = false
 
@@ -53,5 +55,6 @@ struct FaultPlan {
     if random.oneIn(6) { stalls = 0.004 }
     if random.oneIn(3) { members = Int.random(in: 2...4, using: &random) }
     hasJob = random.oneIn(4)
+    if random.oneIn(3) { transactionalClients = Int.random(in: 1...3, using: &random) }
   }
 }

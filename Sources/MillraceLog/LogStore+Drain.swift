@@ -43,7 +43,7 @@ struct DrainState {
   var drainedFile: UInt64 = 0
   var nextSegment: UInt64 = 1
   var segments: [UInt64: SegmentUse] = [:]
-  /// Segments whose names are durable have lower numbers.
+  /// The newest segment whose name, and those of all before it, are durable.
   var syncedSegment: UInt64 = 0
   var slots = SnapshotSlots()
   var pages: [Int64: SnapshotPage] = [:]

@@ -45,8 +45,9 @@ extension LogStore {
     let directory = configuration.directory
     let fileSystem = fileSystem
     let slots = drain.slots
-    let nextSegment = drain.nextSegment
-    let hasNewNames = nextSegment > drain.syncedSegment
+    // Segments that are there. One that is being made has its number, but perhaps no name yet.
+    let newest = drain.segments.keys.max() ?? 0
+    let hasNewNames = newest > drain.syncedSegment
     jobs.run { () -> Result<SnapshotSlots, LogError> in
       do throws(LogError) {
         // The segments that it names must be found.
@@ -60,7 +61,7 @@ extension LogStore {
     } completion: { [self] outcome in
       if case .success(let slots) = outcome {
         drain.slots = slots
-        drain.syncedSegment = nextSegment
+        drain.syncedSegment = max(drain.syncedSegment, newest)
       }
       finishSnapshot(outcome.map { _ in }, released: released, dead: dead, done)
     }

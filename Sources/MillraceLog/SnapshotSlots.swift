@@ -151,6 +151,14 @@ struct SnapshotSlots: Sendable {
     if let slot = missing.first, headers.contains(where: { $0 != nil }) {
       throw LogError(.corruption, "\(path(directory, slot)): the file is missing; it may have held the newest snapshot")
     }
+    // From the second snapshot on both have one: a slot without it was cut off or emptied, and may have held the newest.
+    for slot in 0...1 where headers[slot] == nil {
+      guard let other = headers[1 - slot], other.number > 1 else { continue }
+      throw LogError(
+        .corruption,
+        "\(path(directory, slot)) at byte 0: the header of the snapshot is gone; \(path(directory, 1 - slot)) holds "
+          + "snapshot \(other.number)")
+    }
     var contents = Contents()
     let complete = (0...1).filter { headers[$0]?.state == .complete }
     guard let newest = complete.max(by: { headers[$0]?.number ?? 0 < headers[$1]?.number ?? 0 }),

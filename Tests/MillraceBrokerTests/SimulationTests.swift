@@ -6,6 +6,7 @@ import MillraceKafkaProtocol
 import MillraceModel
 import MillraceSimulation
 import Testing
+import TransactionHistory
 
 /// Runs seeds until one breaks a rule, and returns the rules it broke.
 private func firstViolations(_ seeds: ClosedRange<UInt64>, _ sabotage: Sabotage) -> [String] {
@@ -33,7 +34,7 @@ func recoversThroughCrashes() {
     "segments at the end", "records acknowledged", "records read", "offsets committed", "answers lost",
     "connections left open", "clock jumps", "batches compressed", "zombies refused", "epochs begun",
     "members that were put out", "late heartbeats", "offsets committed by members", "clean hand-overs",
-    "fenced job runs", "words counted",
+    "fenced job runs", "words counted", "transactions committed", "transactions aborted", "committed values read",
   ] {
     #expect(counts[what, default: 0] > 0, "no \(what)")
   }
@@ -115,4 +116,30 @@ func doubleAssignmentIsNoticed() {
 func wrongCountsAreNoticed() {
   expectNoticed("after it had counted it as") { $0.count = { $0 / 2 } }
   expectNoticed("times, it stands there") { $0.count = { $0 + 1 } }
+}
+
+@Test("anomalies of transactions that are planted into a run's history are noticed")
+func changedHistoriesAreNoticed() {
+  expectNoticed("transactions: lost") { sabotage in
+    sabotage.history = { history in
+      for index in history.transactions.indices where history.transactions[index].outcome == .committed {
+        for append in history.transactions[index].appends {
+          history.final[append.list]?.removeAll { $0 == append.value }
+        }
+      }
+      history.observations = []
+    }
+  }
+  expectNoticed("transactions: G1a") { sabotage in
+    sabotage.history = { history in
+      for transaction in history.transactions where transaction.outcome == .aborted {
+        for append in transaction.appends { history.final[append.list]?.append(append.value) }
+      }
+    }
+  }
+  expectNoticed("transactions: duplicate") { sabotage in
+    sabotage.history = { history in
+      for (list, values) in history.final { history.final[list] = values + values }
+    }
+  }
 }

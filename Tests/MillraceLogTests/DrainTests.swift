@@ -292,3 +292,27 @@ func snapshotsAreRare() throws {
   #expect(drained >= 6)
   #expect(log.store.drain.slots.number >= 1 && log.store.drain.slots.number <= drained / 3 + 1)
 }
+
+@Test("recovers: a segment that was begun, but not made, when names became durable is made durable before it is named")
+func recoversSegmentBegunDuringSnapshot() throws {
+  for seed: UInt64 in 1...12 {
+    let log = LogWorld(seed: seed)
+    try log.open()
+    let partition = try log.create(1)
+    let batches = try log.fillUntilDrainIsHeld(partition)
+    let held = log.background.heldJobs
+    var snapshots = 0
+    log.store.takeSnapshot { snapshots += 1 }
+    log.run { log.background.heldJobs > held }
+    log.background.release(log.background.heldJobs - 1)
+    log.run { snapshots == 1 }
+    // Now the segment is made, and the next snapshot names it.
+    log.background.releaseAll()
+    log.settle()
+    log.store.takeSnapshot { snapshots += 1 }
+    log.run { snapshots == 2 }
+    #expect(!log.files(".segment").isEmpty)
+    try log.restart(.powerLoss)
+    #expect(try log.readAll(try log.partition(1)).count == batches.count, "seed \(seed)")
+  }
+}

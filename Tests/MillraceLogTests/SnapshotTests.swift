@@ -133,6 +133,26 @@ func damagedSlots() throws {
   }
 }
 
+@Test("a slot that was emptied is told from one that was never written")
+func emptiedSlot() throws {
+  // Of two, the second may never have been written: then the journal tells.
+  for count in 3...4 {
+    for slot in 0...1 {
+      for size: Int64 in [0, 63, 64] {
+        let slots = try SlotWorld(seed: 10)
+        try slots.write(1...count)
+        let file = try slots.disk.open("/d/snapshot.\(slot)", [.read, .write])
+        try file.resize(0)
+        try file.resize(size)
+        try file.flush()
+        file.close()
+        let error = #expect(throws: LogError.self, "\(count) snapshots, slot \(slot)") { try slots.newest() }
+        #expect(error?.reason.hasPrefix("/d/snapshot.\(slot) at byte 0: the header of the snapshot is gone") == true)
+      }
+    }
+  }
+}
+
 @Test("a damaged snapshot keeps a log from starting, although the older one is whole")
 func damagedNewestSnapshot() throws {
   let log = LogWorld()

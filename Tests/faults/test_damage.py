@@ -79,9 +79,20 @@ class Original:
                         producer.produce("plain", text, partition=number // 50 % 2)
                         producer.flush(20)
                 assert producer.flush(20) == 0
-            large = Producer({"bootstrap.servers": server.bootstrap, "batch.size": 300_000})
-            for number in range(8):
-                large.produce("plain", os.urandom(150_000), partition=number % 2)
+            # Enough for a segment, which a clean stop's snapshot then names.
+            large = Producer({"bootstrap.servers": server.bootstrap, "message.max.bytes": 1_000_000})
+            for number in range(28):
+                large.produce("plain", os.urandom(900_000), partition=number % 2)
+                assert large.flush(20) == 0
+            deadline = time.monotonic() + 20
+            while not list((self.data / "segments").iterdir()):
+                assert time.monotonic() < deadline, "no segment was written"
+                time.sleep(0.05)
+            server.stop()
+            server.start()
+            for number in range(40):
+                large.produce(f"with-{CODECS[number % len(CODECS)]}", os.urandom(700), partition=0)
+                large.produce("plain", os.urandom(20_000), partition=number % 2)
                 assert large.flush(20) == 0
             consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": GROUP})
             consumer.commit(offsets=[TopicPartition("with-gzip", 0, 123), TopicPartition("plain", 1, 3)],
