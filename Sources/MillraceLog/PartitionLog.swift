@@ -106,9 +106,11 @@ public final class PartitionLog {
   func advanceStart(to offset: Offset) -> [SegmentExtent] {
     guard offset > startOffset else { return [] }
     startOffset = min(offset, nextOffset)
+    // What memory still holds of segments is counted with them.
+    let drainedEnd = extents.last?.nextOffset ?? 0
     while let first = recent.first, first.nextOffset <= startOffset {
       recent.removeFirst()
-      size -= Int64(first.length)
+      if first.baseOffset >= drainedEnd { size -= Int64(first.length) }
     }
     let kept = extents.partitioningIndex { $0.nextOffset <= startOffset }
     let dropped = Array(extents[..<kept])
