@@ -24,6 +24,10 @@ final class BrokerMachine {
     let reactor = SimulatedReactor(world: world, name: "broker")
     let lines = scenario.logLines
     var settings = BrokerSettings()
+    // Clocks are set forward and back here, and nothing is to expire by that.
+    try settings.set("log.retention.ms", "-1")
+    // Small disks are to fill up, too.
+    try settings.set("disk.low.bytes", "8192")
     // Members of simulated groups have short lives.
     try settings.set("group.min.session.timeout.ms", "50")
     let delay: ClosedRange<Duration> =

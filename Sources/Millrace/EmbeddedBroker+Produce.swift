@@ -70,7 +70,8 @@ extension EmbeddedBroker {
     return positions
   }
 
-  private static func batches(
+  /// Records as batches, each for one partition.
+  static func batches(
     of records: [Record], _ partition: Int32?, _ codec: CompressionCodec, _ route: TopicRoute
   ) throws(MillraceError) -> [OutgoingBatch] {
     if let partition { try check(partition, route) }

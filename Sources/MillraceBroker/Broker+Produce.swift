@@ -29,22 +29,13 @@ extension Broker {
     _ topic: TopicMetadata, _ index: Int32, records: Bytes, transaction: TransactionalWrite? = nil,
     completion: @escaping (Result<AppendedBatch, BrokerError>) -> Void
   ) {
-    var bytes = records
-    var header: RecordBatchHeader
+    let partition: PartitionLog
+    let bytes: Bytes
+    let header: RecordBatchHeader
     do throws(BrokerError) {
-      header = try check(bytes, for: topic)
+      (partition, bytes, header) = try prepare(topic, index, records)
     } catch {
       return completion(.failure(error))
-    }
-    guard !topic.isInternal else {
-      return completion(.failure(BrokerError(.invalidTopic, "topic \(topic.name) is internal")))
-    }
-    guard let partition = partition(topic, index) else {
-      return completion(
-        .failure(BrokerError(.unknownTopicOrPartition, "topic \(topic.name) has no partition \(index)")))
-    }
-    if topic.configs["message.timestamp.type"] == "LogAppendTime" {
-      (bytes, header) = Broker.stamped(bytes, header, with: reactor.wallClock)
     }
     guard header.isTransactional else { return append(bytes, header, to: partition, completion: completion) }
     guard let transaction else {
@@ -53,6 +44,52 @@ extension Broker {
     }
     transactions.append(
       bytes, header, to: partition, TopicPartition(topic.name, index), transaction, completion: completion)
+  }
+
+  /// Checks a batch from outside and finds its partition; stamps it when the topic wants the broker's time.
+  func prepare(
+    _ topic: TopicMetadata, _ index: Int32, _ records: Bytes
+  ) throws(BrokerError) -> (log: PartitionLog, bytes: Bytes, header: RecordBatchHeader) {
+    let header = try check(records, for: topic)
+    guard !topic.isInternal else { throw BrokerError(.invalidTopic, "topic \(topic.name) is internal") }
+    guard let partition = partition(topic, index) else {
+      throw BrokerError(.unknownTopicOrPartition, "topic \(topic.name) has no partition \(index)")
+    }
+    guard !topic.configs.isEmpty else { return (partition, records, header) }
+    let isStamped = topic.configs["message.timestamp.type"] == "LogAppendTime"
+    let (bytes, next) = isStamped ? Broker.stamped(records, header, with: reactor.wallClock) : (records, header)
+    try checkRules(bytes, next, for: topic)
+    return (partition, bytes, next)
+  }
+
+  /// Checks what only some topics ask of their records.
+  private func checkRules(_ bytes: Bytes, _ header: RecordBatchHeader, for topic: TopicMetadata) throws(BrokerError) {
+    let now = reactor.wallClock.milliseconds
+    if let limit = topic.configs["message.timestamp.after.max.ms"].flatMap({ Int64($0) }),
+      header.maxTimestamp.milliseconds > now, header.maxTimestamp.milliseconds - now > limit
+    {
+      throw BrokerError(
+        .invalidTimestamp,
+        "a record's time is \(header.maxTimestamp.milliseconds - now) ms ahead; topic \(topic.name) takes \(limit) ms")
+    }
+    if let limit = topic.configs["message.timestamp.before.max.ms"].flatMap({ Int64($0) }), !header.hasLogAppendTime,
+      header.baseTimestamp.milliseconds < now - limit.clamped(to: 0...Int64.max / 2)
+    {
+      throw BrokerError(
+        .invalidTimestamp,
+        "a record's time is \(now - header.baseTimestamp.milliseconds) ms ago; topic \(topic.name) takes \(limit) ms")
+    }
+    guard topic.isCompacted, !header.isControl else { return }
+    let keyless: Int32?
+    do throws(RecordBatchError) {
+      keyless = try RecordKeys.firstWithoutKey(in: bytes, header)
+    } catch {
+      throw BrokerError(.corruptBatch, error.reason)
+    }
+    if let keyless {
+      throw BrokerError(
+        .invalidRecord, "record \(keyless) of the batch has no key; topic \(topic.name) is compacted by keys")
+    }
   }
 
   /// Appends one checked batch.
@@ -149,5 +186,12 @@ extension Broker {
         for completion in waiting { newProducerID(completion: completion) }
       }
     }
+  }
+}
+
+extension Int64 {
+  /// The nearest number within `range`.
+  fileprivate func clamped(to range: ClosedRange<Int64>) -> Int64 {
+    Swift.min(Swift.max(self, range.lowerBound), range.upperBound)
   }
 }

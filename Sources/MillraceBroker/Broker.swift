@@ -46,7 +46,8 @@ public final class Broker {
   ///   - writer: makes commits durable.
   ///   - background: drains, snapshots, reads from disk.
   ///   - seed: of identities; nil takes the operating system's entropy.
-  /// - Throws: `.storage` when the directory is in use, cannot be read, or is damaged.
+  /// - Throws: `.storage` when the directory is in use, cannot be read, or is damaged; `.invalidConfig` when settings
+  ///   contradict each other.
   public init(
     log configuration: LogConfiguration, settings: BrokerSettings = BrokerSettings(), fileSystem: any FileSystem,
     reactor: any Reactor, writer: any BlockingExecutor, background: any BlockingExecutor, logger: Logger,
@@ -55,11 +56,12 @@ public final class Broker {
     self.reactor = reactor
     self.settings = settings
     self.logger = logger
+    try settings.checkConsumerGroups()
     random = seed.map { SeededRandom(seed: $0) } ?? .system()
     metadata = Metadata()
     started = reactor.now
     var configuration = configuration
-    configuration.producerExpiration = settings.producerExpiration
+    settings.configure(&configuration)
     do throws(LogError) {
       log = try LogStore(
         configuration: configuration, fileSystem: fileSystem, reactor: reactor, writer: writer,
@@ -82,6 +84,7 @@ public final class Broker {
     let clusterID = metadata.clusterID.isEmpty ? TopicID.random(using: &random).description : metadata.clusterID
     record(.started(epoch: metadata.leaderEpoch + 1, clusterID: clusterID)) { _ in }
     transactions.open()
+    startCleanup()
   }
 
   /// The cluster's name.

@@ -20,6 +20,7 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case unsupportedBatchFormat
     case unsupportedCompression
     case messageTooLarge
+    case invalidTimestamp
     case invalidTransactionState
     case invalidTransactionTimeout
     case invalidProducerMapping
@@ -42,6 +43,11 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case memberIDRequired
     case groupTooLarge
     case offsetMetadataTooLarge
+    case fencedMemberEpoch
+    case staleMemberEpoch
+    case unreleasedInstance
+    case unsupportedAssignor
+    case invalidPattern
     case fencedJob
     case policyViolation
     case unknownGroup

@@ -2,6 +2,8 @@
 //
 // {"uptimeSeconds", "connections", "memory": {"residentBytes", "hotTailBytes"},
 //  "journal": {"commits", "bytes", "commitsPerSecond": RATE, "bytesPerSecond": RATE, "commit": LATENCY, "flush": LATENCY},
+//  "storage": {"availableBytes", "isSpaceLow", "compactions", "recordsCompactedAway", "merges", "scrubRounds",
+//              "scrubbedBytes", "damaged"},
 //  "topics": [{"name", "partitions", "length", "sizeBytes", "recordsIn", "bytesIn", "bytesOut",
 //              "recordsInPerSecond": RATE, "bytesInPerSecond": RATE, "bytesOutPerSecond": RATE}],
 //  "groups": [{"name", "state", "members", "lag", "recordsPerSecond": RATE,
@@ -94,6 +96,8 @@ extension Broker {
       }
       json.name("journal")
       writeJournal(rates, to: &json)
+      json.name("storage")
+      writeStorage(to: &json)
       json.name("topics")
       json.array { json in
         for topic in topics.values.sorted(by: { $0.name < $1.name }) { write(topic, rates, to: &json) }
@@ -126,6 +130,29 @@ extension Broker {
           json.number(histogram.maximum / 1000)
         }
       }
+    }
+  }
+
+  private func writeStorage(to json: inout JSONWriter) {
+    let cleaning = log.cleaningFigures
+    let scrub = log.scrubFigures
+    json.object { json in
+      json.name("availableBytes")
+      json.number(log.availableSpace)
+      json.name("isSpaceLow")
+      json.bool(log.isSpaceLow)
+      json.name("compactions")
+      json.number(cleaning.compactions)
+      json.name("recordsCompactedAway")
+      json.number(cleaning.removedRecords)
+      json.name("merges")
+      json.number(cleaning.merges)
+      json.name("scrubRounds")
+      json.number(scrub.rounds)
+      json.name("scrubbedBytes")
+      json.number(scrub.soundBytes)
+      json.name("damaged")
+      json.number(scrub.damaged)
     }
   }
 

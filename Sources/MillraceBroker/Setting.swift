@@ -74,7 +74,9 @@ public struct Setting: Sendable {
 /// Settings of the broker by Kafka's names; what is not set has its standard value.
 public struct BrokerSettings: Sendable {
   /// All that can be set.
-  public static let table: [Setting] = [
+  public static let table: [Setting] = generalTable + storageTable
+
+  private static let generalTable: [Setting] = [
     Setting(
       "num.partitions", .int, "1", range: 1...10_000, dynamic: true,
       "Partitions of a topic that is created without saying how many."),
@@ -102,6 +104,29 @@ public struct BrokerSettings: Sendable {
       "group.max.session.timeout.ms", .int, "1800000", range: 1...86_400_000, dynamic: true,
       "Longest session time-out, in ms."),
     Setting("group.max.size", .int, "10000", range: 1...1_000_000, dynamic: true, "Most members of a group."),
+    Setting(
+      "group.consumer.session.timeout.ms", .int, "45000", range: 1...86_400_000,
+      "Silence after which a member of a consumer group is gone, in ms."),
+    Setting(
+      "group.consumer.min.session.timeout.ms", .int, "45000", range: 1...86_400_000,
+      "Shortest group.consumer.session.timeout.ms, in ms."),
+    Setting(
+      "group.consumer.max.session.timeout.ms", .int, "60000", range: 1...86_400_000,
+      "Longest group.consumer.session.timeout.ms, in ms."),
+    Setting(
+      "group.consumer.heartbeat.interval.ms", .int, "5000", range: 1...86_400_000,
+      "How often members of a consumer group are told to report, in ms."),
+    Setting(
+      "group.consumer.min.heartbeat.interval.ms", .int, "5000", range: 1...86_400_000,
+      "Shortest group.consumer.heartbeat.interval.ms, in ms."),
+    Setting(
+      "group.consumer.max.heartbeat.interval.ms", .int, "15000", range: 1...86_400_000,
+      "Longest group.consumer.heartbeat.interval.ms, in ms."),
+    Setting(
+      "group.consumer.max.size", .int, "2147483647", range: 1...2_147_483_647, "Most members of a consumer group."),
+    Setting(
+      "group.consumer.assignors", .list, "uniform,range", words: ["uniform", "range"],
+      "Assignors that members of consumer groups may ask for; the first is used when none is asked for."),
     Setting(
       "offset.metadata.max.bytes", .int, "4096", range: 0...1_000_000, dynamic: true,
       "Longest text committed with an offset."),
@@ -232,6 +257,38 @@ public struct BrokerSettings: Sendable {
   }
   /// `group.max.size`
   public var largestGroup: Int { number("group.max.size") }
+  /// What holds for groups of the consumer protocol; see ``checkConsumerGroups()``.
+  var consumerGroups: ConsumerGroupRules {
+    ConsumerGroupRules(
+      sessionTimeout: .milliseconds(number("group.consumer.session.timeout.ms")),
+      heartbeatInterval: .milliseconds(number("group.consumer.heartbeat.interval.ms")),
+      largestSize: number("group.consumer.max.size"),
+      assignors: (text("group.consumer.assignors") ?? "").split(separator: ",").compactMap {
+        ServerAssignor(rawValue: String($0))
+      })
+  }
+
+  /// Checks what single values cannot show.
+  /// - Throws: `.invalidConfig` when values contradict each other.
+  func checkConsumerGroups() throws(BrokerError) {
+    for name in ["session.timeout.ms", "heartbeat.interval.ms"] {
+      let value = number("group.consumer.\(name)")
+      let (least, most) = (number("group.consumer.min.\(name)"), number("group.consumer.max.\(name)"))
+      guard least <= value, value <= most else {
+        throw BrokerError(
+          .invalidConfig,
+          "group.consumer.\(name) is \(value), group.consumer.min.\(name) \(least), group.consumer.max.\(name) \(most)")
+      }
+    }
+    guard number("group.consumer.heartbeat.interval.ms") < number("group.consumer.session.timeout.ms") else {
+      throw BrokerError(
+        .invalidConfig, "group.consumer.heartbeat.interval.ms must be below group.consumer.session.timeout.ms")
+    }
+    guard !consumerGroups.assignors.isEmpty else {
+      throw BrokerError(.invalidConfig, "group.consumer.assignors is empty")
+    }
+  }
+
   /// `offset.metadata.max.bytes`
   public var largestOffsetMetadata: Int { number("offset.metadata.max.bytes") }
   /// `max.incremental.fetch.session.cache.slots`
@@ -258,11 +315,14 @@ public enum TopicSettings {
       "message.timestamp.type", .string, "CreateTime", words: ["CreateTime", "LogAppendTime"],
       "Whether a record's time is the producer's or the broker's."),
     Setting(
-      "cleanup.policy", .list, "delete", words: ["delete", "compact"], honoured: false, "How old records are removed."),
+      "cleanup.policy", .list, "delete", words: ["delete", "compact"],
+      "How old records are removed: by age and size, all but the newest of each key, or both."),
     Setting(
       "compression.type", .string, "producer", words: ["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"],
       honoured: false, "Batches are kept as the producer sent them."),
-    Setting("delete.retention.ms", .long, "86400000", range: any, honoured: false, "How long a tombstone is kept."),
+    Setting(
+      "delete.retention.ms", .long, "86400000", range: any,
+      "How long a tombstone is kept once it was compacted, in ms."),
     Setting("file.delete.delay.ms", .long, "60000", range: any, honoured: false, "Delay before a file is removed."),
     Setting(
       "flush.messages", .long, "9223372036854775807", range: 1...Int64.max, honoured: false,
@@ -272,24 +332,33 @@ public enum TopicSettings {
       "Every acknowledged record is flushed already."),
     Setting("index.interval.bytes", .int, "4096", range: any, honoured: false, "Distance of index entries."),
     Setting(
-      "max.compaction.lag.ms", .long, "9223372036854775807", range: 1...Int64.max, honoured: false,
-      "Longest time a record stays uncompacted."),
-    Setting("message.timestamp.after.max.ms", .long, "3600000", range: any, honoured: false, "Clock lead allowed."),
+      "max.compaction.lag.ms", .long, "9223372036854775807", range: 1...Int64.max,
+      "Compaction begins when a record has waited for this long, in ms."),
     Setting(
-      "message.timestamp.before.max.ms", .long, "9223372036854775807", range: any, honoured: false,
-      "Clock lag allowed."),
+      "message.timestamp.after.max.ms", .long, "9223372036854775807", range: any,
+      "How far a batch's newest time may lie ahead of the broker's clock, in ms."),
     Setting(
-      "min.cleanable.dirty.ratio", .double, "0.5", honoured: false, "Share of old records that starts compaction."),
+      "message.timestamp.before.max.ms", .long, "9223372036854775807", range: any,
+      "How far a batch's first time may lie behind the broker's clock, in ms."),
     Setting(
-      "min.compaction.lag.ms", .long, "0", range: any, honoured: false, "Shortest time a record stays uncompacted."),
+      "min.cleanable.dirty.ratio", .double, "0.5", "Share of bytes not compacted yet that starts compaction."),
+    Setting(
+      "min.compaction.lag.ms", .long, "0", range: any, "Records younger than this are not compacted, in ms."),
     Setting("min.insync.replicas", .int, "1", range: 1...Int64.max, honoured: false, "There is one node."),
     Setting("preallocate", .boolean, "false", honoured: false, "Journal files are always allocated in advance."),
-    Setting("retention.bytes", .long, "-1", range: orNone, honoured: false, "Most bytes kept of a partition."),
-    Setting("retention.ms", .long, "604800000", range: orNone, honoured: false, "How long a record is kept."),
-    Setting("segment.bytes", .int, "1073741824", range: 14...Int64.max, honoured: false, "Size of a segment."),
+    Setting(
+      "retention.bytes", .long, "-1", range: orNone,
+      "The oldest records go as long as this many bytes of the partition are left; -1 for no limit."),
+    Setting(
+      "retention.ms", .long, "604800000", range: orNone,
+      "Records go when they, and those they are stored with, are older than this, in ms; -1 for no limit."),
+    Setting(
+      "segment.bytes", .int, "1073741824", range: 14...Int64.max, honoured: false,
+      "Records expire in the pieces that they are stored in, of 32 MiB at most."),
     Setting("segment.index.bytes", .int, "10485760", range: 4...Int64.max, honoured: false, "Size of an index."),
-    Setting("segment.jitter.ms", .long, "0", range: any, honoured: false, "Spread of segment ends."),
-    Setting("segment.ms", .long, "604800000", range: 1...Int64.max, honoured: false, "Age of a segment."),
+    Setting(
+      "segment.jitter.ms", .long, "0", range: any, honoured: false, "Segments do not end by time."),
+    Setting("segment.ms", .long, "604800000", range: 1...Int64.max, honoured: false, "Segments do not end by time."),
     Setting("unclean.leader.election.enable", .boolean, "false", honoured: false, "There is one node."),
     Setting(
       "compression.gzip.level", .int, "-1", range: -1...9, honoured: false,
@@ -321,7 +390,10 @@ public enum TopicSettings {
   ]
 
   /// The broker's settings that count where a topic has none of its own, by the topic's name for them.
-  public static let brokerNames = ["max.message.bytes": "message.max.bytes"]
+  public static let brokerNames = [
+    "max.message.bytes": "message.max.bytes", "retention.ms": "log.retention.ms",
+    "retention.bytes": "log.retention.bytes",
+  ]
 
   /// Checks the settings that a topic is to have.
   /// - Throws: `.invalidConfig` for an unknown name or a value outside its rule.

@@ -250,20 +250,21 @@ public final class TransactionCoordinator {
       return completion(
         BrokerError(.invalidProducerEpoch, "the transaction is of producer \(found.producer), not \(producer)"))
     }
-    abort(found.id, producer, why: "by order of a tool", completion)
+    abort(found, why: "by order of a tool", completion)
   }
 
-  private func abort(
-    _ id: String, _ producer: ProducerIdentity, why: String, _ completion: @escaping (BrokerError?) -> Void
-  ) {
+  /// Aborts the transaction that is ongoing in `found`, and no later one of the same producer.
+  private func abort(_ found: TransactionalProducer, why: String, _ completion: @escaping (BrokerError?) -> Void) {
+    let id = found.id
     perform(id) { [self] error in
       if error == nil {
         broker.logger.log(
-          .info, "transactions", "transaction aborted \(why)", ["transactional.id": id, "producer": "\(producer)"])
+          .info, "transactions", "transaction aborted \(why)",
+          ["transactional.id": id, "producer": "\(found.producer)"])
       }
       completion(error)
     } _: { [self] () throws(BrokerError) in
-      guard state[id]?.producer == producer else { return TransactionStep() }
+      guard state[id]?.producer == found.producer, state[id]?.started == found.started else { return TransactionStep() }
       return TransactionRules.abort(state[id], now: broker.reactor.wallClock) ?? TransactionStep()
     }
   }
@@ -327,8 +328,10 @@ public final class TransactionCoordinator {
     var unit = AppendUnit()
     unit.events = step.events.map { MetadataEvent.transaction($0).encoded() }
     if step.begins, let one = state[id] {
-      deadlines[id] = broker.reactor.now + .milliseconds(Int64(one.timeoutMilliseconds))
-      scheduleTimer()
+      let deadline = broker.reactor.now + .milliseconds(Int64(one.timeoutMilliseconds))
+      deadlines[id] = deadline
+      // Nearly always there is an earlier one, so that not all have to be compared.
+      if timerDeadline.map({ deadline < $0 }) ?? true { scheduleTimer() }
     }
     if step.events.contains(where: { if case .ended = $0 { true } else { false } }) { deadlines[id] = nil }
     if case .initialised? = step.events.last { scheduleExpiry() }
@@ -380,7 +383,7 @@ public final class TransactionCoordinator {
     for id in deadlines.filter({ $0.value <= now }).keys.sorted() {
       deadlines[id] = nil
       guard let one = state[id], one.status == .ongoing else { continue }
-      abort(id, one.producer, why: "after \(one.timeoutMilliseconds) ms") { [self] error in
+      abort(one, why: "after \(one.timeoutMilliseconds) ms") { [self] error in
         guard let error else { return }
         broker.logger.log(
           .error, "transactions", "aborting a transaction that took too long failed",

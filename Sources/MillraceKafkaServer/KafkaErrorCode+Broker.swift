@@ -22,6 +22,7 @@ extension KafkaErrorCode {
       case .unsupportedBatchFormat: .unsupportedForMessageFormat
       case .unsupportedCompression: .unsupportedCompressionType
       case .messageTooLarge: .messageTooLarge
+      case .invalidTimestamp: .invalidTimestamp
       case .invalidTransactionState: .invalidTxnState
       case .invalidTransactionTimeout: .invalidTransactionTimeout
       case .invalidProducerMapping: .invalidProducerIDMapping
@@ -44,6 +45,11 @@ extension KafkaErrorCode {
       case .memberIDRequired: .memberIDRequired
       case .groupTooLarge: .groupMaxSizeReached
       case .offsetMetadataTooLarge: .offsetMetadataTooLarge
+      case .fencedMemberEpoch: .fencedMemberEpoch
+      case .staleMemberEpoch: .staleMemberEpoch
+      case .unreleasedInstance: .unreleasedInstanceID
+      case .unsupportedAssignor: .unsupportedAssignor
+      case .invalidPattern: .invalidRegularExpression
       case .fencedJob: .invalidRequest
       case .policyViolation: .policyViolation
       case .unknownGroup: .groupIDNotFound

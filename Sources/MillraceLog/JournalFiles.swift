@@ -89,6 +89,9 @@ final class JournalFiles {
   /// There is no spare, and making one or emptying one has failed.
   var isExhausted: Bool { spares.isEmpty && (failure ?? drainFailure) != nil }
 
+  /// Bytes of files that are spare.
+  var spareBytes: Int64 { spares.reduce(0) { $0 + Int64($1.size) } }
+
   /// No file is spare, and none is being made.
   var isShort: Bool { spares.isEmpty && !isPreparing }
 

@@ -17,6 +17,8 @@ public struct LogConfiguration: Sendable {
   public var drainSize = 16 << 20
   /// Recent commits kept in memory for readers, in bytes.
   public var hotTailSize = 64 << 20
+  /// Verified bytes of segments kept for readers that go on in order, and read ahead for them, in bytes.
+  public var readWindowsSize = 32 << 20
   /// An open commit of this size is written even while another write is in flight.
   public var commitSize = 256 << 10
   /// Most writes in flight at once.
@@ -27,6 +29,20 @@ public struct LogConfiguration: Sendable {
   public var segmentBlockSize = 64 << 10
   /// Producers that were silent for this long are forgotten when a snapshot is written, in ms. Kafka's default.
   public var producerExpiration: Int64 = 86_400_000
+  /// Most bytes for the map of keys that compaction of a partition uses; it takes several passes when they do not fit.
+  public var keyMapSize = 128 << 20
+  /// Compacted and merged segments are about this large, in bytes.
+  public var compactedSegmentSize = 64 << 20
+  /// Small segments are merged when the runs of batches in them have fewer bytes than this on average.
+  public var mergedRunSize: Int64 = 64 << 10
+  /// Compaction and merging read no faster than this, in bytes a second.
+  public var cleanerBytesPerSecond = 64 << 20
+  /// With fewer free bytes on the disk than this, records are refused; 0 to take them until it is full.
+  public var lowSpace: Int64 = 0
+  /// All segments are read and verified at this rate, in bytes a second; 0 for never.
+  public var scrubBytesPerSecond = 0
+  /// From the end of one such round to the beginning of the next, in ms.
+  public var scrubInterval: Int64 = 604_800_000
   /// How long after the last commit an idle journal writes a header that makes it known as durable, in ms.
   public var idleHeaderDelay: Int64 = 100
 

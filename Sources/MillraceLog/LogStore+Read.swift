@@ -49,15 +49,45 @@ extension LogStore {
     }
     guard offset < wish.end else { return completion(.success([])) }
     trim(log)
-    if let first = log.recent.first, offset >= first.baseOffset {
+    let index = log.extents.partitioningIndex { $0.nextOffset <= offset }
+    if let first = log.recent.first, offset >= first.baseOffset || index == log.extents.count {
+      // Compaction leaves gaps: the next batch may begin behind the offset.
       readRecent(wish, completion)
     } else {
-      let index = log.extents.partitioningIndex { $0.nextOffset <= offset }
       guard index < log.extents.count else {
         return completion(.failure(LogError(.corruption, "partition \(log.id) has no batch for offset \(offset)")))
       }
-      readCold(.segment(log.extents[index], from: offset, to: wish.end, limit: wish.limit), wish, completion)
+      readSegment(log.extents[index], wish, completion)
     }
+  }
+
+  private func readSegment(
+    _ extent: SegmentExtent, _ wish: ReadWish, _ completion: @escaping (Result<[Bytes], LogError>) -> Void
+  ) {
+    let box = ReactorBound((self, wish, completion), on: reactor)
+    let reactor = reactor
+    do throws(LogError) {
+      let held = try segments.held(in: extent, from: wish.offset, limit: wish.limit) {
+        reactor.submit {
+          let (store, wish, completion) = box.take()
+          store.read(wish, completion)
+        }
+      }
+      switch held {
+      case .batches(let runs): completion(.success(try LogStore.runs(runs, of: extent, below: wish.end)))
+      case .loading: break
+      case .unknown:
+        readCold(.segment(extent, from: wish.offset, to: wish.end, limit: wish.limit), wish, completion)
+      }
+    } catch {
+      completion(.failure(error))
+    }
+  }
+
+  /// Cuts off what lies at or above `end`.
+  private static func runs(_ runs: [Bytes], of extent: SegmentExtent, below end: Offset) throws(LogError) -> [Bytes] {
+    guard extent.nextOffset > end else { return runs }
+    return try runs.map { run throws(LogError) in try BatchScan.below(end, in: run) }.filter { !$0.isEmpty }
   }
 
   private func readRecent(_ wish: ReadWish, _ completion: @escaping (Result<[Bytes], LogError>) -> Void) {
@@ -111,11 +141,8 @@ extension LogStore {
       do throws(LogError) {
         switch plan {
         case .segment(let extent, let from, let to, let limit):
-          var runs = try segments.batches(in: extent, from: from, limit: limit)
-          if extent.nextOffset > to {
-            runs = try runs.map { run throws(LogError) in try BatchScan.below(to, in: run) }.filter { !$0.isEmpty }
-          }
-          result = .success(runs)
+          let runs = try segments.batches(in: extent, from: from, limit: limit)
+          result = .success(try LogStore.runs(runs, of: extent, below: to))
         case .journal(let references, let file):
           var out: [Bytes] = []
           for reference in references { out.append(try JournalReader.batch(reference, in: file)) }
@@ -154,66 +181,137 @@ extension LogStore {
 
   /// The first batch that holds a record at or after `time`, nil when there is none.
   ///
-  /// Which record of the batch it is only its records tell.
+  /// Which record of the batch it is only its records tell. Times may be in any order: the newest time of each run, block
+  /// and batch is known, so that of what is on disk only the block that holds the batch is read.
+  /// - Complexity: O(runs + blocks of one run), without reading more than an index part and a block.
   public func firstBatch(
     _ log: PartitionLog, notBefore time: Timestamp, completion: @escaping (Result<Bytes?, LogError>) -> Void
   ) {
     trim(log)
     let recentBase = log.recent.first?.baseOffset ?? .max
-    if let extent = log.extents.first(where: { $0.maxTimestamp >= time.milliseconds && $0.baseOffset < recentBase }) {
-      return firstBatch(in: extent, log, notBefore: time, completion)
-    }
-    for index in 0..<log.recent.count {
-      let reference = log.recent[index]
-      guard reference.nextOffset <= log.highWatermark else { break }
-      if reference.maxTimestamp >= time.milliseconds {
-        return read(log, from: reference.baseOffset, limit: 1) { result in completion(result.map(\.first)) }
-      }
-    }
-    completion(.success(nil))
-  }
-
-  private func firstBatch(
-    in extent: SegmentExtent, _ log: PartitionLog, notBefore time: Timestamp,
-    _ completion: @escaping (Result<Bytes?, LogError>) -> Void
-  ) {
+    let extents = log.extents.filter { $0.maxTimestamp >= time.milliseconds && $0.baseOffset < recentBase }
+    guard !extents.isEmpty else { return firstRecentBatch(log, notBefore: time, completion) }
     let segments = segments
-    let box = ReactorBound(completion, on: reactor)
+    let box = ReactorBound((self, log, completion), on: reactor)
     let reactor = reactor
     let start = log.startOffset
     background.submit {
       let result: Result<Bytes?, LogError>
       do throws(LogError) {
         var found: Bytes?
-        for block in try segments.index(extent)
-        where block.maxTimestamp >= time.milliseconds && block.lastOffset >= start {
-          let from = max(block.baseOffset, start)
-          let bytes = try segments.batches(in: extent, from: from, limit: block.length)
-          guard let run = bytes.first else { continue }
-          for (position, header) in try BatchScan.headers(in: run) where header.maxTimestamp >= time {
-            found = run[position..<(position + header.totalSize)]
-            break
-          }
-          if found != nil { break }
+        // The newest record of a run may lie below the start, so that several runs may have to be asked.
+        for extent in extents where found == nil {
+          found = try segments.firstBatch(in: extent, notBefore: time, start: start)
         }
         result = .success(found)
       } catch {
         result = .failure(error)
       }
-      reactor.submit { box.take()(result) }
+      reactor.submit {
+        let (store, log, completion) = box.take()
+        guard case .success(nil) = result else { return completion(result) }
+        store.firstRecentBatch(log, notBefore: time, completion)
+      }
     }
+  }
+
+  private func firstRecentBatch(
+    _ log: PartitionLog, notBefore time: Timestamp, _ completion: @escaping (Result<Bytes?, LogError>) -> Void
+  ) {
+    for index in 0..<log.recent.count {
+      let reference = log.recent[index]
+      guard reference.nextOffset <= log.highWatermark else { break }
+      if reference.maxTimestamp >= time.milliseconds {
+        return read(log, from: max(reference.baseOffset, log.startOffset), limit: 1) { result in
+          completion(result.map(\.first))
+        }
+      }
+    }
+    completion(.success(nil))
   }
 
   /// The batch with the largest timestamp, nil when the partition is empty.
   public func newestBatch(_ log: PartitionLog, completion: @escaping (Result<Bytes?, LogError>) -> Void) {
     trim(log)
     var largest = Int64.min
+    // What a run's newest time belongs to may lie below the start: then the next smaller one is asked for.
     for extent in log.extents { largest = max(largest, extent.maxTimestamp) }
     for index in 0..<log.recent.count where log.recent[index].nextOffset <= log.highWatermark {
       largest = max(largest, log.recent[index].maxTimestamp)
     }
     guard largest > .min else { return completion(.success(nil)) }
-    firstBatch(log, notBefore: Timestamp(milliseconds: largest), completion: completion)
+    newestBatch(log, notBefore: largest, completion)
+  }
+
+  private func newestBatch(
+    _ log: PartitionLog, notBefore largest: Int64, _ completion: @escaping (Result<Bytes?, LogError>) -> Void
+  ) {
+    firstBatch(log, notBefore: Timestamp(milliseconds: largest)) { [self] result in
+      guard case .success(nil) = result, let first = log.extents.first, first.baseOffset < log.startOffset else {
+        return completion(result)
+      }
+      // Only the first run can reach below the start.
+      let segments = segments
+      let box = ReactorBound((self, log, completion), on: reactor)
+      let reactor = reactor
+      let start = log.startOffset
+      background.submit {
+        let result: Result<Int64?, LogError>
+        do throws(LogError) {
+          result = .success(try segments.newestTime(in: first, start: start))
+        } catch {
+          result = .failure(error)
+        }
+        reactor.submit {
+          let (store, log, completion) = box.take()
+          switch result {
+          case .failure(let error): completion(.failure(error))
+          case .success(let inFirst):
+            var next = inFirst ?? .min
+            for extent in log.extents.dropFirst() { next = max(next, extent.maxTimestamp) }
+            for index in 0..<log.recent.count
+            where log.recent[index].nextOffset <= log.highWatermark && log.recent[index].baseOffset >= first.nextOffset
+            {
+              next = max(next, log.recent[index].maxTimestamp)
+            }
+            guard next > .min, next < largest else { return completion(.success(nil)) }
+            store.firstBatch(log, notBefore: Timestamp(milliseconds: next), completion: completion)
+          }
+        }
+      }
+    }
+  }
+}
+
+extension SegmentReader {
+  /// The first batch of an extent that reaches beyond `start` and holds a record at or after `time`.
+  func firstBatch(in extent: SegmentExtent, notBefore time: Timestamp, start: Offset) throws(LogError) -> Bytes? {
+    for block in try index(extent) where block.maxTimestamp >= time.milliseconds && block.lastOffset >= start {
+      guard let run = try batches(in: extent, from: max(block.baseOffset, start), limit: block.length).first else {
+        continue
+      }
+      for (position, header) in try BatchScan.headers(in: run) where header.maxTimestamp >= time {
+        return run[position..<(position + header.totalSize)]
+      }
+    }
+    return nil
+  }
+
+  /// The largest time in the batches of an extent that reach beyond `start`, nil when there are none.
+  func newestTime(in extent: SegmentExtent, start: Offset) throws(LogError) -> Int64? {
+    var newest: Int64?
+    for block in try index(extent) where block.lastOffset >= start {
+      if block.baseOffset >= start {
+        newest = max(newest ?? .min, block.maxTimestamp)
+        continue
+      }
+      for run in try batches(in: extent, from: start, limit: block.length) {
+        for (_, header) in try BatchScan.headers(in: run) where header.lastOffset <= block.lastOffset {
+          newest = max(newest ?? .min, header.maxTimestamp.milliseconds)
+        }
+      }
+    }
+    return newest
   }
 }
 

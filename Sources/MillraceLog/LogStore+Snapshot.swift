@@ -77,6 +77,7 @@ extension LogStore {
       journal.files.drainFailure = nil
       for file in released { journal.files.release(file.slot) }
       removeSegments(dead)
+      cleanNext()
     case .failure(let error):
       drain.drained = released + drain.drained
       if let unsaid = drain.complaints.admit("snapshot", at: reactor.now) {
@@ -129,11 +130,10 @@ extension LogStore {
   /// Soon writes a snapshot if that gives segments back: after deletions, when nothing else may ask for one.
   func reclaimSoon() {
     guard drain.reclaimTimer == nil, !drain.isClosing else { return }
-    drain.reclaimTimer = reactor.schedule(after: .seconds(1)) { [weak self] in
-      guard let self else { return }
-      self.drain.reclaimTimer = nil
-      guard !self.drain.isClosing, self.drain.segments.values.contains(where: { $0.extents == 0 }) else { return }
-      self.takeSnapshot {}
+    drain.reclaimTimer = reactor.schedule(after: .seconds(1)) { [self] in
+      drain.reclaimTimer = nil
+      guard !drain.isClosing, drain.segments.values.contains(where: { $0.extents == 0 }) else { return }
+      takeSnapshot {}
     }
   }
 

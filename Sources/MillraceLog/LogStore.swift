@@ -71,6 +71,10 @@ public final class LogStore {
   private(set) var partitions: [PartitionLogID: PartitionLog] = [:]
   private var waiting = Deque<(work: Work, completion: (Result<[AppendedBatch], LogError>) -> Void)>()
   var drain: DrainState
+  var cleaning = CleaningState()
+  var space = SpaceState()
+  var scrubbing = ScrubState()
+  var hashSeeds: SeededRandom
   /// What the silence of producers is measured by.
   var steadyClock: SteadyClock
 
@@ -113,8 +117,11 @@ public final class LogStore {
     self.stateMachine = stateMachine
     self.logger = logger
     let directory = configuration.directory
-    segments = SegmentReader(directory: "\(directory)/segments", fileSystem: fileSystem)
+    segments = SegmentReader(
+      directory: "\(directory)/segments", fileSystem: fileSystem, readAhead: background,
+      budget: configuration.readWindowsSize)
     drain = DrainState()
+    hashSeeds = SeededRandom(seed: random.next())
     steadyClock = SteadyClock(start: reactor.wallClock, now: reactor.now)
     lock = try LogError.wrapping { () throws(IOError) in
       try fileSystem.createDirectories(directory)
@@ -267,6 +274,10 @@ public final class LogStore {
   /// - Returns: the earlier offsets when the unit is one batch that was appended before, nil when it is to be appended.
   private func check(_ unit: AppendUnit) throws(LogError) -> [AppendedBatch]? {
     for batch in unit.batches {
+      // Transactions may end, and everything without records goes on: that is what makes room.
+      guard !space.isLow || batch.header.isControl else {
+        throw LogError(.noSpace, "\(space.available) bytes are free, \(configuration.lowSpace) are to stay so")
+      }
       guard !batch.log.isDeleted else { throw LogError(.unknownPartition, "partition \(batch.log.id) was deleted") }
       // What ends a transaction has no sequence.
       guard batch.header.isIdempotent, !batch.header.isControl else { continue }
@@ -319,7 +330,9 @@ public final class LogStore {
       let target = min(offset, log.nextOffset)
       let (memory, _) = journal.append(.startOffset, target: log.id.number, length: 8)
       memory.storeBytes(of: target.bigEndian, as: Int64.self)
-      release(log.advanceStart(to: target))
+      let dropped = log.advanceStart(to: target)
+      release(dropped)
+      if !dropped.isEmpty { reclaimSoon() }
     }
     return appended
   }
@@ -390,7 +403,8 @@ public final class LogStore {
       existing: recovered.spares.count + recovered.sealed.count + (recovered.active == nil ? 0 : 1),
       nextName: recovered.nextName, largest: recovered.largestFile)
     journal = Journal(
-      recovered: recovered, files: files, reactor: reactor, writer: writer, configuration: configuration)
+      recovered: recovered, files: files, reactor: reactor, writer: reactor.fileWriter(writer),
+      configuration: configuration)
     for spare in recovered.spares { files.release(spare) }
     journal.onDurable = { [unowned self] in self.becameDurable($0) }
     journal.onRoom = { [unowned self] in self.drainWaiting() }
@@ -408,6 +422,8 @@ public final class LogStore {
         "commits-replayed": "\(replayed)", "next-commit": "\(recovered.nextSequence)",
       ])
     drainNext()
+    watchSpace()
+    planScrub()
   }
 
   private func replay(_ commit: ReadCommit, above snapshotSequence: UInt64) throws(LogError) {
@@ -485,6 +501,7 @@ public final class LogStore {
     drain.retryTimer?.cancel()
     drain.snapshotTimer?.cancel()
     drain.reclaimTimer?.cancel()
+    scrubbing.timer?.cancel()
     let refused = waiting
     waiting = Deque()
     for index in 0..<refused.count { refused[index].completion(.failure(LogStore.closed)) }

@@ -106,9 +106,11 @@ public final class PartitionLog {
   func advanceStart(to offset: Offset) -> [SegmentExtent] {
     guard offset > startOffset else { return [] }
     startOffset = min(offset, nextOffset)
+    // What memory still holds of segments is counted with them.
+    let drainedEnd = extents.last?.nextOffset ?? 0
     while let first = recent.first, first.nextOffset <= startOffset {
       recent.removeFirst()
-      size -= Int64(first.length)
+      if first.baseOffset >= drainedEnd { size -= Int64(first.length) }
     }
     let kept = extents.partitioningIndex { $0.nextOffset <= startOffset }
     let dropped = Array(extents[..<kept])
@@ -155,7 +157,8 @@ extension PartitionLog {
     let end = isCommittedOnly ? lastStableOffset : highWatermark
     guard offset < end else { return 0 }
     var bytes: Int64 = 0
-    if let first = recent.first, offset >= first.baseOffset {
+    let run = extents.partitioningIndex { $0.nextOffset <= offset }
+    if let first = recent.first, offset >= first.baseOffset || run == extents.count {
       var index = recent.partitioningIndex { $0.nextOffset <= offset }
       while index < recent.count, bytes < limit, recent[index].nextOffset <= end {
         bytes += Int64(recent[index].length)
@@ -163,7 +166,7 @@ extension PartitionLog {
       }
       return bytes
     }
-    var index = extents.partitioningIndex { $0.nextOffset <= offset }
+    var index = run
     while index < extents.count, bytes < limit, extents[index].baseOffset < end {
       bytes += extents[index].bytes
       index += 1

@@ -1,10 +1,10 @@
 // SegmentFormat: the bytes of segment files.
 //
 // A segment is written once, in order, and never changed. It holds the batches of a run of journal commits, sorted by
-// partition and offset. Numbers are big endian.
+// partition and offset, or what is left of older segments. Numbers are big endian.
 //
 // Header (4,096 bytes): 0 magic uint32 "MRSG", 4 crc uint32 of bytes 8..<64, 8 version uint32 1, 12 reserved,
-//   16 journal identity 16 bytes, 32 segment number uint64, 40 first and 48 last sequence drained uint64, 56 reserved.
+//   16 journal identity 16 bytes, 32 segment number uint64, 40 first and 48 last sequence drained uint64 (0 when made from segments), 56 reserved.
 // Blocks follow: whole batches of one partition, at least `segmentBlockSize` bytes except a partition's last. A block is
 //   what is read, verified and indexed. A batch of 64 KiB or more is a block of its own, written with the whole pages
 //   of memory it lay in; what stands between blocks means nothing.

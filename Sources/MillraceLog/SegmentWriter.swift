@@ -1,4 +1,5 @@
-// SegmentWriter: drains a sealed journal file's batches into one segment file. Runs on a background thread.
+// SegmentWriter: writes one segment file, batch by batch, from drained journal files or from older segments. Runs on
+// background threads.
 
 import MillraceBase
 import MillraceIO
@@ -14,23 +15,52 @@ struct DrainRun: Sendable {
 struct DrainedSegment: Sendable {
   let number: UInt64
   let fileSize: Int64
+  /// In the order in which the runs were written.
   let extents: [(partition: PartitionLogID, extent: SegmentExtent)]
 }
 
 /// Writes one segment through an aligned buffer, past the page cache.
 struct SegmentWriter {
+  private struct Run {
+    let partition: PartitionLogID
+    let number: Int
+    var blocks: [SegmentBlock] = []
+  }
+
+  private let path: String
   private let file: any File
+  private let fileSystem: any FileSystem
+  private let number: UInt64
   private let blockSize: Int
   private var buffer = Chunk(capacity: 1 << 20)
   private var held = 0
   private var flushed: Int64 = 0
+  private var runs: [Run] = []
+  private var open: SegmentBlock?
 
   /// Current position in the file.
   private var position: Int64 { flushed + Int64(held) }
 
-  private init(file: any File, blockSize: Int) {
+  private init(path: String, file: any File, fileSystem: any FileSystem, number: UInt64, blockSize: Int) {
+    self.path = path
     self.file = file
+    self.fileSystem = fileSystem
+    self.number = number
     self.blockSize = blockSize
+  }
+
+  /// Begins a segment file, which is emptied if it exists.
+  /// - Parameter sequences: commits drained into it; 0 to 0 for a segment made from others.
+  static func create(
+    path: String, number: UInt64, identity: JournalIdentity, sequences: ClosedRange<UInt64>, blockSize: Int,
+    fileSystem: any FileSystem
+  ) throws(LogError) -> SegmentWriter {
+    let file = try LogError.wrapping { () throws(IOError) in
+      try fileSystem.open(path, [.write, .create, .truncate, .direct])
+    }
+    var writer = SegmentWriter(path: path, file: file, fileSystem: fileSystem, number: number, blockSize: blockSize)
+    try writer.putHeader(identity: identity, sequences: sequences)
+    return writer
   }
 
   /// Writes `runs` into `path`. Once this returns the contents are durable; the name is with the directory's next sync.
@@ -40,56 +70,92 @@ struct SegmentWriter {
   ///   - fetch: a batch's bytes, verified.
   /// - Throws: `.corruption` when a batch is not what was written, `.noSpace`, `.io`; the file is removed then.
   static func write(
-    path: String, number: UInt64, identity: JournalIdentity, sequences: ClosedRange<UInt64>,
-    runs: [DrainRun], blockSize: Int, fileSystem: any FileSystem,
-    fetch: (BatchReference) throws(LogError) -> Bytes
+    path: String, number: UInt64, identity: JournalIdentity, sequences: ClosedRange<UInt64>, runs: [DrainRun],
+    blockSize: Int, fileSystem: any FileSystem, fetch: (BatchReference) throws(LogError) -> Bytes
   ) throws(LogError) -> DrainedSegment {
-    let file = try LogError.wrapping { () throws(IOError) in
-      try fileSystem.open(path, [.write, .create, .truncate, .direct])
-    }
-    var writer = SegmentWriter(file: file, blockSize: blockSize)
+    var writer = try create(
+      path: path, number: number, identity: identity, sequences: sequences, blockSize: blockSize,
+      fileSystem: fileSystem)
     do throws(LogError) {
-      let segment = try writer.run(
-        number: number, identity: identity, sequences: sequences, runs: runs, fetch: fetch)
-      file.close()
-      return segment
+      for (index, run) in runs.enumerated() {
+        writer.begin(run.partition, run: index)
+        for reference in run.batches {
+          try writer.add(
+            try fetch(reference), baseOffset: reference.baseOffset, lastOffset: reference.nextOffset - 1,
+            maxTimestamp: reference.maxTimestamp)
+        }
+      }
+      return try writer.finish()
     } catch {
-      file.close()
-      // The space matters more than a second error; a left-over file is removed at the next start.
-      do throws(IOError) { try fileSystem.remove(path) } catch {}
+      writer.abandon()
       throw error
     }
   }
 
-  private mutating func run(
-    number: UInt64, identity: JournalIdentity, sequences: ClosedRange<UInt64>, runs: [DrainRun],
-    fetch: (BatchReference) throws(LogError) -> Bytes
-  ) throws(LogError) -> DrainedSegment {
-    try putHeader(number: number, identity: identity, sequences: sequences)
-    var blocks: [(PartitionLogID, [SegmentBlock])] = []
-    for run in runs {
-      blocks.append((run.partition, try put(run, fetch: fetch)))
-    }
+  /// What follows belongs to run `number` of `partition`; each run gets an index part of its own, without gaps in between.
+  mutating func begin(_ partition: PartitionLogID, run number: Int) {
+    if let last = runs.last, last.partition == partition, last.number == number { return }
+    closeBlock()
+    runs.append(Run(partition: partition, number: number))
+  }
+
+  private mutating func closeBlock() {
+    guard let block = open else { return }
+    runs[runs.count - 1].blocks.append(block)
+    open = nil
+  }
+
+  /// Adds a batch to the current run.
+  mutating func add(
+    _ bytes: Bytes, baseOffset: Offset, lastOffset: Offset, maxTimestamp: Int64
+  ) throws(LogError) {
+    let isDirect = SegmentWriter.pages(of: bytes) != nil
+    if isDirect { closeBlock() }
+    let start = try isDirect ? putPages(of: bytes) : position
+    var block =
+      open
+      ?? SegmentBlock(baseOffset: baseOffset, lastOffset: 0, position: start, length: 0, crc: 0, maxTimestamp: .min)
+    block.crc = bytes.withBuffer { RecordBatchHeader.checksum(ofVerified: $0, continuing: block.crc) }
+    block.length += bytes.count
+    block.lastOffset = lastOffset
+    block.maxTimestamp = max(block.maxTimestamp, maxTimestamp)
+    if !isDirect { try put(bytes) }
+    open = block
+    if isDirect || block.length >= blockSize { closeBlock() }
+  }
+
+  /// Writes the index and makes the contents durable; the file is closed.
+  mutating func finish() throws(LogError) -> DrainedSegment {
+    closeBlock()
     var extents: [(partition: PartitionLogID, extent: SegmentExtent)] = []
-    for (partition, list) in blocks {
-      guard let first = list.first, let last = list.last else { continue }
-      var index = ByteWriter(capacity: list.count * SegmentFormat.indexEntrySize + 64)
-      for block in list { block.write(to: &index) }
+    for run in runs {
+      guard let first = run.blocks.first, let last = run.blocks.last else { continue }
+      var index = ByteWriter(capacity: run.blocks.count * SegmentFormat.indexEntrySize + 64)
+      for block in run.blocks { block.write(to: &index) }
       let bytes = index.finishJoined()
       let extent = SegmentExtent(
         segment: number, baseOffset: first.baseOffset, nextOffset: last.lastOffset + 1,
-        maxTimestamp: list.reduce(.min) { max($0, $1.maxTimestamp) },
-        bytes: list.reduce(0) { $0 + Int64($1.length) }, indexPosition: position, blockCount: list.count,
+        maxTimestamp: run.blocks.reduce(.min) { max($0, $1.maxTimestamp) },
+        bytes: run.blocks.reduce(0) { $0 + Int64($1.length) }, indexPosition: position, blockCount: run.blocks.count,
         indexCRC: bytes.crc32c)
-      extents.append((partition, extent))
+      extents.append((run.partition, extent))
       try put(bytes)
     }
-    try finish()
+    try flushPadded()
+    try LogError.wrapping { () throws(IOError) in try file.flush() }
+    file.close()
     return DrainedSegment(number: number, fileSize: flushed, extents: extents)
   }
 
+  /// Gives the file up.
+  func abandon() {
+    file.close()
+    // The space matters more than a second error; a left-over file is removed at the next start.
+    do throws(IOError) { try fileSystem.remove(path) } catch {}
+  }
+
   private mutating func putHeader(
-    number: UInt64, identity: JournalIdentity, sequences: ClosedRange<UInt64>
+    identity: JournalIdentity, sequences: ClosedRange<UInt64>
   ) throws(LogError) {
     var rest = ByteWriter(capacity: SegmentFormat.headerSize)
     rest.uint32(SegmentFormat.version)
@@ -107,39 +173,6 @@ struct SegmentWriter {
     header.append(body)
     for _ in 0..<(SegmentFormat.headerSize - header.count) / 8 { header.uint64(0) }
     try put(header.finishJoined())
-  }
-
-  private mutating func put(
-    _ run: DrainRun, fetch: (BatchReference) throws(LogError) -> Bytes
-  ) throws(LogError) -> [SegmentBlock] {
-    var blocks: [SegmentBlock] = []
-    var open: SegmentBlock?
-    for reference in run.batches {
-      let bytes = try fetch(reference)
-      let isDirect = SegmentWriter.pages(of: bytes) != nil
-      if isDirect, let full = open {
-        blocks.append(full)
-        open = nil
-      }
-      let start = try isDirect ? putPages(of: bytes) : position
-      var block =
-        open
-        ?? SegmentBlock(
-          baseOffset: reference.baseOffset, lastOffset: 0, position: start, length: 0, crc: 0, maxTimestamp: .min)
-      block.crc = bytes.withBuffer { RecordBatchHeader.checksum(ofVerified: $0, continuing: block.crc) }
-      block.length += bytes.count
-      block.lastOffset = reference.nextOffset - 1
-      block.maxTimestamp = max(block.maxTimestamp, reference.maxTimestamp)
-      if !isDirect { try put(bytes) }
-      if isDirect || block.length >= blockSize {
-        blocks.append(block)
-        open = nil
-      } else {
-        open = block
-      }
-    }
-    if let open { blocks.append(open) }
-    return blocks
   }
 
   /// From this size on a batch is written from where it lies, instead of being copied together with others.
@@ -198,10 +231,5 @@ struct SegmentWriter {
     (buffer.base + held).initializeMemory(as: UInt8.self, repeating: 0, count: padded - held)
     held = padded
     if held > 0 { try flushBuffer() }
-  }
-
-  private mutating func finish() throws(LogError) {
-    try flushPadded()
-    try LogError.wrapping { () throws(IOError) in try file.flush() }
   }
 }

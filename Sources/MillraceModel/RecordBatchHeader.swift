@@ -149,10 +149,14 @@ public struct RecordBatchHeader: Equatable, Sendable {
 
   /// Checks a batch from outside: complete, magic 2, CRC right, counts consistent, codec known.
   ///
-  /// - Parameter bytes: starts with the batch; may go on behind it.
+  /// - Parameters:
+  ///   - bytes: starts with the batch; may go on behind it.
+  ///   - mayHaveGaps: takes fewer records than offsets, which compaction leaves behind.
   /// - Throws: what is wrong.
   /// - Complexity: O(bytes) for the CRC.
-  public static func checked(_ bytes: Bytes) throws(RecordBatchError) -> RecordBatchHeader {
+  public static func checked(
+    _ bytes: Bytes, mayHaveGaps: Bool = false
+  ) throws(RecordBatchError) -> RecordBatchHeader {
     let header = try RecordBatchHeader(bytes)
     guard header.totalSize <= bytes.count else {
       throw RecordBatchError(.malformed, "length says \(header.totalSize) bytes, \(bytes.count) are there")
@@ -164,7 +168,9 @@ public struct RecordBatchHeader: Equatable, Sendable {
     guard header.codec != nil else {
       throw RecordBatchError(.unsupportedCodec, "compression codec \(header.attributes & 7)")
     }
-    guard header.recordCount >= 1, header.lastOffsetDelta == header.recordCount - 1 else {
+    guard header.recordCount >= 1,
+      mayHaveGaps ? header.lastOffsetDelta >= header.recordCount - 1 : header.lastOffsetDelta == header.recordCount - 1
+    else {
       throw RecordBatchError(
         .malformed, "\(header.recordCount) records with a last offset delta of \(header.lastOffsetDelta)")
     }

@@ -4,6 +4,7 @@ import MillraceBase
 import MillraceIO
 import MillraceModel
 import MillraceSimulation
+import Synchronization
 import Testing
 
 @testable import MillraceLog
@@ -53,6 +54,13 @@ final class GatedExecutor: BlockingExecutor, @unchecked Sendable {
   }
 }
 
+/// Keeps log lines.
+final class LoggedLines: Sendable {
+  private let lines = Mutex<[String]>([])
+  var all: [String] { lines.withLock { $0 } }
+  func add(_ line: String) { lines.withLock { $0.append(line) } }
+}
+
 /// A log, its machine, and ways to end both.
 final class LogWorld {
   let world: SimulatedWorld
@@ -64,6 +72,9 @@ final class LogWorld {
   private(set) var writer: GatedExecutor!
   private(set) var background: GatedExecutor!
   private(set) var failures: [LogError] = []
+  private let logged = LoggedLines()
+  /// Lines that were logged, warnings and worse.
+  var lines: [String] { logged.all }
   var random: SeededRandom
   var leaderEpoch: Int32 = 0
 
@@ -80,6 +91,8 @@ final class LogWorld {
     configuration.commitSize = 16 << 10
     configuration.largestUnit = 48 << 10
     configuration.segmentBlockSize = 4 << 10
+    // Every segment here is small; only what tests merging wants them merged.
+    configuration.mergedRunSize = 0
     configure(&configuration)
   }
 
@@ -95,7 +108,8 @@ final class LogWorld {
     background = plain()
     store = try LogStore(
       configuration: configuration, fileSystem: disk, reactor: reactor, writer: writer, background: background,
-      stateMachine: machine, logger: .silent, random: &random)
+      stateMachine: machine, logger: Logger(minimum: .warning) { [logged] _, line in logged.add(line) },
+      random: &random)
     store.onFailure = { [unowned self] in failures.append($0) }
     store.leaderEpoch = leaderEpoch
   }

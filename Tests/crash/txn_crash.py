@@ -34,7 +34,10 @@ from millrace_tests.server import ROOT, Server  # noqa: E402
 
 TOPIC = "transfers"
 SOURCE = "source"
-PATIENT = {"reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 100, "retry.backoff.ms": 10, "log_level": 0}
+# Without a recovery strategy, because librdkafka 2.16 otherwise lets go of the only broker while it is down, and a
+# send_offsets_to_transaction that waits for it never returns.
+PATIENT = {"reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 100, "retry.backoff.ms": 10, "log_level": 0,
+           "metadata.recovery.strategy": "none"}
 
 
 class Lost(Exception):
@@ -183,7 +186,7 @@ def main():
 
     with Server(options.directory) as server:
         server.start()
-        admin = AdminClient({"bootstrap.servers": server.bootstrap})
+        admin = AdminClient({"bootstrap.servers": server.bootstrap, **PATIENT})
         for one in admin.create_topics(
                 [NewTopic(TOPIC, options.partitions, 1), NewTopic(SOURCE, 1, 1)]).values():
             one.result(30)

@@ -130,7 +130,7 @@ final class RecordFetcher {
       do throws(RecordBatchError) {
         let size = try RecordBatchHeader(rest).totalSize
         if size > rest.count { break }
-        let header = try RecordBatchHeader.checked(rest)
+        let header = try RecordBatchHeader.checked(rest, mayHaveGaps: true)
         at += size
         end = max(end, header.nextOffset)
         if !(try void.letSee(rest[0..<size], header)) || header.nextOffset <= position { continue }

@@ -1,0 +1,135 @@
+// SegmentPass: work on segments in the background, a bounded step at a time: new segments are made from old ones.
+
+import MillraceBase
+import MillraceIO
+import MillraceModel
+
+/// Runs of partitions in old segments, and what takes their place.
+struct SegmentReplacement: Sendable {
+  /// What was read, by partition, in order.
+  var old: [(partition: PartitionLogID, extents: [SegmentExtent])]
+  /// Durable contents, except for its name; nil when nothing was left.
+  var segment: DrainedSegment?
+}
+
+/// What a step came to.
+struct PassProgress: Sendable {
+  var bytesRead = 0
+  var replacement: SegmentReplacement?
+  var isDone = false
+}
+
+/// Work in steps. A step runs on a background thread; between steps nobody touches the pass but the reactor.
+protocol SegmentPass: AnyObject, Sendable {
+  /// The next step begins a segment, so that a number must be given for it.
+  var needsSegment: Bool { get }
+  /// Does some of the work.
+  func step(segment: UInt64) throws(LogError) -> PassProgress
+  /// Ends the work early; an unfinished segment is left over.
+  func abandon()
+}
+
+/// Where a pass writes.
+struct SegmentTarget: Sendable {
+  let directory: String
+  let identity: JournalIdentity
+  let blockSize: Int
+  let fileSystem: any FileSystem
+
+  func begin(_ number: UInt64) throws(LogError) -> SegmentWriter {
+    try SegmentWriter.create(
+      path: "\(directory)/\(SegmentFormat.name(number))", number: number, identity: identity, sequences: 0...0,
+      blockSize: blockSize, fileSystem: fileSystem)
+  }
+}
+
+/// Goes through the batches of extents, in order, some at a time.
+struct ExtentCursor {
+  private(set) var index = 0
+  private var offset: Offset
+
+  init(from offset: Offset = 0) { self.offset = offset }
+
+  static let readSize = 1 << 20
+
+  /// The next verified run of batches, and the extent it lies in.
+  /// - Returns: nil behind the last; then `index` is the number of extents. Empty bytes at the end of an extent.
+  mutating func next(
+    _ extents: [SegmentExtent], _ reader: SegmentReader
+  ) throws(LogError) -> (run: Bytes, extent: SegmentExtent)? {
+    while index < extents.count, extents[index].nextOffset <= offset { index += 1 }
+    guard index < extents.count else { return nil }
+    let extent = extents[index]
+    let from = max(offset, extent.baseOffset)
+    guard let run = try reader.batches(in: extent, from: from, limit: ExtentCursor.readSize).first else {
+      offset = extent.nextOffset
+      return (Bytes(), extent)
+    }
+    guard let last = try BatchScan.headers(in: run).last?.header else { return nil }
+    offset = last.nextOffset
+    return (run, extent)
+  }
+}
+
+extension ExtentCursor {
+  /// Goes on behind the extent that was read last.
+  mutating func leave(_ extent: SegmentExtent) {
+    index += 1
+    offset = max(offset, extent.nextOffset)
+  }
+}
+
+/// Copies the runs of some segments together into one new segment, so that the old ones can go.
+///
+/// Safety: used by one background job at a time, handed over through the reactor.
+final class MergePass: SegmentPass, @unchecked Sendable {
+  private let runs: [(partition: PartitionLogID, extents: [SegmentExtent])]
+  private let reader: SegmentReader
+  private let target: SegmentTarget
+  private var writer: SegmentWriter?
+  private var run = 0
+  private var cursor = ExtentCursor()
+  private static let stepSize = 4 << 20
+
+  /// - Parameter runs: by partition; the extents of a run follow each other in their partition.
+  init(
+    _ runs: [(partition: PartitionLogID, extents: [SegmentExtent])], reader: SegmentReader, target: SegmentTarget
+  ) {
+    self.runs = runs
+    self.reader = reader
+    self.target = target
+  }
+
+  var needsSegment: Bool { writer == nil }
+
+  func step(segment: UInt64) throws(LogError) -> PassProgress {
+    var progress = PassProgress()
+    if writer == nil { writer = try target.begin(segment) }
+    while run < runs.count, progress.bytesRead < MergePass.stepSize {
+      guard let (bytes, _) = try cursor.next(runs[run].extents, reader) else {
+        run += 1
+        cursor = ExtentCursor()
+        continue
+      }
+      writer?.begin(runs[run].partition, run: run)
+      for (position, header) in try BatchScan.headers(in: bytes) {
+        try writer?.add(
+          bytes[position..<(position + header.totalSize)], baseOffset: header.baseOffset,
+          lastOffset: header.lastOffset, maxTimestamp: header.maxTimestamp.milliseconds)
+      }
+      // Small runs cost a read each, whatever their size.
+      progress.bytesRead += bytes.count + 4096
+    }
+    if run == runs.count {
+      progress.isDone = true
+      progress.replacement = SegmentReplacement(old: runs, segment: try writer?.finish())
+      writer = nil
+    }
+    return progress
+  }
+
+  func abandon() {
+    writer?.abandon()
+    writer = nil
+  }
+}
