@@ -29,16 +29,19 @@ let package = Package(
   ],
   targets: [
     // Floor 1: C
-    .target(name: "CMillraceSystem", cSettings: [.treatAllWarnings(as: .error)]),
+    .target(
+      name: "CMillraceSystem", cSettings: [.treatAllWarnings(as: .error)], linkerSettings: [.linkedLibrary("uring")]),
     .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
     .systemLibrary(name: "CSnappy", providers: [.apt(["libsnappy-dev"])]),
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CPCRE2", providers: [.apt(["libpcre2-dev"])]),
     // Floor 2
     library("MillraceBase", ["CMillraceSystem"]),
     // Floor 3
     library("MillraceModel", ["MillraceBase"]),
     library("MillraceCompression", ["MillraceBase", "CZstd", "CLZ4", "CSnappy", "CZlib"]),
+    library("MillracePattern", ["CPCRE2"]),
     library("MillraceIO", ["MillraceBase", "CMillraceSystem"]),
     // Floor 4
     library("MillraceKafkaProtocol", ["MillraceBase", "MillraceModel"]),
@@ -51,7 +54,8 @@ let package = Package(
     library(
       "MillraceBroker",
       [
-        "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceMetadata",
+        "MillraceBase", "MillraceModel", "MillraceCompression", "MillracePattern", "MillraceIO", "MillraceLog",
+        "MillraceMetadata",
       ]),
     // Floor 7
     library(
@@ -100,6 +104,7 @@ let package = Package(
     tests("MillraceKafkaProtocolTests", ["MillraceKafkaProtocol", "MillraceModel", "MillraceBase"]),
     tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),
     tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
+    tests("MillracePatternTests", ["MillracePattern"]),
     tests("MillraceSimulationTests", ["MillraceSimulation", "MillraceIO", "MillraceBase"]),
     tests("TransactionHistoryTests", ["TransactionHistory"]),
     tests("MillraceDataflowTests", ["MillraceDataflow", "MillraceModel", "MillraceBase"]),

@@ -134,7 +134,20 @@ public final class BrokerScenario {
     for client in clients { client.stop() }
     world.tearDown()
     machine = nil
+    letGo()
     return outcome
+  }
+
+  /// Clients know their run: without this a run would never be given back, and many runs fill the memory.
+  private func letGo() {
+    producers = []
+    consumers = []
+    members = []
+    transactionalClients = []
+    committedReaders = []
+    topics = nil
+    zombie = nil
+    job = nil
   }
 
   private var clients: [SimulatedClient] {

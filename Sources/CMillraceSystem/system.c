@@ -208,9 +208,20 @@ int mr_socket_pair(int out[2]) {
   return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, out) < 0 ? -errno : 0;
 }
 
+// From this size on memory is aligned to huge pages and asks for them: pinning 512 small pages for each 2 MiB that go to
+// or come from the disk took a tenth of the time of reading a topic.
+enum { MR_HUGE_PAGE = 2 << 20 };
 void *mr_allocate_pages(size_t length) {
-  void *address = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return address == MAP_FAILED ? NULL : address;
+  size_t slack = length >= MR_HUGE_PAGE ? MR_HUGE_PAGE : 0;
+  char *address = mmap(NULL, length + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address == MAP_FAILED) return NULL;
+  if (!slack) return address;
+  size_t before = (size_t)(-(uintptr_t)address & (MR_HUGE_PAGE - 1));
+  if (before > 0) munmap(address, before);
+  if (slack > before) munmap(address + before + length, slack - before);
+  // Where there are no huge pages the memory is as good as any other.
+  madvise(address + before, length, MADV_HUGEPAGE);
+  return address + before;
 }
 void mr_free_pages(void *address, size_t length) { munmap(address, length); }
 void mr_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }

@@ -22,6 +22,8 @@ package struct BrokerParts: Sendable {
     package var fileSystem: any FileSystem = LinuxFileSystem()
     /// What clients are told to connect to; nil tells each the address it has connected to.
     package var advertised: SocketAddress?
+    /// Whether small durable writes may go through io_uring, where the system has it.
+    package var usesRing = true
     /// The reactor's thread is called so; the others have a word behind it.
     package var threadName: String
 
@@ -63,7 +65,8 @@ package struct BrokerParts: Sendable {
     let background: ThreadPool
     do throws(IOError) {
       reactor = try EpollReactor(
-        name: name, logger: configuration.logger, inputLimit: configuration.settings.largestRequest + (1 << 20))
+        name: name, logger: configuration.logger, inputLimit: configuration.settings.largestRequest + (1 << 20),
+        usesRing: configuration.usesRing)
       writer = try ThreadPool(name: "\(name)-journal", threads: 2)
     } catch {
       throw .system(error)

@@ -103,6 +103,7 @@ extension Broker {
     }
     var unit = AppendUnit()
     unit.startOffsets = [(log, target)]
+    unit.givesSpaceBack = true
     self.log.append(unit) { [self] result in
       switch result {
       case .success:

@@ -82,7 +82,10 @@ extension Broker {
     var unit = AppendUnit(event: MetadataEvent.topicDeleted(id: topic.id).encoded())
     unit.givesSpaceBack = true
     record(unit) { [self] error in
-      if error == nil { logger.log(.info, "broker", "topic deleted", ["topic": topic.name, "id": "\(topic.id)"]) }
+      if error == nil {
+        logger.log(.info, "broker", "topic deleted", ["topic": topic.name, "id": "\(topic.id)"])
+        groups.forgetEmptyGroups()
+      }
       completion(error)
     }
     for partition in topic.partitions { traffic[partition] = nil }

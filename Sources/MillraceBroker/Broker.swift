@@ -46,7 +46,8 @@ public final class Broker {
   ///   - writer: makes commits durable.
   ///   - background: drains, snapshots, reads from disk.
   ///   - seed: of identities; nil takes the operating system's entropy.
-  /// - Throws: `.storage` when the directory is in use, cannot be read, or is damaged.
+  /// - Throws: `.storage` when the directory is in use, cannot be read, or is damaged; `.invalidConfig` when settings
+  ///   contradict each other.
   public init(
     log configuration: LogConfiguration, settings: BrokerSettings = BrokerSettings(), fileSystem: any FileSystem,
     reactor: any Reactor, writer: any BlockingExecutor, background: any BlockingExecutor, logger: Logger,
@@ -55,6 +56,7 @@ public final class Broker {
     self.reactor = reactor
     self.settings = settings
     self.logger = logger
+    try settings.checkConsumerGroups()
     random = seed.map { SeededRandom(seed: $0) } ?? .system()
     metadata = Metadata()
     started = reactor.now

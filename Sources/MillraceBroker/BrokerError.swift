@@ -43,6 +43,11 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case memberIDRequired
     case groupTooLarge
     case offsetMetadataTooLarge
+    case fencedMemberEpoch
+    case staleMemberEpoch
+    case unreleasedInstance
+    case unsupportedAssignor
+    case invalidPattern
     case fencedJob
     case policyViolation
     case unknownGroup

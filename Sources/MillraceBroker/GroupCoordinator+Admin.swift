@@ -23,6 +23,8 @@ extension GroupCoordinator {
     broker.log.append(deciding: { [self] in
       do throws(BrokerError) {
         try checkDeletion(of: group)
+        // In the moment in which the event is applied: who joins later begins a new group.
+        consumers[group] = nil
         return AppendUnit(event: MetadataEvent.groupDeleted(group: group).encoded())
       } catch {
         refusal = error
@@ -44,6 +46,9 @@ extension GroupCoordinator {
     _ group: String, _ partitions: [TopicPartition], completion: @escaping (BrokerError?) -> Void
   ) {
     if partitions.isEmpty { return completion(nil) }
-    broker.record(.offsetsDeleted(group: group, partitions: partitions), completion: completion)
+    broker.record(.offsetsDeleted(group: group, partitions: partitions)) { [self] error in
+      if error == nil { forgetEmptyGroups() }
+      completion(error)
+    }
   }
 }

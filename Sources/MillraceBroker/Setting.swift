@@ -105,6 +105,29 @@ public struct BrokerSettings: Sendable {
       "Longest session time-out, in ms."),
     Setting("group.max.size", .int, "10000", range: 1...1_000_000, dynamic: true, "Most members of a group."),
     Setting(
+      "group.consumer.session.timeout.ms", .int, "45000", range: 1...86_400_000,
+      "Silence after which a member of a consumer group is gone, in ms."),
+    Setting(
+      "group.consumer.min.session.timeout.ms", .int, "45000", range: 1...86_400_000,
+      "Shortest group.consumer.session.timeout.ms, in ms."),
+    Setting(
+      "group.consumer.max.session.timeout.ms", .int, "60000", range: 1...86_400_000,
+      "Longest group.consumer.session.timeout.ms, in ms."),
+    Setting(
+      "group.consumer.heartbeat.interval.ms", .int, "5000", range: 1...86_400_000,
+      "How often members of a consumer group are told to report, in ms."),
+    Setting(
+      "group.consumer.min.heartbeat.interval.ms", .int, "5000", range: 1...86_400_000,
+      "Shortest group.consumer.heartbeat.interval.ms, in ms."),
+    Setting(
+      "group.consumer.max.heartbeat.interval.ms", .int, "15000", range: 1...86_400_000,
+      "Longest group.consumer.heartbeat.interval.ms, in ms."),
+    Setting(
+      "group.consumer.max.size", .int, "2147483647", range: 1...2_147_483_647, "Most members of a consumer group."),
+    Setting(
+      "group.consumer.assignors", .list, "uniform,range", words: ["uniform", "range"],
+      "Assignors that members of consumer groups may ask for; the first is used when none is asked for."),
+    Setting(
       "offset.metadata.max.bytes", .int, "4096", range: 0...1_000_000, dynamic: true,
       "Longest text committed with an offset."),
     Setting(
@@ -234,6 +257,38 @@ public struct BrokerSettings: Sendable {
   }
   /// `group.max.size`
   public var largestGroup: Int { number("group.max.size") }
+  /// What holds for groups of the consumer protocol; see ``checkConsumerGroups()``.
+  var consumerGroups: ConsumerGroupRules {
+    ConsumerGroupRules(
+      sessionTimeout: .milliseconds(number("group.consumer.session.timeout.ms")),
+      heartbeatInterval: .milliseconds(number("group.consumer.heartbeat.interval.ms")),
+      largestSize: number("group.consumer.max.size"),
+      assignors: (text("group.consumer.assignors") ?? "").split(separator: ",").compactMap {
+        ServerAssignor(rawValue: String($0))
+      })
+  }
+
+  /// Checks what single values cannot show.
+  /// - Throws: `.invalidConfig` when values contradict each other.
+  func checkConsumerGroups() throws(BrokerError) {
+    for name in ["session.timeout.ms", "heartbeat.interval.ms"] {
+      let value = number("group.consumer.\(name)")
+      let (least, most) = (number("group.consumer.min.\(name)"), number("group.consumer.max.\(name)"))
+      guard least <= value, value <= most else {
+        throw BrokerError(
+          .invalidConfig,
+          "group.consumer.\(name) is \(value), group.consumer.min.\(name) \(least), group.consumer.max.\(name) \(most)")
+      }
+    }
+    guard number("group.consumer.heartbeat.interval.ms") < number("group.consumer.session.timeout.ms") else {
+      throw BrokerError(
+        .invalidConfig, "group.consumer.heartbeat.interval.ms must be below group.consumer.session.timeout.ms")
+    }
+    guard !consumerGroups.assignors.isEmpty else {
+      throw BrokerError(.invalidConfig, "group.consumer.assignors is empty")
+    }
+  }
+
   /// `offset.metadata.max.bytes`
   public var largestOffsetMetadata: Int { number("offset.metadata.max.bytes") }
   /// `max.incremental.fetch.session.cache.slots`

@@ -37,6 +37,8 @@ public final class EpollReactor: Reactor, @unchecked Sendable {
   public let name: String
   /// Most unread bytes that a connection's handler may leave.
   public let inputLimit: Int
+  /// Whether io_uring may be used.
+  public let usesRing: Bool
   let logger: Logger
   private let epoll: Int32
   private let wakeup: Int32
@@ -50,7 +52,7 @@ public final class EpollReactor: Reactor, @unchecked Sendable {
   private var timers = TimerHeap()
   private var jobs: [@Sendable () -> Void] = []
   private var endOfTurn: [() -> Void] = []
-  private var isRunning = false
+  private(set) var isRunning = false
   private var stopRequested = false
   private var cachedNow = MonotonicTime.now
   /// Connections with output that was not offered to the system yet.
@@ -66,8 +68,12 @@ public final class EpollReactor: Reactor, @unchecked Sendable {
   /// A reactor owned by the calling thread until it runs.
   /// - Parameter inputLimit: most unread bytes of one connection; a larger message ends it. 101 MiB lets Kafka's largest
   ///   request (`socket.request.max.bytes`, 100 MiB) in.
+  /// - Parameter usesRing: false has every file written on threads, also where the system offers io_uring.
   /// - Throws: `.tooManyFiles` or `.failed` when the system has no descriptors.
-  public init(name: String, logger: Logger, inputLimit: Int = 101 << 20) throws(IOError) {
+  public init(
+    name: String, logger: Logger, inputLimit: Int = 101 << 20, usesRing: Bool = true
+  ) throws(IOError) {
+    self.usesRing = usesRing
     self.name = name
     self.logger = logger
     self.inputLimit = inputLimit
@@ -161,6 +167,11 @@ public final class EpollReactor: Reactor, @unchecked Sendable {
   public func watch(descriptor: Int32, _ ready: @escaping () -> Void) throws(IOError) -> DescriptorWatch {
     requireOwner()
     return try DescriptorWatch(descriptor: descriptor, reactor: self, ready)
+  }
+
+  /// A writer that uses io_uring for small writes where ``usesRing`` and the system allow it.
+  public func fileWriter(_ executor: any BlockingExecutor) -> any FileWriter {
+    usesRing ? RingFileWriter(reactor: self, executor: executor) : ThreadFileWriter(reactor: self, executor: executor)
   }
 
   /// Listens on `address`.

@@ -90,6 +90,9 @@ final class LinuxFile: File {
   // A call after close meets −1, which the kernel answers with EBADF.
   private var open: Int32 { descriptor.load(ordering: .relaxed) }
 
+  /// The descriptor, for calls of the system that are made elsewhere; −1 once closed.
+  var number: Int32 { open }
+
   func size() throws(IOError) -> Int64 {
     try IOError.check(mr_file_size(open), "measure", path)
   }

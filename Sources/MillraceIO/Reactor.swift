@@ -24,11 +24,21 @@ public protocol Reactor: AnyObject, Sendable {
   @discardableResult
   func schedule(after delay: Duration, _ job: @escaping () -> Void) -> Timer
 
+  /// The quickest way to write files that this reactor has; what must block does so on `executor`. Reactor thread only.
+  func fileWriter(_ executor: any BlockingExecutor) -> any FileWriter
+
   /// Listens on `address`; `accept` receives each new connection and returns who handles its input.
   /// - Returns: the listener, with the port that was bound.
   /// - Throws: `.addressInUse`, `.accessDenied` or `.failed`.
   func listen(_ address: SocketAddress, accept: @escaping (any Connection) -> any ConnectionHandler)
     throws(IOError) -> any Listener
+}
+
+extension Reactor {
+  /// Threads alone.
+  public func fileWriter(_ executor: any BlockingExecutor) -> any FileWriter {
+    ThreadFileWriter(reactor: self, executor: executor)
+  }
 }
 
 /// A scheduled job. Cancelling it makes the job never run; cancelling twice is harmless. Reactor thread only.

@@ -179,6 +179,10 @@ final class KafkaConnection: ConnectionHandler {
     case .offsetForLeaderEpoch:
       try decode(OffsetForLeaderEpochRequest.self, header, reader, size, handleOffsetForLeaderEpoch)
     case .describeConfigs: try decode(DescribeConfigsRequest.self, header, reader, size, handleDescribeConfigs)
+    case .consumerGroupHeartbeat:
+      try decode(ConsumerGroupHeartbeatRequest.self, header, reader, size, handleConsumerGroupHeartbeat)
+    case .consumerGroupDescribe:
+      try decode(ConsumerGroupDescribeRequest.self, header, reader, size, handleConsumerGroupDescribe)
     case .addPartitionsToTxn:
       try decode(AddPartitionsToTxnRequest.self, header, reader, size, handleAddPartitionsToTxn)
     case .addOffsetsToTxn: try decode(AddOffsetsToTxnRequest.self, header, reader, size, handleAddOffsetsToTxn)
@@ -211,10 +215,6 @@ final class KafkaConnection: ConnectionHandler {
       try decode(ListConfigResourcesRequest.self, header, reader, size, handleListConfigResources)
     case .describeTopicPartitions:
       try decode(DescribeTopicPartitionsRequest.self, header, reader, size, handleDescribeTopicPartitions)
-    // Those in `APIKey.unserved`.
-    case .consumerGroupHeartbeat,
-      .consumerGroupDescribe:
-      refuse("unknown API \(header.apiKey)")
     }
   }
 

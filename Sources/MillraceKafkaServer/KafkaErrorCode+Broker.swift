@@ -45,6 +45,11 @@ extension KafkaErrorCode {
       case .memberIDRequired: .memberIDRequired
       case .groupTooLarge: .groupMaxSizeReached
       case .offsetMetadataTooLarge: .offsetMetadataTooLarge
+      case .fencedMemberEpoch: .fencedMemberEpoch
+      case .staleMemberEpoch: .staleMemberEpoch
+      case .unreleasedInstance: .unreleasedInstanceID
+      case .unsupportedAssignor: .unsupportedAssignor
+      case .invalidPattern: .invalidRegularExpression
       case .fencedJob: .invalidRequest
       case .policyViolation: .policyViolation
       case .unknownGroup: .groupIDNotFound

@@ -57,7 +57,7 @@ enum Reservation {
 
 final class Journal {
   private let reactor: any Reactor
-  private let writer: any BlockingExecutor
+  private let writer: any FileWriter
   private let configuration: LogConfiguration
   let identity: JournalIdentity
   let files: JournalFiles
@@ -67,6 +67,8 @@ final class Journal {
   private var nextFileNumber: UInt64
   /// Where the next commit starts in the active file.
   private var position: Int
+  /// Memory that commits are built in, taken at a time; a huge page.
+  private static let usualChunk = 2 << 20
   private var chunk: Chunk?
   /// The file position that the chunk's first byte mirrors.
   private var chunkPosition = 0
@@ -97,7 +99,7 @@ final class Journal {
 
   /// A journal that goes on where recovery found the end.
   init(
-    recovered: RecoveredJournal, files: JournalFiles, reactor: any Reactor, writer: any BlockingExecutor,
+    recovered: RecoveredJournal, files: JournalFiles, reactor: any Reactor, writer: any FileWriter,
     configuration: LogConfiguration
   ) {
     self.reactor = reactor
@@ -142,7 +144,7 @@ final class Journal {
     if let active {
       let room = active.slot.size - JournalFormat.keptBack(ofFile: active.slot.size) - position
       if needed <= room {
-        place(size: min(max(needed, 1 << 20), room), at: position, in: active)
+        place(size: min(max(needed, Journal.usualChunk), room), at: position, in: active)
         return .ready
       }
       if givesSpaceBack, files.isExhausted, position + needed <= active.slot.size {
@@ -164,7 +166,7 @@ final class Journal {
     nextFileNumber += 1
     active = file
     let mostUsed = slot.size - JournalFormat.keptBack(ofFile: slot.size)
-    place(size: max(needed + JournalFormat.blockSize, min(1 << 20, mostUsed)), at: 0, in: file)
+    place(size: max(needed + JournalFormat.blockSize, min(Journal.usualChunk, mostUsed)), at: 0, in: file)
     guard let chunk else { preconditionFailure("a chunk was just placed") }
     JournalFileHeader(
       identity: identity, fileNumber: file.number, fileSize: slot.size, firstSequence: file.firstSequence
@@ -297,20 +299,9 @@ final class Journal {
     inFlight.append(commit)
     commit.submitted = reactor.now
     figures.bytesWritten += UInt64(end - from)
-    let file = active.slot.file
-    let bytes = chunk.bytes(from..<end)
-    let box = ReactorBound(self, on: reactor)
-    let reactor = reactor
     let sequence = commit.sequence
-    writer.submit {
-      var failed: LogError?
-      do throws(IOError) {
-        try bytes.withBuffer { buffer throws(IOError) in try file.write(buffer, at: at) }
-      } catch {
-        failed = LogError(.io, "writing commit \(sequence): \(error)")
-      }
-      let outcome = failed
-      reactor.submit { box.take().written(sequence, error: outcome) }
+    writer.write(chunk.bytes(from..<end), to: active.slot.file, at: at) { [self] error in
+      written(sequence, error: error.map { LogError(.io, "writing commit \(sequence): \($0)") })
     }
   }
 

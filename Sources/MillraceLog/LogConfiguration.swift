@@ -17,6 +17,8 @@ public struct LogConfiguration: Sendable {
   public var drainSize = 16 << 20
   /// Recent commits kept in memory for readers, in bytes.
   public var hotTailSize = 64 << 20
+  /// Verified bytes of segments kept for readers that go on in order, and read ahead for them, in bytes.
+  public var readWindowsSize = 32 << 20
   /// An open commit of this size is written even while another write is in flight.
   public var commitSize = 256 << 10
   /// Most writes in flight at once.

@@ -201,6 +201,8 @@ extension LogStore {
     let first = log.extents.partitioningIndex { $0.nextOffset <= oldest.baseOffset }
     let end = log.extents.partitioningIndex { $0.nextOffset <= newest.baseOffset } + 1
     guard first < end, end <= log.extents.count, log.extents[end - 1] == newest else { return }
+    // What memory still holds of these runs is what they were before.
+    while let held = log.recent.first, held.nextOffset <= newest.nextOffset { log.recent.removeFirst() }
     let gone = Array(log.extents[first..<end])
     let kept = new.filter { $0.nextOffset > log.startOffset }
     log.extents.replaceSubrange(first..<end, with: kept)

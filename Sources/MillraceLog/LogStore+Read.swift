@@ -57,8 +57,37 @@ extension LogStore {
       guard index < log.extents.count else {
         return completion(.failure(LogError(.corruption, "partition \(log.id) has no batch for offset \(offset)")))
       }
-      readCold(.segment(log.extents[index], from: offset, to: wish.end, limit: wish.limit), wish, completion)
+      readSegment(log.extents[index], wish, completion)
     }
+  }
+
+  private func readSegment(
+    _ extent: SegmentExtent, _ wish: ReadWish, _ completion: @escaping (Result<[Bytes], LogError>) -> Void
+  ) {
+    let box = ReactorBound((self, wish, completion), on: reactor)
+    let reactor = reactor
+    do throws(LogError) {
+      let held = try segments.held(in: extent, from: wish.offset, limit: wish.limit) {
+        reactor.submit {
+          let (store, wish, completion) = box.take()
+          store.read(wish, completion)
+        }
+      }
+      switch held {
+      case .batches(let runs): completion(.success(try LogStore.runs(runs, of: extent, below: wish.end)))
+      case .loading: break
+      case .unknown:
+        readCold(.segment(extent, from: wish.offset, to: wish.end, limit: wish.limit), wish, completion)
+      }
+    } catch {
+      completion(.failure(error))
+    }
+  }
+
+  /// Cuts off what lies at or above `end`.
+  private static func runs(_ runs: [Bytes], of extent: SegmentExtent, below end: Offset) throws(LogError) -> [Bytes] {
+    guard extent.nextOffset > end else { return runs }
+    return try runs.map { run throws(LogError) in try BatchScan.below(end, in: run) }.filter { !$0.isEmpty }
   }
 
   private func readRecent(_ wish: ReadWish, _ completion: @escaping (Result<[Bytes], LogError>) -> Void) {
@@ -112,11 +141,8 @@ extension LogStore {
       do throws(LogError) {
         switch plan {
         case .segment(let extent, let from, let to, let limit):
-          var runs = try segments.batches(in: extent, from: from, limit: limit)
-          if extent.nextOffset > to {
-            runs = try runs.map { run throws(LogError) in try BatchScan.below(to, in: run) }.filter { !$0.isEmpty }
-          }
-          result = .success(runs)
+          let runs = try segments.batches(in: extent, from: from, limit: limit)
+          result = .success(try LogStore.runs(runs, of: extent, below: to))
         case .journal(let references, let file):
           var out: [Bytes] = []
           for reference in references { out.append(try JournalReader.batch(reference, in: file)) }

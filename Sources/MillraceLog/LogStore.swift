@@ -117,7 +117,9 @@ public final class LogStore {
     self.stateMachine = stateMachine
     self.logger = logger
     let directory = configuration.directory
-    segments = SegmentReader(directory: "\(directory)/segments", fileSystem: fileSystem)
+    segments = SegmentReader(
+      directory: "\(directory)/segments", fileSystem: fileSystem, readAhead: background,
+      budget: configuration.readWindowsSize)
     drain = DrainState()
     hashSeeds = SeededRandom(seed: random.next())
     steadyClock = SteadyClock(start: reactor.wallClock, now: reactor.now)
@@ -401,7 +403,8 @@ public final class LogStore {
       existing: recovered.spares.count + recovered.sealed.count + (recovered.active == nil ? 0 : 1),
       nextName: recovered.nextName, largest: recovered.largestFile)
     journal = Journal(
-      recovered: recovered, files: files, reactor: reactor, writer: writer, configuration: configuration)
+      recovered: recovered, files: files, reactor: reactor, writer: reactor.fileWriter(writer),
+      configuration: configuration)
     for spare in recovered.spares { files.release(spare) }
     journal.onDurable = { [unowned self] in self.becameDurable($0) }
     journal.onRoom = { [unowned self] in self.drainWaiting() }

@@ -40,11 +40,15 @@ public final class Metadata: LogStateMachine {
   /// The cluster's name, given at the first start.
   public private(set) var clusterID = ""
   /// Topics by name.
-  public private(set) var topics: [String: TopicMetadata] = [:]
+  public private(set) var topics: [String: TopicMetadata] = [:] { didSet { topicsVersion += 1 } }
+  /// Changes whenever topics do; not durable.
+  public private(set) var topicsVersion = 0
   private var topicNames: [TopicID: String] = [:]
   private var nextPartition: Int64 = 1
   /// Committed offsets of each group.
   public private(set) var groupOffsets: [String: [TopicPartition: CommittedOffset]] = [:]
+  /// Groups of the consumer protocol: epochs below this one may have been given out, so that they never go back.
+  public private(set) var groupEpochs: [String: Int32] = [:]
   /// Producer ids below this one may have been given out.
   public private(set) var reservedProducerIDs: Int64 = 0
   private var jobEpochs: [String: Int64] = [:]
@@ -134,6 +138,7 @@ public final class Metadata: LogStateMachine {
       onChange(.resource(resource))
     case .groupDeleted(let group):
       groupOffsets[group] = nil
+      groupEpochs[group] = nil
     case .offsetsDeleted(let group, let partitions):
       for partition in partitions { groupOffsets[group]?[partition] = nil }
       if groupOffsets[group]?.isEmpty == true { groupOffsets[group] = nil }
@@ -146,6 +151,10 @@ public final class Metadata: LogStateMachine {
       for (group, offsets) in transactions.apply(event) {
         groupOffsets[group, default: [:]].merge(offsets) { _, new in new }
       }
+    case .groupEpochsReserved(let group, let next):
+      groupEpochs[group] = next
+    case .consumerGroupEnded(let group):
+      groupEpochs[group] = nil
     }
   }
 
@@ -200,6 +209,7 @@ public final class Metadata: LogStateMachine {
   private enum Section: UInt8, CaseIterable {
     case resourceConfigs = 1
     case quotas = 2
+    case groupEpochs = 3
   }
 
   /// A section's bytes, nil when it has nothing to say.
@@ -224,6 +234,13 @@ public final class Metadata: LogStateMachine {
           writer.float64(limit)
         }
       }
+    case .groupEpochs:
+      if groupEpochs.isEmpty { return nil }
+      writer.uint32(UInt32(groupEpochs.count))
+      for (group, next) in groupEpochs.sorted(by: { $0.key < $1.key }) {
+        writer.text(group)
+        writer.int32(next)
+      }
     }
     return writer.finishJoined()
   }
@@ -245,6 +262,8 @@ public final class Metadata: LogStateMachine {
           quotas[entity, default: [:]][name] = try reader.float64()
         }
       }
+    case .groupEpochs:
+      for _ in 0..<(try reader.uint32()) { groupEpochs[try reader.text()] = try reader.int32() }
     }
   }
 

@@ -72,6 +72,10 @@ public enum MetadataEvent: Equatable, Sendable {
   case quotasChanged(QuotaEntity, limits: [String: Double?])
   /// A transactional id's state changes.
   case transaction(TransactionEvent)
+  /// A group speaks the consumer protocol; its epochs below `next` have been given out, or may have been.
+  case groupEpochsReserved(group: String, next: Int32)
+  /// A group no longer speaks the consumer protocol, or is gone.
+  case consumerGroupEnded(group: String)
 
   /// The event's bytes.
   public func encoded() -> Bytes {
@@ -150,6 +154,13 @@ public enum MetadataEvent: Equatable, Sendable {
         if let limit { writer.float64(limit) }
       }
     case .transaction(let event): event.write(to: &writer)
+    case .groupEpochsReserved(let group, let next):
+      begin(30)
+      writer.text(group)
+      writer.int32(next)
+    case .consumerGroupEnded(let group):
+      begin(31)
+      writer.text(group)
     }
     return writer.finishJoined()
   }
@@ -205,6 +216,8 @@ public enum MetadataEvent: Equatable, Sendable {
       }
       self = .quotasChanged(entity, limits: limits)
     case TransactionEvent.kinds: self = .transaction(try TransactionEvent(kind, &reader))
+    case 30: self = .groupEpochsReserved(group: try reader.text(), next: try reader.int32())
+    case 31: self = .consumerGroupEnded(group: try reader.text())
     default: throw DecodingError("metadata event of kind \(kind), which this program does not know", at: 0)
     }
     guard reader.remaining == 0 else {

@@ -65,6 +65,7 @@ extension ServerConfiguration {
       logLevel = level
     }
     recording = getenv("MILLRACE_RECORD_IO").map { String(cString: $0) }
+    usesRing = getenv("MILLRACE_IO_URING").map { String(cString: $0) } != "off"
   }
 }
 

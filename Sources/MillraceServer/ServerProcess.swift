@@ -23,6 +23,8 @@ public struct ServerConfiguration {
   public var logLevel = LogLevel.info
   /// Records every write and flush into this file, for tests of power loss.
   public var recording: String?
+  /// Whether small durable writes may go through io_uring.
+  var usesRing = true
 
   /// The defaults for a data directory.
   public init(directory: String) {
@@ -65,6 +67,7 @@ public final class ServerProcess {
       log: LogConfiguration(directory: configuration.directory), settings: configuration.settings, logger: logger,
       threadName: "millrace")
     composition.advertised = configuration.advertised
+    composition.usesRing = configuration.usesRing
     if let recording = configuration.recording {
       composition.fileSystem = try RecordingFileSystem(
         composition.fileSystem, directory: configuration.directory, recording: recording)

@@ -143,3 +143,16 @@ func changedHistoriesAreNoticed() {
     }
   }
 }
+
+@Test("a run that is over is given back")
+func runIsFreed() {
+  for seed: UInt64 in 1...4 {
+    weak var scenario: BrokerScenario?
+    do {
+      let made = BrokerScenario(seed: seed)
+      scenario = made
+      _ = made.run()
+    }
+    #expect(scenario == nil, "seed \(seed)")
+  }
+}

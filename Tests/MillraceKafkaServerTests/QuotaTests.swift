@@ -119,6 +119,16 @@ func limitedMutations() throws {
   #expect((1.9...2.1).contains(time))
 }
 
+@Test("topics that are made on first use count, too")
+func limitedFirstUse() throws {
+  let world = try ServerWorld()
+  try AdminClient(world).set("controller_mutation_rate", 1)
+  let client = AdminClient(world)
+  #expect(try client.ask(MetadataRequest(topics: [.init(name: "t")])).throttleTimeMilliseconds == 0)
+  let made = try client.ask(MetadataRequest(topics: [.init(name: "a"), .init(name: "b")]))
+  #expect(made.topics.allSatisfy { $0.errorCode == .none } && made.throttleTimeMilliseconds >= 900)
+}
+
 @Test("time on the broker's thread is limited, and every answer can say so")
 func limitedRequestTime() throws {
   let world = try ServerWorld()

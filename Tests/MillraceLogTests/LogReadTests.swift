@@ -63,7 +63,7 @@ func largeBatchesDrained() throws {
 }
 
 /// Counts reads of journal files and segments from now on.
-private func readOperations(_ log: LogWorld) -> () -> Int {
+func readOperations(_ log: LogWorld) -> () -> Int {
   final class Counter { var reads = 0 }
   let counter = Counter()
   log.disk.faults.predicate = { operation in

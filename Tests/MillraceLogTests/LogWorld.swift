@@ -91,6 +91,8 @@ final class LogWorld {
     configuration.commitSize = 16 << 10
     configuration.largestUnit = 48 << 10
     configuration.segmentBlockSize = 4 << 10
+    // Every segment here is small; only what tests merging wants them merged.
+    configuration.mergedRunSize = 0
     configure(&configuration)
   }
 

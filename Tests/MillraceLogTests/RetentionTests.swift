@@ -57,16 +57,19 @@ func oracleRetention() throws {
       let time = Bool.random(using: &log.random) ? Int64.random(in: 1000...120_000, using: &log.random) : nil
       let bytes = Bool.random(using: &log.random) ? Int64.random(in: 0...60_000, using: &log.random) : nil
       let before = partition.startOffset
+      let sizeBefore = partition.size
       let cutoff = log.world.wallClock.milliseconds - (time ?? 0)
       let pieces =
         partition.extents.map {
           Stored(base: $0.baseOffset, next: $0.nextOffset, time: $0.maxTimestamp, size: $0.bytes)
         }
         + history.filter { stored in stored.base >= partition.extents.last?.nextOffset ?? 0 }
-      var left = partition.size
       log.store.expire([(partition, keeping(time: time, bytes: bytes))])
+      // It may have to wait for room in the journal.
+      log.settle()
       // By hand: piece after piece from the front, as long as it is too old or what follows is enough.
       var start = before
+      var left = sizeBefore
       for piece in pieces where piece.next > before {
         let isOld = time != nil && piece.time < cutoff
         let isTooMuch = bytes.map { left - piece.size >= $0 } ?? false

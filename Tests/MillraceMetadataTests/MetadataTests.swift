@@ -86,8 +86,12 @@ func snapshotRoundTrip() throws {
     .offsetsCommitted(group: "g", offsets: offsets), .offsetsCommitted(group: "gone", offsets: offsets),
     .offsetsCommitted(group: "emptied", offsets: [offsets[0]]),
     .groupDeleted(group: "gone"), .offsetsDeleted(group: "g", partitions: [TopicPartition("t", 1)]),
-    .offsetsDeleted(group: "emptied", partitions: [TopicPartition("t", 0)]))
+    .offsetsDeleted(group: "emptied", partitions: [TopicPartition("t", 0)]),
+    .groupEpochsReserved(group: "g", next: 101), .groupEpochsReserved(group: "ended", next: 7),
+    .groupEpochsReserved(group: "gone", next: 7), .groupEpochsReserved(group: "g", next: 201),
+    .consumerGroupEnded(group: "ended"), .groupDeleted(group: "gone"))
   func check(_ metadata: Metadata) {
+    #expect(metadata.groupEpochs == ["g": 201])
     #expect(metadata.topics["t"]?.partitions.map(\.number) == [1, 2, 3])
     #expect(metadata.topics["t"]?.configs == ["cleanup.policy": "compact"])
     #expect(metadata.resourceConfigs == [ConfigResource(.broker, "0"): ["num.partitions": "3"]])

@@ -53,18 +53,22 @@ enum FusionBenchmark {
   }
 
   static func chainOfClosures(_ sum: Sum, _ name: String) -> JobDefinition {
-    DataStream.topic("numbers")
-      .map { $0.valueBuffer.loadUnaligned(as: Int64.self) }
-      .filter { $0 & 7 != 3 }
-      .map { $0 &+ 11 }
-      .map { $0 ^ 0x5bd1 }
-      .filter { $0 & 15 != 9 }
-      .map { $0 &* 31 }
-      .map { $0 >> 3 }
-      .filter { $0 & 1 == 0 }
-      .map { $0 &- 5 }
-      .forEach { sum.value &+= $0 }
-      .job(named: name)
+    // In parts, and with the closures' types, for the type checker's sake: the operators are the same.
+    let first = DataStream.topic("numbers")
+      .map { (record: InputRecord) -> Int64 in record.valueBuffer.loadUnaligned(as: Int64.self) }
+      .filter { (number: Int64) -> Bool in number & 7 != 3 }
+      .map { (number: Int64) -> Int64 in number &+ 11 }
+    let second =
+      first
+      .map { (number: Int64) -> Int64 in number ^ 0x5bd1 }
+      .filter { (number: Int64) -> Bool in number & 15 != 9 }
+      .map { (number: Int64) -> Int64 in number &* 31 }
+    let third =
+      second
+      .map { (number: Int64) -> Int64 in number >> 3 }
+      .filter { (number: Int64) -> Bool in number & 1 == 0 }
+      .map { (number: Int64) -> Int64 in number &- 5 }
+    return third.forEach { (number: Int64) in sum.value &+= number }.job(named: name)
   }
 
   static func oneClosure(_ sum: Sum, _ name: String) -> JobDefinition {

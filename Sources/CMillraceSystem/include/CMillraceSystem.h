@@ -86,6 +86,24 @@ int mr_path_kind(const char *path); // 0 nothing there, 1 file, 2 directory, 3 o
 // Names in a directory without "." and "..", NUL-separated, in malloc'd memory that the caller frees; -errno on failure.
 long mr_list_directory(const char *path, char **out);
 
+// io_uring: writes that an event loop need not wait for. One thread makes all calls on a ring.
+struct mr_ring;
+struct mr_completion {
+  uint64_t token;
+  int32_t result; // bytes written, or -errno
+};
+static const uint64_t MR_RING_NOTHING = UINT64_MAX;
+// NULL where the system has no io_uring or forbids it; then *error is -errno.
+struct mr_ring *mr_ring_create(unsigned entries, int *error);
+void mr_ring_destroy(struct mr_ring *ring);
+// Readable while completions wait.
+int mr_ring_descriptor(const struct mr_ring *ring);
+// Starts a write; the buffer must stay as it is until the completion with `token` was reaped. On failure nothing was
+// started, and a completion with the token MR_RING_NOTHING, which means nothing, may come later.
+int mr_ring_write(struct mr_ring *ring, int fd, const void *buffer, size_t length, int64_t offset, uint64_t token);
+// Takes completions, waiting for one if asked to; returns how many.
+int mr_ring_reap(struct mr_ring *ring, struct mr_completion *out, int capacity, int wait);
+
 // Memory and threads
 void *mr_allocate_pages(size_t length);
 void mr_free_pages(void *address, size_t length);

@@ -64,6 +64,18 @@ extension KafkaConnection {
   /// through whichever assignor they named.
   private func subscribedTopics(_ group: GroupDescription) -> Set<String>? {
     var topics: Set<String> = []
+    if group.kind == .consumer {
+      do throws(BrokerError) {
+        for member in try broker.groups.describeConsumerGroup(group.name).members {
+          topics.formUnion(member.topics)
+          // Those that an expression stands for are in the member's target.
+          topics.formUnion(member.target.compactMap { broker.topic($0.topic)?.name })
+        }
+        return topics
+      } catch {
+        return topics
+      }
+    }
     for member in group.members {
       do throws(DecodingError) {
         topics.formUnion(try ConsumerProtocolSubscription(member.metadata).topics)

@@ -12,7 +12,11 @@ extension KafkaConnection {
     do throws(BrokerError) {
       try broker.groups.checkCommit(
         group: request.groupID, memberID: request.memberID, instanceID: request.groupInstanceID,
-        generation: request.generationIDOrMemberEpoch)
+        generation: request.generationIDOrMemberEpoch,
+        partitions: request.topics.flatMap { topic in
+          let id = context.version >= 10 ? topic.topicID : broker.topic(topic.name)?.id ?? .zero
+          return topic.partitions.map { TopicIDPartition(id, $0.partitionIndex) }
+        })
     } catch {
       refusal = error
     }
@@ -66,6 +70,12 @@ extension KafkaConnection {
         response.groups = request.groups.map { group in
           var answer = OffsetFetchResponse.OffsetFetchResponseGroup(groupID: group.groupID)
           if let error {
+            answer.errorCode = KafkaErrorCode(group: error)
+            return answer
+          }
+          do throws(BrokerError) {
+            try broker.groups.checkFetch(group: group.groupID, memberID: group.memberID, epoch: group.memberEpoch)
+          } catch {
             answer.errorCode = KafkaErrorCode(group: error)
             return answer
           }

@@ -109,12 +109,14 @@ extension KafkaConnection {
     let states = Set(request.statesFilter.map { $0.lowercased() })
     let types = Set(request.typesFilter.map { $0.lowercased() })
     var response = ListGroupsResponse()
-    guard types.isEmpty || types.contains("classic") else { return context.answer(response) }
     for name in broker.groups.names {
       let group = broker.groups.describe(name)
       guard states.isEmpty || states.contains(group.state.lowercased()) else { continue }
+      guard types.isEmpty || types.contains(group.kind.rawValue) else { continue }
       response.groups.append(
-        .init(groupID: name, protocolType: group.protocolType, groupState: group.state, groupType: "classic"))
+        .init(
+          groupID: name, protocolType: group.protocolType, groupState: group.state,
+          groupType: group.kind.rawValue))
     }
     context.answer(response)
   }
@@ -123,12 +125,19 @@ extension KafkaConnection {
     context.answer(
       DescribeGroupsResponse(
         groups: request.groups.map { name in
-          let group = broker.groups.describe(name)
+          var group = broker.groups.describe(name)
+          var reason = "group \(name) does not exist"
+          if group.kind == .consumer {
+            // Its members have neither metadata nor assignments in the form of classic ones. Source: Kafka, KIP-1043.
+            reason = "group \(name) is not a classic group"
+            group = GroupDescription(
+              name: name, kind: .classic, state: "Dead", protocolType: "", protocolName: "", members: [])
+          }
           var answer = DescribeGroupsResponse.DescribedGroup(
             groupID: name, groupState: group.state, protocolType: group.protocolType, protocolData: group.protocolName)
           if group.state == "Dead", context.version >= 6 {
             answer.errorCode = .groupIDNotFound
-            answer.errorMessage = "group \(name) does not exist"
+            answer.errorMessage = reason
           }
           answer.members = group.members.map { member in
             .init(

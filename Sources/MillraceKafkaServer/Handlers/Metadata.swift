@@ -22,7 +22,7 @@ extension KafkaConnection {
     }
     for (index, topic) in wanted.enumerated() {
       if let name = topic.name, topic.topicID == .zero {
-        find(name, creates: creates) { gathering.put(index, $0) }
+        find(name, creates: creates, context) { gathering.put(index, $0) }
       } else if let found = broker.topic(topic.topicID) {
         gathering.put(index, describe(found))
       } else {
@@ -53,12 +53,14 @@ extension KafkaConnection {
   }
 
   private func find(
-    _ name: String, creates: Bool, _ completion: @escaping (MetadataResponse.MetadataResponseTopic) -> Void
+    _ name: String, creates: Bool, _ context: RequestContext<MetadataResponse>,
+    _ completion: @escaping (MetadataResponse.MetadataResponseTopic) -> Void
   ) {
     if let found = broker.topic(name) { return completion(describe(found)) }
     func refuse(_ code: KafkaErrorCode) { completion(.init(errorCode: code, name: name)) }
     if TopicName.problem(name) != nil { return refuse(.invalidTopic) }
     guard creates, !name.hasPrefix("__") else { return refuse(.unknownTopicOrPartition) }
+    charge(.mutations, broker.settings.partitions, context)
     broker.createTopic(name) { [self] result in
       switch result {
       case .success(let topic): completion(describe(topic))

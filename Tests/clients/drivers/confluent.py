@@ -95,3 +95,64 @@ class _Member(Member):
                 self._received(_record(message))
         finally:
             consumer.close()
+
+
+class ConsumerProtocolMember(Member):
+    """A member of a group of KIP-848's protocol. Partitions are (topic, partition) here, since a subscription may be an
+    expression, and `assigned` is what it has now, since assignments come in steps."""
+
+    def __init__(self, bootstrap, group, topics, assignor=None, commit_each=False, **options):
+        super().__init__(bootstrap, group, topics, **options)
+        self.assignor, self.commit_each = assignor, commit_each
+        self.assigned = set()
+        self.revocations = 0
+        self.errors = []
+        #: By (topic, partition): the offset of the last commit that was acknowledged.
+        self.committed = {}
+
+    def wait_assigned(self, count=None, timeout_seconds=30):
+        return self.wait(lambda: len(self.assigned) == count if count is not None else self.assigned, timeout_seconds,
+                         f"an assignment of {count} partitions")
+
+    def _run(self):
+        options = {"bootstrap.servers": self.bootstrap, "group.id": self.group, "group.protocol": "consumer",
+                   "enable.auto.commit": not self.commit_each, "auto.commit.interval.ms": 200, "fetch.wait.max.ms": 100,
+                   "auto.offset.reset": "earliest" if self.from_beginning else "latest",
+                   "topic.metadata.refresh.interval.ms": 1000, "error_cb": self.errors.append}
+        if self.instance:
+            options["group.instance.id"] = self.instance
+        if self.assignor:
+            options["group.remote.assignor"] = self.assignor
+        consumer = Consumer(options)
+
+        def on_assign(_, places):
+            self.assignments += 1
+            self.assigned = self.assigned | {(place.topic, place.partition) for place in places}
+
+        def on_revoke(_, places):
+            self.revocations += 1
+            self.assigned = self.assigned - {(place.topic, place.partition) for place in places}
+
+        consumer.subscribe(self.topic if isinstance(self.topic, list) else [self.topic], on_assign=on_assign,
+                           on_revoke=on_revoke, on_lost=on_revoke)
+        try:
+            while not self.stopping.is_set():
+                message = consumer.poll(0.1)
+                if message is None:
+                    continue
+                if message.error() is not None:
+                    raise KafkaException(message.error())
+                self._received(_record(message))
+                if self.commit_each:
+                    self._commit(consumer, message)
+        finally:
+            consumer.close()
+
+    def _commit(self, consumer, message):
+        try:
+            consumer.commit(message, asynchronous=False)
+        except KafkaException as error:
+            # A commit that fails, for example while the broker is away, is no commit; the record may come again.
+            self.errors.append(error.args[0])
+        else:
+            self.committed[message.topic(), message.partition()] = message.offset() + 1

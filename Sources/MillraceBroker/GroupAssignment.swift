@@ -1,0 +1,75 @@
+// GroupAssignment: what an assignor is given and gives: members with their topics, and who gets which partition.
+
+import MillraceModel
+
+/// A partition by its topic's identity.
+public struct TopicIDPartition: Hashable, Comparable, Sendable, CustomStringConvertible {
+  /// The topic.
+  public var topic: TopicID
+  /// Index, from 0.
+  public var partition: Int32
+
+  /// Partition `partition` of `topic`.
+  public init(_ topic: TopicID, _ partition: Int32) {
+    self.topic = topic
+    self.partition = partition
+  }
+
+  /// By topic, then by partition.
+  public static func < (left: TopicIDPartition, right: TopicIDPartition) -> Bool {
+    (left.topic.high, left.topic.low, left.partition) < (right.topic.high, right.topic.low, right.partition)
+  }
+
+  /// `topic-partition`
+  public var description: String { "\(topic)-\(partition)" }
+}
+
+/// A member as an assignor sees it.
+struct AssignorMember {
+  var id: String
+  var instanceID: String?
+  /// Topics that it subscribes to and that exist.
+  var topics: Set<TopicID>
+  /// What the last target gave it; may name what no longer exists.
+  var current: Set<TopicIDPartition>
+}
+
+/// What an assignor is given. An assignor gives each partition of each subscribed topic to exactly one subscriber.
+struct AssignorInput {
+  var members: [AssignorMember]
+  /// Partitions of each topic; topics that nobody subscribes to are left out of the result.
+  var topics: [TopicID: Int32]
+
+  /// Members in an order that does not depend on when they came. Source: Kafka, `RangeAssignor`: static ones first.
+  var sortedMembers: [AssignorMember] {
+    members.sorted { left, right in
+      switch (left.instanceID, right.instanceID) {
+      case (let one?, let other?): one < other
+      case (.some, nil): true
+      case (nil, .some): false
+      case (nil, nil): left.id < right.id
+      }
+    }
+  }
+
+  /// Subscribed topics that exist, in order.
+  var sortedTopics: [TopicID] {
+    var subscribed: Set<TopicID> = []
+    for member in members { subscribed.formUnion(member.topics) }
+    return subscribed.filter { topics[$0] != nil }.sorted { ($0.high, $0.low) < ($1.high, $1.low) }
+  }
+}
+
+/// The assignors that members may ask for by name.
+enum ServerAssignor: String, CaseIterable, Sendable {
+  case uniform
+  case range
+
+  /// The partitions of each member.
+  func assign(_ input: AssignorInput) -> [String: Set<TopicIDPartition>] {
+    switch self {
+    case .uniform: UniformAssignor.assign(input)
+    case .range: RangeAssignor.assign(input)
+    }
+  }
+}

@@ -1,0 +1,99 @@
+// ConsumerGroups: ConsumerGroupHeartbeat and ConsumerGroupDescribe, the requests of KIP-848.
+
+import MillraceBase
+import MillraceBroker
+import MillraceKafkaProtocol
+import MillraceModel
+
+extension KafkaConnection {
+  func handleConsumerGroupHeartbeat(
+    _ request: ConsumerGroupHeartbeatRequest, _ context: RequestContext<ConsumerGroupHeartbeatResponse>
+  ) {
+    var beat = ConsumerHeartbeat(
+      group: request.groupID, memberID: request.memberID, epoch: request.memberEpoch,
+      clientID: context.header.clientID ?? "", clientHost: "/" + connection.remoteAddress.host,
+      requiresID: context.version >= 1)
+    beat.instanceID = request.instanceID
+    beat.rackID = request.rackID
+    if request.rebalanceTimeoutMilliseconds != -1 {
+      beat.rebalanceTimeout = .milliseconds(Int(request.rebalanceTimeoutMilliseconds))
+    }
+    beat.topics = request.subscribedTopicNames
+    beat.pattern = request.subscribedTopicRegex
+    beat.assignor = request.serverAssignor
+    if let topics = request.topicPartitions {
+      var owned: Set<TopicIDPartition> = []
+      for topic in topics {
+        for partition in topic.partitions { owned.insert(TopicIDPartition(topic.topicID, partition)) }
+      }
+      beat.owned = owned
+    }
+    broker.groups.heartbeat(beat) { result in
+      switch result {
+      case .success(let answer):
+        var response = ConsumerGroupHeartbeatResponse()
+        response.memberID = answer.memberID
+        response.memberEpoch = answer.epoch
+        response.heartbeatIntervalMilliseconds = Int32(clamping: answer.interval.inMilliseconds)
+        response.assignment = answer.assignment.map { assigned in
+          .init(topicPartitions: byTopic(assigned.sorted()).map { .init(topicID: $0, partitions: $1) })
+        }
+        context.answer(response)
+      case .failure(let error):
+        context.answer(
+          ConsumerGroupHeartbeatResponse(errorCode: KafkaErrorCode(group: error), errorMessage: error.reason))
+      }
+    }
+  }
+
+  func handleConsumerGroupDescribe(
+    _ request: ConsumerGroupDescribeRequest, _ context: RequestContext<ConsumerGroupDescribeResponse>
+  ) {
+    var response = ConsumerGroupDescribeResponse()
+    for name in request.groupIDs {
+      do throws(BrokerError) {
+        response.groups.append(described(try broker.groups.describeConsumerGroup(name)))
+      } catch {
+        response.groups.append(
+          .init(errorCode: KafkaErrorCode(group: error), errorMessage: error.reason, groupID: name))
+      }
+    }
+    context.answer(response)
+  }
+
+  private func described(_ group: ConsumerGroupDescription) -> ConsumerGroupDescribeResponse.DescribedGroup {
+    ConsumerGroupDescribeResponse.DescribedGroup(
+      groupID: group.name, groupState: group.state, groupEpoch: group.epoch, assignmentEpoch: group.assignmentEpoch,
+      assignorName: group.assignor,
+      members: group.members.map { member in
+        .init(
+          memberID: member.id, instanceID: member.instanceID, rackID: member.rackID, memberEpoch: member.epoch,
+          clientID: member.clientID, clientHost: member.clientHost, subscribedTopicNames: member.topics,
+          subscribedTopicRegex: member.pattern, assignment: named(member.assigned),
+          targetAssignment: named(member.target),
+          // Every member speaks the consumer protocol: 1. Source: KIP-1099.
+          memberType: 1)
+      })
+  }
+
+  private func named(_ partitions: [TopicIDPartition]) -> ConsumerGroupDescribeResponse.Assignment {
+    .init(
+      topicPartitions: byTopic(partitions).compactMap { id, partitions in
+        // A topic that was deleted has no name any more; its partitions are about to be given up.
+        broker.topic(id).map { .init(topicID: id, topicName: $0.name, partitions: partitions) }
+      })
+  }
+}
+
+/// Sorted partitions, gathered by topic.
+private func byTopic(_ sorted: [TopicIDPartition]) -> [(TopicID, [Int32])] {
+  var topics: [(TopicID, [Int32])] = []
+  for one in sorted {
+    if topics.last?.0 == one.topic {
+      topics[topics.count - 1].1.append(one.partition)
+    } else {
+      topics.append((one.topic, [one.partition]))
+    }
+  }
+  return topics
+}
