@@ -245,6 +245,7 @@ public final class LogStore {
     do throws(LogError) {
       results = try check(unit)
     } catch {
+      if error.code == .noSpace { rememberRefusal(of: unit) }
       completion(.failure(error))
       return true
     }
@@ -259,6 +260,7 @@ public final class LogStore {
       return false
     case .refused(let error):
       roomIsShort()
+      rememberRefusal(of: unit)
       completion(.failure(error))
       return true
     case .ready: break
@@ -268,6 +270,13 @@ public final class LogStore {
     journal.whenDurable { error in completion(error.map { .failure($0) } ?? .success(appended)) }
     journal.submitIfLarge()
     return true
+  }
+
+  /// Notes which producers' first batches had no room: what they sent behind them must not be taken for the first.
+  private func rememberRefusal(of unit: AppendUnit) {
+    for batch in unit.batches where batch.header.isIdempotent && !batch.header.isControl {
+      batch.log.refusedFirst.note(batch.header, isKnown: batch.log.producers[batch.header.producerID] != nil)
+    }
   }
 
   /// Checks a unit against producers' sequences.
@@ -286,7 +295,13 @@ public final class LogStore {
           .invalidTransactionState,
           "producer \(batch.header.producerID) wrote a batch that is not part of its open transaction")
       }
-      let verdict = try ProducerState.judge(batch.log.producers[batch.header.producerID], batch.header)
+      let state = batch.log.producers[batch.header.producerID]
+      if state == nil, batch.log.refusedFirst.isBehindOne(batch.header) {
+        throw LogError(
+          .outOfOrderSequence,
+          "producer \(batch.header.producerID) sent sequence \(batch.header.baseSequence), its first batch was refused")
+      }
+      let verdict = try ProducerState.judge(state, batch.header)
       if case .duplicate(let earlier) = verdict, unit.batches.count == 1 {
         return [AppendedBatch(baseOffset: earlier.baseOffset, isDuplicate: true)]
       }

@@ -53,6 +53,8 @@ public final class PartitionLog {
   var compactedTo: Offset = 0 { didSet { mark.isStale = true } }
   /// Set with every change of what a snapshot holds of the partition; see SnapshotPages.swift.
   var mark = SnapshotMark()
+  /// Producers whose first batch was refused for want of room.
+  var refusedFirst = RefusedFirstBatches()
   /// Set when the partition was deleted; held references must not be used any further.
   public internal(set) var isDeleted = false
 
@@ -94,6 +96,7 @@ public final class PartitionLog {
     } else if header.isIdempotent {
       producers[header.producerID] = ProducerState.appending(
         header, at: reference.baseOffset, to: producers[header.producerID], now: now)
+      refusedFirst.forget(header.producerID)
       if header.isTransactional { transactions.wrote(header.producerID, at: reference.baseOffset) }
     }
     nextOffset = reference.nextOffset

@@ -164,3 +164,26 @@ func lowSpace() throws {
   #expect(!log.store.isSpaceLow)
   #expect(try log.append(TestBatch(), to: partition) == 1)
 }
+
+@Test("a batch behind a first one that had no room is not taken for the first")
+func pipelinedBehindRefused() throws {
+  let log = LogWorld { $0.lowSpace = 1 << 20 }
+  try log.open()
+  let partition = try log.create(1)
+  func send(_ sequence: Int32, producer: Int64 = 7, epoch: Int16 = 0) throws -> Pending {
+    let batch = TestBatch(producer: producer, epoch: epoch, sequence: sequence)
+    let pending = log.append(AppendUnit(partition, batch.bytes, try batch.header()))
+    log.run { pending.result != nil }
+    return pending
+  }
+  log.disk.capacity = log.disk.usedBytes + (1 << 19)
+  log.world.run(for: .seconds(2))
+  #expect(try send(0).error?.code == .noSpace)
+  #expect(try send(1).error?.code == .noSpace)
+  log.disk.capacity = 1 << 40
+  log.world.run(for: .seconds(2))
+  #expect(try send(1).error?.code == .outOfOrderSequence, "its first batch comes again")
+  #expect(try send(5, producer: 8).error == nil, "of others any sequence may be the first that is known")
+  #expect(try send(0).error == nil && send(1).error == nil && send(2).error == nil)
+  #expect(partition.nextOffset == 4)
+}
