@@ -5,7 +5,8 @@ import subprocess
 import pytest
 from millrace_tests.server import ROOT
 
-BUILD = {"build-essential", "pkg-config", "libzstd-dev", "liblz4-dev", "libsnappy-dev", "zlib1g-dev"}
+BUILD = {"build-essential", "pkg-config", "libzstd-dev", "liblz4-dev", "libsnappy-dev", "zlib1g-dev", "liburing-dev",
+         "libpcre2-dev"}
 
 
 @pytest.fixture

@@ -35,3 +35,9 @@ def pytest_runtest_call(item):
         return (yield)
     except Unavailable as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(autouse=True)
+def writes_on_threads(monkeypatch):
+    """Faults are injected into system calls, and io_uring makes none for a write."""
+    monkeypatch.setenv("MILLRACE_IO_URING", "off")
