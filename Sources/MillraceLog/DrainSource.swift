@@ -100,14 +100,19 @@ struct DrainSource: Sendable {
     self.packed = packed
   }
 
-  /// Sees to it that all of `batches` can be had without reading the file batch by batch.
+  /// Sees to it that all of `batches` can be had without reading the file small batch by small batch.
   mutating func prepare(_ batches: [BatchReference]) throws(LogError) {
     guard packed == nil else { return }
-    let areHeld = batches.allSatisfy {
-      HotTail.bytes(regions, position: Int($0.position), length: Int($0.length)) != nil
+    let missing = batches.filter {
+      HotTail.bytes(regions, position: Int($0.position), length: Int($0.length)) == nil
     }
-    if !areHeld { packed = try PackedFile(batches, reading: file) }
+    // Large ones are read one by one, and written from where they were read.
+    let size = missing.reduce(0) { $0 + Int($1.length) }
+    guard size < missing.count * DrainSource.largeBatch else { return }
+    packed = try PackedFile(missing, reading: file)
   }
+
+  private static let largeBatch = 64 << 10
 
   func bytes(_ reference: BatchReference) throws(LogError) -> Bytes {
     if let bytes = packed?.bytes(position: reference.position, length: Int(reference.length)) { return bytes }

@@ -100,9 +100,10 @@ extension LogStore {
   private func pack(_ file: JournalFile) {
     let size = drain.recordBytes(of: file.number)
     let held = drain.packed.values.reduce(0) { $0 + $1.size }
-    guard file.number > max(drain.drainedFile, drain.drainingFile), size > 0, held + size <= 2 * drainSize else {
-      return
-    }
+    // A dense file is drained next, most of it from the hot tail; copying it first would only cost.
+    guard file.number > max(drain.drainedFile, drain.drainingFile), size > 0, size < drainSize,
+      held + size <= 2 * drainSize
+    else { return }
     let batches = runs(of: [file]).flatMap(\.batches)
     let regions = journal.hotTail.regions(file: file.number)
     jobs.run {
