@@ -178,6 +178,7 @@ extension LogStore {
   private func apply(_ replacement: SegmentReplacement) {
     if let segment = replacement.segment {
       drain.segments[segment.number] = SegmentUse(fileSize: segment.fileSize)
+      drain.unsynced.insert(segment.number)
     }
     var new = replacement.segment?.extents[...] ?? []
     for (id, old) in replacement.old {

@@ -43,8 +43,8 @@ struct DrainState {
   var drainedFile: UInt64 = 0
   var nextSegment: UInt64 = 1
   var segments: [UInt64: SegmentUse] = [:]
-  /// The newest segment whose name, and those of all before it, are durable.
-  var syncedSegment: UInt64 = 0
+  /// Segments whose names may not be durable yet. A long compaction ends with a lower number than drains that were quicker.
+  var unsynced: Set<UInt64> = []
   var slots = SnapshotSlots()
   var pages: [Int64: SnapshotPage] = [:]
   /// No drain begins any more; one last snapshot is written.
@@ -236,6 +236,7 @@ extension LogStore {
     drain.drainedFile = group.last?.number ?? drain.drainedFile
     if let segment {
       drain.segments[segment.number] = SegmentUse(fileSize: segment.fileSize)
+      drain.unsynced.insert(segment.number)
       for (id, extent) in segment.extents {
         guard let log = partitions[id], extent.nextOffset > log.startOffset else { continue }
         log.extents.append(extent)

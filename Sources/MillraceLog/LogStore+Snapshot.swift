@@ -45,13 +45,12 @@ extension LogStore {
     let directory = configuration.directory
     let fileSystem = fileSystem
     let slots = drain.slots
-    // Segments that are there. One that is being made has its number, but perhaps no name yet.
-    let newest = drain.segments.keys.max() ?? 0
-    let hasNewNames = newest > drain.syncedSegment
+    // What is being made at this moment is not among them, and named by a later snapshot.
+    let named = drain.unsynced
     jobs.run { () -> Result<SnapshotSlots, LogError> in
       do throws(LogError) {
         // The segments that it names must be found.
-        if hasNewNames {
+        if !named.isEmpty {
           try LogError.wrapping { () throws(IOError) in try fileSystem.syncDirectory("\(directory)/segments") }
         }
         return .success(try slots.write(snapshot, directory: directory, fileSystem: fileSystem))
@@ -61,7 +60,7 @@ extension LogStore {
     } completion: { [self] outcome in
       if case .success(let slots) = outcome {
         drain.slots = slots
-        drain.syncedSegment = max(drain.syncedSegment, newest)
+        drain.unsynced.subtract(named)
       }
       finishSnapshot(outcome.map { _ in }, released: released, dead: dead, done)
     }

@@ -368,3 +368,39 @@ func compactedTransactions() throws {
   #expect(try left().markers.contains(commitMarker))
   #expect(try log.readCommitted(partition).contains(committed))
 }
+
+@Test(
+  "recovers: the segment of a compaction that ends after quicker drains, whose numbers are higher, has a durable name")
+func recoversSlowCompaction() throws {
+  for seed: UInt64 in 1...12 {
+    let log = LogWorld(seed: seed) { $0.cleanerBytesPerSecond = 20_000 }
+    try log.open()
+    let partition = try log.create(1)
+    func fill(_ count: Int) throws {
+      for index in 0..<count {
+        try log.append(
+          try keyedBatch([("key-\(index % 7)", String(repeating: "v", count: 2500))], time: 5), to: partition)
+      }
+      log.settle()
+    }
+    func snapshot() {
+      var isDone = false
+      log.store.takeSnapshot { isDone = true }
+      log.run { isDone }
+    }
+    try fill(80)
+    log.store.compact([(partition, compacting())])
+    log.world.run(for: .milliseconds(50))
+    #expect(log.store.cleaning.isRunning && log.store.cleaningFigures.compactions == 0, "it takes its time")
+    let before = log.store.drain.nextSegment
+    try fill(40)
+    #expect(log.store.drain.nextSegment > before, "drains went on meanwhile")
+    snapshot()
+    log.run { !log.store.cleaning.isRunning }
+    #expect(log.store.cleaningFigures.compactions >= 1)
+    snapshot()
+    let expected = try records(in: log.readWithGaps(partition))
+    try log.restart(.powerLoss)
+    #expect(try records(in: log.readWithGaps(log.partition(1))) == expected, "seed \(seed)")
+  }
+}
