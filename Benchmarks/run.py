@@ -41,13 +41,16 @@ def figures(program, *arguments):
 
 
 class Fresh:
-    """A started server on empty data, with the topic `bench` of one partition."""
+    """A started server on empty data, with the topic `bench`."""
+
+    def __init__(self, partitions=1):
+        self.partitions = partitions
 
     def __enter__(self):
         shutil.rmtree(WORK, ignore_errors=True)
         self.server = Server(WORK).start()
         with wire.Wire(self.server) as connection:
-            error = wire.create_topic(connection, "bench", 1)
+            error = wire.create_topic(connection, "bench", self.partitions)
             if error:
                 raise SystemExit(f"making the topic answered error {error}")
         return self.server
@@ -127,6 +130,32 @@ def measure_produce(rows, runs, quick):
     # 1 KB: four times what the journal holds (8 files of 64 MiB), so it drains while it is written: each byte twice.
     rows.row("device, 256 KiB writes one at a time", f"{rows.median('device'):.0f} MB/s",
              f"sustained at 1 KB: {rows.median('produce 1000 B') * 1000 / 1e6:.0f} MB/s of records, written twice")
+
+
+def measure_partitions(rows, runs, quick):
+    """The same records to one partition and to 1,000, and memory and start with 100,000 that are idle."""
+    for size, count in ((100, 3_000_000), (1000, 1_000_000)):
+        count //= 10 if quick else 1
+        for _ in range(runs):
+            for partitions in (1, 1000):
+                with Fresh(partitions) as server:
+                    got = tool("librdkafka_bench", "produce", "--bootstrap", server.bootstrap, "--topic", "bench",
+                               "--count", count, "--size", size, "--partitions", partitions)
+                    rows.add(f"{partitions} partitions {size}", got["per_second"])
+        one, many = rows.median(f"1 partitions {size}"), rows.median(f"1000 partitions {size}")
+        rows.row(f"produce {size} B to 1,000 partitions", f"{many / 1e6:.2f} M msg/s",
+                 f"{many / one:.0%} of one partition's")
+    with Fresh() as server:
+        with wire.Wire(server) as connection:
+            for number in range(1 if quick else 10):
+                error = wire.create_topic(connection, f"idle-{number}", 10_000)
+                if error:
+                    raise SystemExit(f"making an idle topic answered error {error}")
+        resident = server.resident_bytes() / (1 << 20)
+        server.stop()
+        server.start()
+        rows.row("100,000 idle partitions", f"{server.resident_bytes() / (1 << 20):.0f} MiB resident after a start",
+                 f"ready after {server.ready_after_seconds:.2f} s; {resident:.0f} MiB after they were made")
 
 
 def measure_latency(rows, runs, quick):
@@ -211,8 +240,9 @@ def measure_queue(rows, runs, quick):
         rows.row(name, f"{rate:.1f} M values/s", "16 bytes each")
 
 
-MEASUREMENTS = {"start": measure_start, "produce": measure_produce, "latency": measure_latency,
-                "window": measure_window, "words": measure_words, "fusion": measure_fusion, "queue": measure_queue}
+MEASUREMENTS = {"start": measure_start, "produce": measure_produce, "partitions": measure_partitions,
+                "latency": measure_latency, "window": measure_window, "words": measure_words, "fusion": measure_fusion,
+                "queue": measure_queue}
 
 
 def machine():

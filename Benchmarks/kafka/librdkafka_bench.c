@@ -1,6 +1,7 @@
 // librdkafka_bench: what an unmodified librdkafka client reaches, against a server or its own mock cluster.
 //
-//   librdkafka_bench produce --bootstrap HOST:PORT|mock --topic T [--count N] [--size S] [--linger MS] [--batch BYTES]
+//   librdkafka_bench produce --bootstrap HOST:PORT|mock --topic T [--count N] [--size S] [--partitions P] [--linger MS]
+//                            [--batch BYTES]
 //   librdkafka_bench paced   --bootstrap HOST:PORT|mock --topic T [--rate R] [--seconds N] [--size S]
 //   librdkafka_bench consume --bootstrap HOST:PORT --topic T [--count N]
 //
@@ -64,6 +65,7 @@ static rd_kafka_topic_t *make_topic(rd_kafka_t *rk, const char *name) {
 static int produce(int argc, char **argv) {
   long count = number_option(argc, argv, "count", 1000000);
   size_t size = (size_t)number_option(argc, argv, "size", 100);
+  int partitions = (int)number_option(argc, argv, "partitions", 1);
   rd_kafka_conf_t *conf = rd_kafka_conf_new();
   set(conf, "acks", "all");
   set(conf, "linger.ms", option(argc, argv, "linger", "5"));
@@ -83,8 +85,11 @@ static int produce(int argc, char **argv) {
   double cpu = cpu_seconds(), began = now_seconds();
   for (long sent = 0; sent < count;) {
     int want = (int)(count - sent < step ? count - sent : step);
-    for (int i = 0; i < want; i++) messages[i] = (rd_kafka_message_t){.payload = payload, .len = size};
-    int taken = rd_kafka_produce_batch(topic, 0, 0, messages, want);
+    // Runs of a hundred to each partition in turn.
+    for (int i = 0; i < want; i++)
+      messages[i] = (rd_kafka_message_t){
+          .payload = payload, .len = size, .partition = (int32_t)((sent + i) / 100 % partitions)};
+    int taken = rd_kafka_produce_batch(topic, 0, RD_KAFKA_MSG_F_PARTITION, messages, want);
     sent += taken;
     // When the client's queue is full the first ones may have been refused and later ones taken: count, not order,
     // is what matters here, since all payloads are equal.
@@ -92,9 +97,10 @@ static int produce(int argc, char **argv) {
   }
   if (rd_kafka_flush(rk, 120000) != RD_KAFKA_RESP_ERR_NO_ERROR) die("flush", "not all was acknowledged in 120 s");
   double seconds = now_seconds() - began;
-  printf("{\"mode\": \"produce\", \"librdkafka\": \"%s\", \"records\": %ld, \"size\": %zu, \"seconds\": %.4f, "
+  printf("{\"mode\": \"produce\", \"librdkafka\": \"%s\", \"records\": %ld, \"size\": %zu, \"partitions\": %d, \"seconds\": %.4f, "
          "\"per_second\": %.1f, \"client_cpu_seconds\": %.3f, \"failures\": %ld}\n",
-         rd_kafka_version_str(), count, size, seconds, (double)count / seconds, cpu_seconds() - cpu, failures);
+         rd_kafka_version_str(), count, size, partitions, seconds, (double)count / seconds, cpu_seconds() - cpu,
+         failures);
   rd_kafka_topic_destroy(topic);
   rd_kafka_destroy(rk);
   return failures > 0;

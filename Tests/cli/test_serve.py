@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer
@@ -44,6 +45,35 @@ def test_a_signal_stops_it_cleanly(make_server, number):
     server = make_server().start()
     server.process.send_signal(number)
     assert server.process.wait(10) == 0
+
+
+def test_a_second_signal_stops_it_at_once(make_server):
+    server = make_server().start()
+    # Both wait while the process is stopped, so that the second is there before the first has done its work.
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        server.process.send_signal(number)
+    assert server.process.wait(10) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    assert "stopping at once" in server.log_text()
+    server.start()
+    assert server.stop() == 0
+
+
+def test_without_options_it_listens_on_both_loopback_addresses_and_port_9092(tmp_path):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", 9092))
+        except OSError:
+            pytest.skip("port 9092 is taken on this machine")
+    process = subprocess.Popen([str(BINARY), "serve", "--data", str(tmp_path / "data")], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True, env=environment())
+    try:
+        assert process.stdout.readline() == f"millrace ready kafka=127.0.0.1:9092 pid={process.pid}\n"
+        for host in ("127.0.0.1", "::1") if socket.has_ipv6 and Path("/proc/net/if_inet6").exists() else ("127.0.0.1",):
+            socket.create_connection((host, 9092), 5).close()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
 
 
 def test_it_stops_with_clients_connected_and_waiting(make_server):
