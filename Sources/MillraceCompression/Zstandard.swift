@@ -4,16 +4,17 @@ import CZstd
 import MillraceBase
 
 enum Zstandard {
-  /// Largest window accepted, 2^27 = 128 MiB, which is zstd's own limit for streams; the library allocates what a frame
-  /// asks for, but touches only what it fills. Source: zstd.h, ZSTD_WINDOWLOG_LIMIT_DEFAULT.
-  private static let largestWindowLog: Int32 = 27
+  /// Largest window accepted, as a power of two: 8 MiB, which every decoder should take and no usual level exceeds, and for
+  /// inputs of 1 MiB and more 128 MiB, zstd's own limit for streams. The library allocates what a frame asks for, so a few
+  /// bytes must not ask for much. Source: RFC 8878, section 3.1.1.1.2; zstd.h, ZSTD_WINDOWLOG_LIMIT_DEFAULT.
+  private static func largestWindowLog(_ input: Int) -> Int32 { input < 1 << 20 ? 23 : 27 }
 
   static func decompress(_ input: UnsafeRawBufferPointer, into output: inout BoundedOutput) throws(CompressionError) {
     guard let context = ZSTD_createDCtx() else {
       throw CompressionError(.failed, .zstd, "no memory for a decompression context")
     }
     defer { ZSTD_freeDCtx(context) }
-    _ = ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, largestWindowLog)
+    _ = ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, largestWindowLog(input.count))
     let announced = ZSTD_getFrameContentSize(input.baseAddress, input.count)
     // The two largest numbers say "unknown" and "no frame". Source: zstd.h, ZSTD_CONTENTSIZE_UNKNOWN, _ERROR.
     if announced < UInt64.max - 1 { try output.expect(announced) }

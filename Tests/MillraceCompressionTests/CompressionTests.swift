@@ -183,3 +183,18 @@ func xerialFraming() throws {
   later[15] = 2
   #expect(throws: CompressionError.self) { try Compression.decompress(Bytes(later), format: .snappy, limit: large) }
 }
+
+@Test("a few bytes of zstd cannot ask for a window of 128 MiB")
+func zstandardWindow() {
+  // A frame of two dozen bytes whose header asks for the largest window; found by the fuzzer.
+  let bytes = Bytes([
+    0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x88, 0x88, 0x00, 0x00, 0x74, 0x7a, 0x65, 0x20, 0x73, 0x61, 0x6d, 0x65, 0x20, 0x61,
+    0x2e,
+  ])
+  do throws(CompressionError) {
+    _ = try Compression.decompress(bytes, format: .zstd, limit: 1 << 20)
+    Issue.record("it was decompressed")
+  } catch {
+    #expect(error.code == .corrupt && error.reason.contains("memory"), "\(error)")
+  }
+}

@@ -165,7 +165,12 @@ def check_cut(directory, partitions, promises, prefix, size, seed):
             # The topic itself may not be there yet.
             server.stop()
             return [], 0
-        verdict = check(ledger, read_log(server.bootstrap, partitions), idempotent=lambda name: name != "p2")
+        try:
+            log = read_log(server.bootstrap, partitions)
+        except KafkaException as error:
+            server.stop()
+            return [f"{len(ledger)} records were acknowledged, and the topic cannot be read: {error}"], len(ledger)
+        verdict = check(ledger, log, idempotent=lambda name: name != "p2")
         problems += verdict.problems()
         for p, offset in committed_offsets(server.bootstrap, partitions).items():
             if not commits.get(p, -1001) <= offset <= promises.attempted.get(p, -1001):
