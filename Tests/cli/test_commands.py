@@ -1,6 +1,8 @@
 """The commands that talk to a running server, and `inspect`, which reads a stopped one's data."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -196,3 +198,28 @@ def test_a_group_that_is_not_there_or_positions_that_are_none(cli, topic):
     assert "never.made" in cli("group", "reset", "g", "--to", "latest", "--topic", "never.made", expect=1).stderr
     cli("topic", "create", topic)
     assert "7" in cli("group", "reset", "g", "--to", "latest", "--topic", f"{topic}:7", expect=1).stderr
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_long_production_shows_its_progress_on_a_terminal_only(server, cli, topic, is_terminal):
+    cli("topic", "create", topic)
+    master, slave = pty.openpty() if is_terminal else os.pipe()
+    process = subprocess.Popen(
+        [str(BINARY), "produce", topic, "--bootstrap", server.bootstrap], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        stderr=slave, env=environment())
+    os.close(slave)
+    # It takes a moment before a work counts as long.
+    for number in range(8):
+        process.stdin.write(b"line %d\n" % number)
+        process.stdin.flush()
+        time.sleep(0.1)
+    process.stdin.close()
+    assert process.wait(20) == 0
+    shown = b""
+    try:
+        while part := os.read(master, 4096):
+            shown += part
+    except OSError:
+        pass  # how a terminal says that nobody writes to it any more
+    os.close(master)
+    assert bool(re.search(rb"\d lines read, \d+ acknowledged", shown)) == is_terminal, shown
