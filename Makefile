@@ -116,7 +116,7 @@ fuzz: setup
 
 # Every target for a moment, and the canary: a build that fuzzes at all, and parsers that survive their seeds.
 fuzz-smoke: setup
-	PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh all $(SMOKE_SECONDS)
+	FUZZ_SEED=1 PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh all $(SMOKE_SECONDS)
 
 format:
 	$(SWIFT) format -i -r $(SWIFT_FOLDERS)

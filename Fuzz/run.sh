@@ -41,7 +41,8 @@ fuzz() {
   else
     limit=-max_total_time=$amount
   fi
-  FUZZ_TARGET=$target "$program" "$limit" -max_len=16384 -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=128 \
+  # The smoke run names a seed, so that it finds the same on every machine; what is new is looked for by longer ones.
+  FUZZ_TARGET=$target "$program" "$limit" ${FUZZ_SEED:+-seed=$FUZZ_SEED} -max_len=16384 -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=128 \
     -print_final_stats=1 -artifact_prefix="$work/$target/" "$work/$target/corpus" "$work/$target/seeds" \
     >"$work/$target/log" 2>&1 || { tail -40 "$work/$target/log"; return 1; }
   printf '%-20s %s, coverage %s\n' "$target" "$(sed -n 's/^fuzz: //p' "$work/$target/log" | tail -1)" \

@@ -37,9 +37,11 @@ int mr_ring_write(struct mr_ring *ring, int fd, const void *buffer, size_t lengt
   io_uring_prep_write(entry, fd, buffer, (unsigned)length, (uint64_t)offset);
   io_uring_sqe_set_data64(entry, token);
   int result;
+  // An earlier entry that could not be submitted goes first, so that one call may not be enough.
   do result = io_uring_submit(&ring->ring);
-  while (result == -EINTR);
-  if (result >= 0) return 0;
+  while (result == -EINTR || (result > 0 && io_uring_sq_ready(&ring->ring) > 0));
+  if (result >= 0 && io_uring_sq_ready(&ring->ring) == 0) return 0;
+  if (result >= 0) result = -EAGAIN;
   // The entry stays queued and must not be carried out later, when the caller has gone another way.
   io_uring_prep_nop(entry);
   io_uring_sqe_set_data64(entry, MR_RING_NOTHING);

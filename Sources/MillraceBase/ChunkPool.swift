@@ -10,7 +10,7 @@ import Synchronization
 
 /// Free mapped memory, up to a limit; what exceeds it goes back to the system at once.
 final class ChunkPool: Sendable {
-  static let shared = ChunkPool(limit: 64 << 20)
+  static let shared = ChunkPool(limit: 32 << 20)
 
   private struct State {
     var free: [Int: [UInt]] = [:]

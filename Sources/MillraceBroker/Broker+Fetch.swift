@@ -208,6 +208,11 @@ extension Broker {
   ) {
     switch outcome {
     case .success(let batches):
+      // The start may have moved on while the disk was asked, and what was known of aborted transactions with it.
+      if let error = problem(target) {
+        result.error = error
+        return
+      }
       result.batches = batches
       if target.isCommittedOnly, !batches.isEmpty {
         result.aborted = partition.abortedTransactions(from: target.offset, in: batches)

@@ -102,7 +102,8 @@ enum TransactionRules {
         .invalidProducerMapping,
         "producer \(producer.id) is not that of transactional id \(id), which is \(current.producer.id)")
     }
-    guard current.producer.epoch == producer.epoch else { throw fenced(producer, current) }
+    // The last epoch of all shuts everybody out; nobody was ever given it.
+    guard current.producer.epoch == producer.epoch, producer.epoch <= lastEpoch else { throw fenced(producer, current) }
     return current
   }
 

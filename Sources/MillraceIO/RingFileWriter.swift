@@ -118,6 +118,10 @@ final class RingFileWriter: FileWriter, EventSource {
     writes[slot] = nil
     free.append(slot)
     completed += 1
+    // None of these says that the disk failed: the call is made again, where it may block.
+    if [EAGAIN, EINTR, ECANCELED].contains(-result) {
+      return threads.write(write.bytes, to: write.file, at: write.position, completion: write.completion)
+    }
     if result < 0 {
       return write.completion(IOError.system(-result, "write", "\(write.file.path) at byte \(write.position)"))
     }

@@ -40,6 +40,8 @@ final class SocketConnection: Connection, EventSource {
   private var deadline: Timer?
 
   /// Read from one connection in one turn, so that one fast peer does not starve the others.
+  /// With so much unsent, output is a backlog.
+  private static let backlogBytes = 256 << 10
   private static let readBytesPerTurn = 1 << 20
   /// Sent to one connection before others get their turn.
   private static let sendBytesPerTurn = 8 << 20
@@ -63,8 +65,10 @@ final class SocketConnection: Connection, EventSource {
   func write(_ pieces: [Bytes]) {
     guard state == .open else { return }
     reactor.requireOwner()
+    // A peer that does not read: small pieces that wait must not keep the larger memory alive that they were made in.
+    let isBehind = pendingWriteBytes >= SocketConnection.backlogBytes
     for piece in pieces where piece.count > 0 {
-      queue.append(piece)
+      queue.append(isBehind && piece.count <= 1024 ? piece.withBuffer { Bytes(copying: $0) } : piece)
       pendingWriteBytes += piece.count
     }
     guard pendingWriteBytes > 0, !waitsForRoom else { return }

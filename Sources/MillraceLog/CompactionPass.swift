@@ -69,13 +69,15 @@ final class CompactionPass: SegmentPass, @unchecked Sendable {
 
   func step(segment: UInt64) throws(LogError) -> PassProgress {
     var progress = PassProgress()
+    // The number was reserved only if a segment was wanted before this step, which may also end the mapping.
+    let mayBegin = needsSegment
     while progress.bytesRead < CompactionPass.stepSize, progress.replacement == nil, !progress.isDone {
       if isMapping {
         try mapSome(&progress)
       } else {
         if writer == nil {
           // Without a number nothing can be written: the next step brings one.
-          guard progress.bytesRead == 0 else { break }
+          guard mayBegin, progress.bytesRead == 0 else { break }
           writer = try target.begin(segment)
           writer?.begin(task.partition, run: 0)
         }
@@ -235,6 +237,8 @@ final class CompactionPass: SegmentPass, @unchecked Sendable {
   /// A marker stays as long as its transaction has records before it, and then for as long as a tombstone.
   private func cleanedMarker(_ batch: Bytes, _ header: RecordBatchHeader) throws(RecordBatchError) -> CleanedBatch {
     if remaining.remove(header.producerID) != nil { return .unchanged }
+    // Readers are told of aborted transactions by their first offsets alone, and go by the marker to know where one ends.
+    guard try TransactionMarker(batch, header: header).isCommit else { return .unchanged }
     guard let horizon = BatchCleaner.horizon(header) else {
       return try BatchCleaner.withHorizon(batch, header, horizon: task.newHorizon)
     }

@@ -125,7 +125,7 @@ extension LogStore {
     let task = CompactionTask(
       partition: log.id, extents: work.extents, compactedTo: log.compactedTo,
       aborted: log.abortedTransactions(from: log.startOffset, to: end), now: now,
-      newHorizon: now.addingReportingOverflow(policy.deleteRetention).partialValue,
+      newHorizon: now + min(max(policy.deleteRetention, 0), Int64.max - max(now, 0)),
       mapSize: configuration.keyMapSize, groupSize: configuration.compactedSegmentSize)
     let pass = CompactionPass(task, reader: segments, target: segmentTarget, hasher: hasher, logger: logger)
     advance(pass) { [self] error in

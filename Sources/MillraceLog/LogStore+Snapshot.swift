@@ -74,8 +74,9 @@ extension LogStore {
     case .success:
       drain.isUrgent = false
       journal.files.drainFailure = nil
-      for file in released { journal.files.release(file.slot) }
+      // First, because a released file lets units in, which may ask for the next snapshot at once.
       removeSegments(dead)
+      for file in released { journal.files.release(file.slot) }
       cleanNext()
     case .failure(let error):
       drain.drained = released + drain.drained

@@ -70,6 +70,7 @@ public final class LogStore {
   private var lock: (any FileLock)?
   private(set) var partitions: [PartitionLogID: PartitionLog] = [:]
   private var waiting = Deque<(work: Work, completion: (Result<[AppendedBatch], LogError>) -> Void)>()
+  private var isDrainingWaiting = false
   var drain: DrainState
   var cleaning = CleaningState()
   var space = SpaceState()
@@ -172,6 +173,8 @@ public final class LogStore {
       drain.pages[id.number / SnapshotPage.span] = nil
     }
     release(log.extents)
+    // A unit that waited meanwhile must not give them back once more.
+    log.extents = []
     reclaimSoon()
   }
 
@@ -228,6 +231,10 @@ public final class LogStore {
   }
 
   private func drainWaiting() {
+    // What a unit's entry leads to may call this again, with the same unit still in front.
+    guard !isDrainingWaiting else { return }
+    isDrainingWaiting = true
+    defer { isDrainingWaiting = false }
     while let (work, completion) = waiting.first {
       guard enter(work, completion) else { return }
       waiting.removeFirst()
@@ -341,7 +348,7 @@ public final class LogStore {
       drain.touched(log, file: file, length: length)
       journal.touch(log, next: log.nextOffset)
     }
-    for (log, offset) in unit.startOffsets {
+    for (log, offset) in unit.startOffsets where !log.isDeleted {
       let target = min(offset, log.nextOffset)
       let (memory, _) = journal.append(.startOffset, target: log.id.number, length: 8)
       memory.storeBytes(of: target.bigEndian, as: Int64.self)

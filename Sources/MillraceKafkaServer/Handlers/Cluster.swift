@@ -49,7 +49,8 @@ extension KafkaConnection {
     }
     var directory = DescribeLogDirsResponse.DescribeLogDirsResult(logDir: broker.dataDirectory)
     if let wanted = request.topics {
-      directory.topics = wanted.compactMap { wish in broker.topic(wish.topic).flatMap { describe($0, wish.partitions) }
+      directory.topics = wanted.firstOfEach(\.topic).compactMap { wish in
+        broker.topic(wish.topic).flatMap { describe($0, wish.partitions) }
       }
     } else {
       directory.topics = broker.topics.values.sorted { $0.name < $1.name }.compactMap { topic in

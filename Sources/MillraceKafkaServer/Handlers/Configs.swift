@@ -56,7 +56,7 @@ extension KafkaConnection {
 
   func handleDescribeConfigs(_ request: DescribeConfigsRequest, _ context: RequestContext<DescribeConfigsResponse>) {
     var response = DescribeConfigsResponse()
-    for resource in request.resources {
+    for resource in request.resources.firstOfEach({ [String($0.resourceType), $0.resourceName] }) {
       var result = DescribeConfigsResponse.DescribeConfigsResult(
         errorMessage: nil, resourceType: resource.resourceType, resourceName: resource.resourceName)
       do throws(BrokerError) {

@@ -50,7 +50,7 @@ extension KafkaConnection {
     _ request: ConsumerGroupDescribeRequest, _ context: RequestContext<ConsumerGroupDescribeResponse>
   ) {
     var response = ConsumerGroupDescribeResponse()
-    for name in request.groupIDs {
+    for name in request.groupIDs.firstOfEach(\.self) {
       do throws(BrokerError) {
         response.groups.append(described(try broker.groups.describeConsumerGroup(name)))
       } catch {

@@ -64,54 +64,43 @@ extension KafkaConnection {
   /// Answers when all that was committed so far is durable, so that no consumer starts from an offset that is lost. Who
   /// requires stable offsets is told to wait where a transaction is about to commit one.
   func handleOffsetFetch(_ request: OffsetFetchRequest, _ context: RequestContext<OffsetFetchResponse>) {
+    // What is told is what holds now: by the time that is durable, something newer may hold that is not.
+    let told = offsets(request, context.version, failure: nil)
     broker.whenDurable { [self] error in
-      var response = OffsetFetchResponse()
-      if context.version >= 8 {
-        response.groups = request.groups.map { group in
-          var answer = OffsetFetchResponse.OffsetFetchResponseGroup(groupID: group.groupID)
-          if let error {
-            answer.errorCode = KafkaErrorCode(group: error)
-            return answer
-          }
-          do throws(BrokerError) {
-            try broker.groups.checkFetch(group: group.groupID, memberID: group.memberID, epoch: group.memberEpoch)
-          } catch {
-            answer.errorCode = KafkaErrorCode(group: error)
-            return answer
-          }
-          // From version 10 on by id; the id of a topic that is not there stands with the name that no topic has.
-          let usesIDs = context.version >= 10
-          let wanted = group.topics?.map { wish in
-            (usesIDs ? broker.topic(wish.topicID)?.name ?? "" : wish.name, wish.partitionIndexes)
-          }
-          let unstable = request.requireStable ? broker.groups.pendingPartitions(group.groupID) : []
-          let found = committed(group.groupID, wanted)
-          answer.topics = found.enumerated().compactMap { index, topic in
-            let (name, partitions) = topic
-            let id = group.topics?[index].topicID ?? broker.topic(name)?.id
-            if usesIDs, id == nil { return nil }
-            return .init(
-              name: name, topicID: id ?? .zero,
-              partitions: partitions.map { number, offset in
-                if unstable.contains(TopicPartition(name, number)) {
-                  return .init(partitionIndex: number, committedOffset: -1, errorCode: .unstableOffsetCommit)
-                }
-                return .init(
-                  partitionIndex: number, committedOffset: offset?.offset ?? -1,
-                  committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "",
-                  errorCode: usesIDs && name.isEmpty ? .unknownTopicID : .none)
-              })
-          }
+      context.answer(error == nil ? told : offsets(request, context.version, failure: error))
+    }
+  }
+
+  private func offsets(
+    _ request: OffsetFetchRequest, _ version: Int16, failure error: BrokerError?
+  ) -> OffsetFetchResponse {
+    var response = OffsetFetchResponse()
+    if version >= 8 {
+      response.groups = request.groups.firstOfEach(\.groupID).map { group in
+        var answer = OffsetFetchResponse.OffsetFetchResponseGroup(groupID: group.groupID)
+        if let error {
+          answer.errorCode = KafkaErrorCode(group: error)
           return answer
         }
-      } else {
-        let code = error.map { KafkaErrorCode(group: $0) } ?? .none
-        response.errorCode = code
-        let wanted = request.topics?.map { ($0.name, $0.partitionIndexes) }
-        let unstable = request.requireStable ? broker.groups.pendingPartitions(request.groupID) : []
-        response.topics = committed(request.groupID, wanted).map { name, partitions in
-          .init(
-            name: name,
+        do throws(BrokerError) {
+          try broker.groups.checkFetch(group: group.groupID, memberID: group.memberID, epoch: group.memberEpoch)
+        } catch {
+          answer.errorCode = KafkaErrorCode(group: error)
+          return answer
+        }
+        // From version 10 on by id; the id of a topic that is not there stands with the name that no topic has.
+        let usesIDs = version >= 10
+        let wanted = group.topics?.map { wish in
+          (usesIDs ? broker.topic(wish.topicID)?.name ?? "" : wish.name, wish.partitionIndexes)
+        }
+        let unstable = request.requireStable ? broker.groups.pendingPartitions(group.groupID) : []
+        let found = committed(group.groupID, wanted)
+        answer.topics = found.enumerated().compactMap { index, topic in
+          let (name, partitions) = topic
+          let id = group.topics?[index].topicID ?? broker.topic(name)?.id
+          if usesIDs, id == nil { return nil }
+          return .init(
+            name: name, topicID: id ?? .zero,
             partitions: partitions.map { number, offset in
               if unstable.contains(TopicPartition(name, number)) {
                 return .init(partitionIndex: number, committedOffset: -1, errorCode: .unstableOffsetCommit)
@@ -119,12 +108,31 @@ extension KafkaConnection {
               return .init(
                 partitionIndex: number, committedOffset: offset?.offset ?? -1,
                 committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "",
-                errorCode: context.version < 2 ? code : .none)
+                errorCode: usesIDs && name.isEmpty ? .unknownTopicID : .none)
             })
         }
+        return answer
       }
-      context.answer(response)
+    } else {
+      let code = error.map { KafkaErrorCode(group: $0) } ?? .none
+      response.errorCode = code
+      let wanted = request.topics?.map { ($0.name, $0.partitionIndexes) }
+      let unstable = request.requireStable ? broker.groups.pendingPartitions(request.groupID) : []
+      response.topics = committed(request.groupID, wanted).map { name, partitions in
+        .init(
+          name: name,
+          partitions: partitions.map { number, offset in
+            if unstable.contains(TopicPartition(name, number)) {
+              return .init(partitionIndex: number, committedOffset: -1, errorCode: .unstableOffsetCommit)
+            }
+            return .init(
+              partitionIndex: number, committedOffset: offset?.offset ?? -1,
+              committedLeaderEpoch: offset?.leaderEpoch ?? -1, metadata: offset?.metadata ?? "",
+              errorCode: version < 2 ? code : .none)
+          })
+      }
     }
+    return response
   }
 
   /// The offsets of a group for what is wanted; everything when that is nil.

@@ -124,7 +124,7 @@ extension KafkaConnection {
   func handleDescribeGroups(_ request: DescribeGroupsRequest, _ context: RequestContext<DescribeGroupsResponse>) {
     context.answer(
       DescribeGroupsResponse(
-        groups: request.groups.map { name in
+        groups: request.groups.firstOfEach(\.self).map { name in
           var group = broker.groups.describe(name)
           var reason = "group \(name) does not exist"
           if group.kind == .consumer {

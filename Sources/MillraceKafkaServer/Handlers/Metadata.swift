@@ -15,7 +15,7 @@ extension KafkaConnection {
       let all = broker.topics.values.sorted { $0.name < $1.name }.map(describe)
       return context.answer(metadata(all, request))
     }
-    let wanted = request.topics ?? []
+    let wanted = (request.topics ?? []).firstOfEach { "\($0.topicID) \($0.name ?? "")" }
     let creates = request.allowAutoTopicCreation && broker.settings.createsTopics
     let gathering = Gathering<MetadataResponse.MetadataResponseTopic>(wanted.count) { [self] in
       context.answer(metadata($0, request))
