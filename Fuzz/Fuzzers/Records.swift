@@ -4,8 +4,11 @@ import MillraceBase
 import MillraceCompression
 import MillraceModel
 
+/// zstd allocates the window that a frame asks for, at most 8 MiB for small inputs, before it has seen any of its contents.
+private let oneWindow = 10 << 20
+
 /// A batch, once as it is and once with the right checksum; what the check accepts is read in both ways.
-let recordBatches = FuzzTarget(name: "record-batches") { input in
+let recordBatches = FuzzTarget(name: "record-batches", allowance: oneWindow) { input in
   check(input)
   guard input.count >= RecordBatchHeader.size else { return }
   // Almost no mutation hits the CRC, so it is put right, as is what the log patches anyway.
@@ -93,7 +96,7 @@ private let text = Array("the same and the same and the same again".utf8)
 
 /// The first byte chooses the format. What can be decompressed must survive compressing and decompressing again.
 let compressedBytes = FuzzTarget(
-  name: "compressed-bytes",
+  name: "compressed-bytes", allowance: oneWindow,
   seeds: {
     CompressionFormat.allCases.flatMap { format -> [[UInt8]] in
       do throws(CompressionError) {
