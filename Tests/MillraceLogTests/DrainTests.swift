@@ -318,3 +318,32 @@ func recoversSegmentBegunDuringSnapshot() throws {
     #expect(try log.readAll(try log.partition(1)).count == batches.count, "seed \(seed)")
   }
 }
+
+@Test("a start that moves after its partition was deleted gives nothing back again: segments shared with others stay")
+func startOfADeletedPartition() throws {
+  let log = LogWorld()
+  try log.open()
+  let doomed = try log.create(1)
+  let kept = try log.create(2)
+  var batches: [TestBatch] = []
+  for _ in 0..<60 {
+    _ = try log.fill(doomed, batches: 1, size: 1000...3000)
+    batches += try log.fill(kept, batches: 1, size: 1000...3000)
+  }
+  log.settle()
+  #expect(!kept.extents.isEmpty && !doomed.extents.isEmpty)
+  let deletion = log.append(AppendUnit(event: Bytes("delete 1")))
+  log.run { deletion.result != nil }
+  // As retention's unit does that had to wait for room while the deletion went ahead of it.
+  var late = AppendUnit()
+  late.startOffsets = [(doomed, doomed.highWatermark)]
+  let moved = log.append(late)
+  log.run { moved.result != nil }
+  var isDone = false
+  log.store.takeSnapshot { isDone = true }
+  log.run { isDone }
+  log.settle()
+  #expect(try log.readAll(kept) == batches.stored())
+  try log.restart()
+  #expect(try log.readAll(log.partition(2)) == batches.stored())
+}

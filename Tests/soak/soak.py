@@ -59,8 +59,8 @@ class Watch:
         for name, broker in self.brokers.items():
             found += [f"{self.name}, broker {name}: {counter} = {broker[counter]}" for counter in BAD
                       if broker.get(counter, 0)]
-            # The coordinator is a second name for the broker: attempts from before its address is known count as well.
-            # Lost connections count under `disconnects`, for every broker.
+            # The coordinator is a second name for the broker; up to three attempts were seen without a single disconnect, and why
+            # is not known. Lost connections count under `disconnects`, for every broker.
             if broker.get("connects", 0) > 1 and broker.get("source") != "logical":
                 found.append(f"{self.name}, broker {name}: {broker['connects']} connections")
         return found
