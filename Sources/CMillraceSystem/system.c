@@ -37,11 +37,10 @@ int64_t mr_realtime_ns(void) { return clock_ns(CLOCK_REALTIME); }
 int64_t mr_thread_cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 
 static uint32_t epoll_flags(uint32_t flags) {
-  uint32_t out = EPOLLRDHUP;
-  if (flags & MR_READABLE) out |= EPOLLIN;
+  uint32_t out = 0;
+  if (flags & MR_READABLE) out |= EPOLLIN | EPOLLRDHUP;
   if (flags & MR_WRITABLE) out |= EPOLLOUT;
-  // A connection that is not read from must not spin on a half-closed peer.
-  if (!(flags & MR_READABLE)) out &= ~(uint32_t)EPOLLRDHUP;
+  if (flags & MR_PEER_ENDED) out |= EPOLLRDHUP;
   return out;
 }
 int mr_epoll_create(void) {
@@ -70,7 +69,8 @@ int mr_epoll_wait(int epoll, struct mr_event *events, int capacity, int64_t time
   if (count < 0) return errno == EINTR ? 0 : -errno;
   for (int i = 0; i < count; i++) {
     uint32_t got = raw[i].events, flags = 0;
-    if (got & (EPOLLIN | EPOLLRDHUP)) flags |= MR_READABLE;
+    if (got & EPOLLIN) flags |= MR_READABLE;
+    if (got & EPOLLRDHUP) flags |= MR_PEER_ENDED;
     if (got & EPOLLOUT) flags |= MR_WRITABLE;
     if (got & (EPOLLERR | EPOLLHUP)) flags |= MR_HANGUP;
     events[i].token = raw[i].data.u64;
@@ -143,6 +143,8 @@ int mr_accept(int listener, struct mr_address *peer) {
   if (fd < 0) return -errno;
   int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  // A peer whose machine is gone sends no end: without this a connection that only waits would stay for good.
+  setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
   from_native(&native, peer);
   return fd;
 }

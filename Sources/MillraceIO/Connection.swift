@@ -41,10 +41,26 @@ public protocol Connection: AnyObject {
 public protocol ConnectionHandler: AnyObject {
   /// Bytes arrived. The handler takes whole messages out of `input` and leaves the rest for the next call.
   func connectionReceived(_ input: inout InputBuffer)
+  /// The peer sends no more than what is on its way already, some of which may still be unread. Called once at most, also
+  /// while reading is paused, and always before ``connectionInputEnded()``. The peer may be gone, or may only have shut its
+  /// sending side: nothing tells the one from the other until something is sent.
+  func connectionPeerFinished()
+  /// All that the peer has sent was offered, and what the handler has left is no whole message and never will be one.
+  /// Called once at most, only while reading.
+  /// - Returns: whether the connection may close once what is queued has been sent. A handler that still has answers to give
+  ///   returns false and calls ``Connection/closeAfterWriting()`` when it has given them.
+  func connectionInputEnded() -> Bool
   /// All queued output was taken by the system after some had to wait.
   func connectionDrained()
   /// The connection is gone: by the peer, by an error (then `error` says which) or by `close`. Called once, last.
   func connectionClosed(_ error: IOError?)
+}
+
+extension ConnectionHandler {
+  /// Nothing: for handlers that wait for nobody on their peer's account.
+  public func connectionPeerFinished() {}
+  /// True: for handlers that answer at once.
+  public func connectionInputEnded() -> Bool { true }
 }
 
 /// An open listening socket.

@@ -1,7 +1,10 @@
 // SocketConnection: one accepted socket: reading with back-pressure, gathered writing, orderly ends.
 //
-//   open ──closeAfterWriting / end of input──▶ finishing ──all sent──▶ lingering ──▶ closed
-//     └───────────── close / error ──────────────┴──────────────────────────────────▶ closed
+//   open ──────closeAfterWriting──────▶ finishing ──all sent──▶ lingering ──▶ closed
+//     └───────── close / error ───────────┴──────────────────────────────────▶ closed
+//
+// The end of input is told to the handler, which closes after writing: at once, or when it has answered what it was asked. A
+// peer's end is watched for while reading is paused, too, because a connection that waits would otherwise never hear of it.
 //
 // The handler hears connectionClosed when the connection leaves `open` or `finishing` for the last two, one turn later.
 // Lingering: the sending side is shut down and input is read and dropped for a second, because closing a socket that has
@@ -31,6 +34,8 @@ final class SocketConnection: Connection, EventSource {
   private var isAttached = true
   private var isReading = true
   private var inputEnded = false
+  /// The handler was told that the peer sends no more.
+  private var isPeerFinished = false
   private var isOffering = false
   /// Pieces from `queueHead` on are still to be sent.
   private var queue: [Bytes] = []
@@ -118,8 +123,10 @@ final class SocketConnection: Connection, EventSource {
       return
     }
     if flags & UInt32(MR_WRITABLE) != 0 && waitsForRoom { sendMore() }
-    guard flags & UInt32(MR_READABLE | MR_HANGUP) != 0, state == .open || state == .finishing else { return }
-    if state == .open && isReading {
+    guard flags & UInt32(MR_READABLE | MR_PEER_ENDED | MR_HANGUP) != 0 else { return }
+    if flags & UInt32(MR_PEER_ENDED | MR_HANGUP) != 0 { peerFinished() }
+    guard state == .open || state == .finishing else { return }
+    if state == .open && isReading && !inputEnded {
       receive()
     } else if flags & UInt32(MR_HANGUP) != 0 {
       hungUpWhilePaused()
@@ -176,8 +183,7 @@ final class SocketConnection: Connection, EventSource {
         return
       }
       if got == 0 {
-        inputEnded = true
-        closeAfterWriting()
+        endOfInput()
         return
       }
       input.received(got)
@@ -193,6 +199,24 @@ final class SocketConnection: Connection, EventSource {
     isOffering = true
     handler?.connectionReceived(&input)
     isOffering = false
+  }
+
+  private func endOfInput() {
+    // Reading may have been resumed in this very turn, so that what was left over waits to be offered again. Whoever pauses
+    // for it comes back, and then finds the end once more.
+    if input.count > 0 { offer() }
+    guard state == .open, isReading else { return }
+    inputEnded = true
+    updateWatch()
+    peerFinished()
+    guard state == .open else { return }
+    if handler?.connectionInputEnded() ?? true { closeAfterWriting() }
+  }
+
+  private func peerFinished() {
+    guard state == .open, !isPeerFinished else { return }
+    isPeerFinished = true
+    handler?.connectionPeerFinished()
   }
 
   private func discardInput() {
@@ -212,6 +236,10 @@ final class SocketConnection: Connection, EventSource {
   private func hungUpWhilePaused() {
     if pendingWriteBytes > 0 { send() }
     guard state == .open || state == .finishing, isAttached else { return }
+    if inputEnded && state == .open {
+      fail(IOError(.failed, operation: "wait", subject: remoteAddress.description, reason: "the peer is gone"))
+      return
+    }
     // Input may still be unread: reading resumes, and then finds it and the end; or writing finds the error.
     reactor.detach(descriptor)
     isAttached = false
@@ -295,7 +323,11 @@ final class SocketConnection: Connection, EventSource {
 
   private func updateWatch() {
     var wanted: UInt32 = 0
-    if state == .lingering || (state == .open && isReading) { wanted |= UInt32(MR_READABLE) }
+    if state == .lingering || (state == .open && isReading && !inputEnded) {
+      wanted |= UInt32(MR_READABLE)
+    } else if state == .open && !isPeerFinished {
+      wanted |= UInt32(MR_PEER_ENDED)
+    }
     if waitsForRoom { wanted |= UInt32(MR_WRITABLE) }
     // A pause takes effect when the first event comes that nobody wants (see `ready`).
     if isAttached && wanted == watched { return }

@@ -18,6 +18,8 @@ final class SimulatedConnection: Connection {
   private var isReading = true
   private var isReceiving = false
   private var hadToWait = false
+  private var inputEnded = false
+  private var isPeerFinished = false
   private var input = InputBuffer(limit: 101 << 20)
   private var queue: [Bytes] = []
 
@@ -82,6 +84,10 @@ final class SimulatedConnection: Connection {
       leave(IOError(.failed, operation: "receive", subject: remoteAddress.description, number: 104, reason: "reset"))
       return
     }
+    if state == .open && !isPeerFinished && link.toServer.endHasArrived {
+      isPeerFinished = true
+      handler?.connectionPeerFinished()
+    }
     while state == .open && isReading && link.toServer.arrived > 0 {
       let room = input.prepareRoom()
       precondition(!room.isEmpty, "a handler left \(input.count) bytes unread")
@@ -90,7 +96,14 @@ final class SimulatedConnection: Connection {
       if got == room.count { input.grow() }
       offer()
     }
-    if state == .open && isReading && link.toServer.hasEnded { closeAfterWriting() }
+    if state == .open && isReading && !inputEnded && link.toServer.hasEnded { endOfInput() }
+  }
+
+  private func endOfInput() {
+    if input.count > 0 { offer() }
+    guard state == .open, isReading else { return }
+    inputEnded = true
+    if handler?.connectionInputEnded() ?? true { closeAfterWriting() }
   }
 
   private func offer() {

@@ -32,6 +32,9 @@ final class SimulatedPipe {
   /// The writer ended, and the reader has had everything.
   var hasEnded: Bool { isEnded && held == 0 && !isBroken }
 
+  /// The writer ended, and the reader can know it, though it may not have read everything.
+  var endHasArrived: Bool { isEnded && held == arrived && !isBroken }
+
   /// Takes as much of `buffer` as the window has room for.
   func write(_ buffer: UnsafeRawBufferPointer) -> Int {
     guard !isEnded, !isBroken, !isAbandoned else { return buffer.count }

@@ -211,6 +211,102 @@ func halfClose() throws {
   }
 }
 
+@Test("a client that has closed its sending half gets answers that are made later")
+func lateAnswers() throws {
+  let ledger = Ledger()
+  try withReactor { reactor in
+    let address = reactor.serve { connection, handler in
+      handler.received = { _ = $0.take($0.count) }
+      handler.inputEnded = { [unowned connection] in
+        ledger.add("ended")
+        #expect(ledger["finished"] == 1)
+        reactor.schedule(after: .milliseconds(50)) {
+          connection.write([Bytes("late")])
+          connection.closeAfterWriting()
+        }
+        return false
+      }
+      handler.peerFinished = { ledger.add("finished") }
+      handler.closed = { error in
+        #expect(error == nil)
+        ledger.add("closed")
+      }
+    }
+    let client = try Client(address)
+    defer { client.close() }
+    try client.send(pattern(100_000))
+    client.shutdownWrite()
+    #expect(try client.receiveToEnd() == Array("late".utf8))
+    ledger.wait("closed", atLeast: 1)
+    #expect(ledger["ended"] == 1 && ledger["finished"] == 1)
+  }
+}
+
+@Test("the end of a peer is told while reading is paused, and what it sent before is still there")
+func endWhilePaused() throws {
+  let ledger = Ledger()
+  try withReactor { reactor in
+    let address = reactor.serve { connection, handler in
+      handler.received = { [unowned connection] input in
+        let size = input.count
+        if ledger["received"] == 0 { connection.setReading(false) }
+        _ = input.take(size)
+        ledger.add("received", size)
+      }
+      handler.peerFinished = { [unowned connection] in
+        ledger.add("finished")
+        let early = ledger["received"]
+        reactor.schedule(after: .milliseconds(50)) {
+          #expect(ledger["received"] == early, "nothing is read meanwhile")
+          connection.setReading(true)
+        }
+      }
+      handler.inputEnded = {
+        ledger.add("ended")
+        return true
+      }
+      handler.closed = { _ in ledger.add("closed") }
+    }
+    let client = try Client(address)
+    try client.send([1])
+    ledger.wait("received", atLeast: 1)
+    try client.send(pattern(50_000))
+    // Turns in which the reactor finds the bytes, and that nobody wants them: it no longer watches for any.
+    for _ in 0..<3 { reactor.call {} }
+    client.shutdownWrite()
+    ledger.wait("closed", atLeast: 1)
+    #expect(ledger["received"] == 50_001 && ledger["finished"] == 1 && ledger["ended"] == 1)
+    client.close()
+  }
+}
+
+@Test("a peer that resets the connection while its handler owes it answers is found out at once")
+func resetAfterTheEnd() throws {
+  let ledger = Ledger()
+  try withReactor { reactor in
+    let address = reactor.serve { connection, handler in
+      handler.received = { [unowned connection] input in
+        _ = input.take(input.count)
+        connection.write([Bytes("answer")])
+      }
+      handler.inputEnded = {
+        ledger.add("ended")
+        return false
+      }
+      handler.closed = { error in
+        if error != nil { ledger.add("lost") }
+      }
+    }
+    let client = try Client(address)
+    try client.send([1])
+    client.shutdownWrite()
+    ledger.wait("ended", atLeast: 1)
+    // Unread input makes the kernel send a reset.
+    client.close()
+    ledger.wait("lost", atLeast: 1)
+  }
+}
+
 @Test("closing after writing sends everything first, although unread input would reset the connection")
 func closeAfterWritingSendsAll() throws {
   let answer = pattern(8 << 20, seed: 5)

@@ -60,6 +60,10 @@ final class ClosureHandler: ConnectionHandler {
   var received: (inout InputBuffer) -> Void = { _ = $0.take($0.count) }
   var drained: () -> Void = {}
   var closed: (IOError?) -> Void = { _ in }
+  var peerFinished: () -> Void = {}
+  var inputEnded: () -> Bool = { true }
+  func connectionPeerFinished() { peerFinished() }
+  func connectionInputEnded() -> Bool { inputEnded() }
   func connectionReceived(_ input: inout InputBuffer) { received(&input) }
   func connectionDrained() { drained() }
   func connectionClosed(_ error: IOError?) { closed(error) }

@@ -10,6 +10,10 @@ private final class ClosureHandler: ConnectionHandler {
   var received: (inout InputBuffer) -> Void = { _ = $0.take($0.count) }
   var drained: () -> Void = {}
   var closed: (IOError?) -> Void = { _ in }
+  var peerFinished: () -> Void = {}
+  var inputEnded: () -> Bool = { true }
+  func connectionPeerFinished() { peerFinished() }
+  func connectionInputEnded() -> Bool { inputEnded() }
   func connectionReceived(_ input: inout InputBuffer) { received(&input) }
   func connectionDrained() { drained() }
   func connectionClosed(_ error: IOError?) { closed(error) }
@@ -154,6 +158,45 @@ func networkKeepsBytes() throws {
     #expect(clients[0].received == sent[0] && clients[0].isClosed && clients[0].closeError == nil, "seed \(seed)")
     #expect(journal.lines == ["closed", "closed"], "seed \(seed)")
     #expect(world.network.connectionCount == 1)
+    world.tearDown()
+  }
+}
+
+@Test("a client's end is told while reading is paused, then its input is, then the end of that; answers may come later")
+func endOfInput() throws {
+  for seed in UInt64(0)..<30 {
+    let world = SimulatedWorld(seed: seed)
+    let journal = Journal()
+    let reactor = SimulatedReactor(world: world, name: "server")
+    var received = 0
+    _ = try reactor.listen(address) { connection in
+      let handler = ClosureHandler()
+      connection.setReading(false)
+      handler.received = { received += $0.take($0.count).count }
+      handler.peerFinished = { [unowned connection] in
+        journal.lines.append("finished")
+        reactor.schedule(after: .seconds(1)) {
+          #expect(received == 0)
+          connection.setReading(true)
+        }
+      }
+      handler.inputEnded = { [unowned connection] in
+        journal.lines.append("ended after \(received)")
+        reactor.schedule(after: .seconds(1)) {
+          connection.write([Bytes("late")])
+          connection.closeAfterWriting()
+        }
+        return false
+      }
+      handler.closed = { journal.lines.append($0 == nil ? "closed" : "reset") }
+      return handler
+    }
+    let client = world.network.connect(to: address)
+    client.write(Bytes(message(3000, seed: seed)))
+    client.shutdownWrite()
+    world.run(for: .seconds(10))
+    #expect(journal.lines == ["finished", "ended after 3000", "closed"], "seed \(seed)")
+    #expect(client.received == Array("late".utf8) && client.isClosed && client.closeError == nil, "seed \(seed)")
     world.tearDown()
   }
 }

@@ -24,7 +24,9 @@ struct mr_event {
   uint64_t token;
   uint32_t flags;
 };
-enum { MR_READABLE = 1, MR_WRITABLE = 2, MR_HANGUP = 4 };
+// MR_PEER_ENDED: the peer has shut its sending side, though input may still be unread. Reported to those who watch for it
+// or for MR_READABLE; MR_HANGUP is reported to everybody.
+enum { MR_READABLE = 1, MR_WRITABLE = 2, MR_HANGUP = 4, MR_PEER_ENDED = 8 };
 int mr_epoll_create(void);
 int mr_epoll_add(int epoll, int fd, uint64_t token, uint32_t flags);
 int mr_epoll_modify(int epoll, int fd, uint64_t token, uint32_t flags);
@@ -35,7 +37,7 @@ int mr_eventfd(void);
 void mr_eventfd_signal(int fd);
 void mr_eventfd_drain(int fd);
 
-// Sockets: non-blocking, close-on-exec, TCP_NODELAY.
+// Sockets: non-blocking, close-on-exec, TCP_NODELAY; accepted ones with SO_KEEPALIVE.
 struct mr_address {
   uint8_t family;  // 4 or 6
   uint8_t bytes[16];
