@@ -66,17 +66,18 @@ public struct Logger: Sendable {
     write(level, area, message, fields, heldBack: 0)
   }
 
-  /// Logs a line that clients can provoke as often as they like: of each area and kind ten lines pass in ten seconds. The
-  /// next one that passes says `suppressed=N`. The line reads `kind: detail`, or `kind` alone.
+  /// Logs a line that clients, or a disk, can provoke as often as they like: of each area and kind ten lines pass in ten
+  /// seconds, one for each key. The next one that passes says `suppressed=N`. The line reads `kind: detail`, or `kind` alone.
   /// - Parameters:
   ///   - kind: what happened, the same for all lines that count together.
   ///   - detail: what differs; made only when the line passes.
+  ///   - key: what makes lines of the kind equal, so that one of them in ten seconds is enough; nil when each may differ.
   public func logRarely(
     _ level: LogLevel, _ area: StaticString, _ kind: StaticString, _ detail: @autoclosure () -> String = "",
-    _ fields: @autoclosure () -> KeyValuePairs<String, String> = [:], now: MonotonicTime = .now
+    _ fields: @autoclosure () -> KeyValuePairs<String, String> = [:], key: String? = nil, now: MonotonicTime = .now
   ) {
     guard level.rawValue >= threshold.level.load(ordering: .relaxed),
-      let heldBack = repeated.pass("\(area): \(kind)", now: now)
+      let heldBack = repeated.pass("\(area): \(kind)", key: key, now: now)
     else { return }
     let detail = detail()
     write(level, area, detail.isEmpty ? "\(kind)" : "\(kind): \(detail)", fields(), heldBack: heldBack)

@@ -12,7 +12,6 @@ final class SocketListener: Listener, EventSource {
   private var descriptor: Int32
   private var token: UInt64 = 0
   private var pause: Timer?
-  private var lastWarning: MonotonicTime?
 
   /// Connections accepted in one turn, so that a storm of them does not starve those that are open.
   private static let acceptsPerTurn = 64
@@ -85,12 +84,9 @@ final class SocketListener: Listener, EventSource {
 
   /// Descriptors or memory ran out: the listener stays readable, so accepting again at once would spin.
   private func stopForAWhile(_ error: Int32) {
-    if lastWarning.map({ reactor.now - $0 > .seconds(1) }) ?? true {
-      lastWarning = reactor.now
-      reactor.logger.log(
-        .warning, "io", "cannot accept connections for now",
-        ["address": address.description, "reason": IOError.text(error)])
-    }
+    reactor.logger.logRarely(
+      .warning, "io", "cannot accept connections for now", "",
+      ["address": address.description, "reason": IOError.text(error)], key: address.description, now: reactor.now)
     reactor.detach(descriptor)
     pause = reactor.schedule(after: .milliseconds(100)) { [self] in
       pause = nil

@@ -123,11 +123,9 @@ final class KafkaConnection: ConnectionHandler {
   func refuse(_ reason: String, key: String? = nil) {
     guard !isOver else { return }
     isOver = true
-    if key.map({ server.admits($0) }) ?? true {
-      server.logger.logRarely(
-        .warning, "kafka", "connection closed", reason,
-        ["peer": connection.remoteAddress.description, "connection": "\(number)"], now: broker.reactor.now)
-    }
+    server.logger.logRarely(
+      .warning, "kafka", "connection closed", reason,
+      ["peer": connection.remoteAddress.description, "connection": "\(number)"], key: key, now: broker.reactor.now)
     connection.closeAfterWriting()
   }
 

@@ -28,7 +28,6 @@ public final class KafkaServer {
   private var listeners: [any Listener] = []
   private var connections: [ObjectIdentifier: KafkaConnection] = [:]
   private var nextConnection: UInt64 = 1
-  private var complaints = RepeatLimit(every: .seconds(10))
 
   /// A server that listens nowhere yet.
   /// - Parameter figures: makes the JSON text that `millrace stats` shows; nil shows the broker's figures.
@@ -151,20 +150,13 @@ public final class KafkaServer {
   /// Open connections.
   public var connectionCount: Int { connections.count }
 
-  /// Whether a line with this key is to be logged now.
-  func admits(_ key: String) -> Bool { complaints.admit(key, at: broker.reactor.now) != nil }
-
   /// Says why a partition was refused, not for every request while a disk is full or a client keeps trying.
-  func complain(_ message: String, _ error: BrokerError, topic: String, partition: Int32, connection: UInt64) {
+  func complain(_ message: StaticString, _ error: BrokerError, topic: String, partition: Int32, connection: UInt64) {
     let isStorage = error.code == .storage
-    let key = isStorage ? message : "\(message) \(error.code) \(topic) \(partition)"
-    guard let unsaid = complaints.admit(key, at: broker.reactor.now) else { return }
-    logger.log(
-      isStorage ? .error : .info, "kafka", message,
-      [
-        "topic": topic, "partition": "\(partition)", "connection": "\(connection)", "error": error.description,
-        "not-logged-before": "\(unsaid)",
-      ])
+    logger.logRarely(
+      isStorage ? .error : .info, "kafka", message, "",
+      ["topic": topic, "partition": "\(partition)", "connection": "\(connection)", "error": error.description],
+      key: isStorage ? "storage" : "\(error.code) \(topic) \(partition)", now: broker.reactor.now)
   }
 
   /// Stops accepting; connections stay, so that answers under way still leave.

@@ -54,7 +54,6 @@ struct DrainState {
   var snapshotTimer: Timer?
   /// The directory has no snapshot yet.
   var wantsFirstSnapshot = false
-  var complaints = RepeatLimit(every: .seconds(10))
   var reclaimTimer: Timer?
 
   /// Bytes of batches in each file that is not drained; the newest one's are counted beside.
@@ -202,14 +201,10 @@ extension LogStore {
   private func drainFailed(_ group: [JournalFile], _ error: LogError) {
     drain.isDraining = false
     drain.drainingFile = 0
-    if let unsaid = drain.complaints.admit("drain", at: reactor.now) {
-      logger.log(
-        error.code == .noSpace ? .warning : .error, "log", "draining journal files failed",
-        [
-          "first-file": group[0].slot.path, "files": "\(group.count)", "error": error.description,
-          "not-logged-before": "\(unsaid)",
-        ])
-    }
+    logger.logRarely(
+      error.code == .noSpace ? .warning : .error, "log", "draining journal files failed", "",
+      ["first-file": group[0].slot.path, "files": "\(group.count)", "error": error.description], key: "",
+      now: reactor.now)
     // Nothing is lost: the journal files keep what they hold. Producers are refused when no file is left.
     journal.files.drainFailure = error
     journal.files.onChange()

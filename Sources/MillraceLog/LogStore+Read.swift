@@ -174,9 +174,8 @@ extension LogStore {
 
   /// Says that a read failed, with file and position; readers try again at once, so that not every time is worth a line.
   private func complain(of error: LogError) {
-    guard let unsaid = drain.complaints.admit(error.reason, at: reactor.now) else { return }
-    logger.log(
-      .error, "log", "reading failed", ["error": error.description, "not-logged-before": "\(unsaid)"])
+    logger.logRarely(
+      .error, "log", "reading failed", "", ["error": error.description], key: error.reason, now: reactor.now)
   }
 
   /// The first batch that holds a record at or after `time`, nil when there is none.

@@ -80,11 +80,8 @@ extension LogStore {
       cleanNext()
     case .failure(let error):
       drain.drained = released + drain.drained
-      if let unsaid = drain.complaints.admit("snapshot", at: reactor.now) {
-        logger.log(
-          .error, "log", "writing a snapshot failed",
-          ["error": error.description, "not-logged-before": "\(unsaid)"])
-      }
+      logger.logRarely(
+        .error, "log", "writing a snapshot failed", "", ["error": error.description], key: "", now: reactor.now)
       journal.files.drainFailure = error
       retrySnapshot()
       if !dead.isEmpty { reclaimSoon() }
