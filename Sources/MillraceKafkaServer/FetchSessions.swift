@@ -88,14 +88,20 @@ struct FetchSessions {
   }
 
   private var sessions: [Int32: FetchSession] = [:]
+  /// Partitions that all sessions remember.
+  private(set) var partitionCount = 0
   private var random: SeededRandom
   let limit: Int
+  /// Partitions that all sessions may remember: a request may name millions, which need not exist.
+  let partitionLimit: Int
+  static let usualPartitionLimit = 1_000_000
   /// A session must have been unused for this long to make room for another: were any taken, more readers than there is
   /// room for would end each other's sessions all the time. Source: Kafka, `min.incremental.fetch.session.eviction.ms`.
   static let evictionAge = Duration.seconds(120)
 
-  init(limit: Int, seed: UInt64) {
+  init(limit: Int, partitionLimit: Int = usualPartitionLimit, seed: UInt64) {
     self.limit = limit
+    self.partitionLimit = partitionLimit
     random = SeededRandom(seed: seed)
   }
 
@@ -104,15 +110,24 @@ struct FetchSessions {
 
   /// Forgets the sessions that a connection used last, because it is gone.
   mutating func end(connection: UInt64) {
-    for (id, session) in sessions where session.connection == connection { sessions[id] = nil }
+    for (id, session) in sessions where session.connection == connection { end(id) }
   }
 
-  private mutating func makeRoom(_ now: MonotonicTime) -> Bool {
-    guard sessions.count >= limit else { return true }
+  private mutating func end(_ id: Int32) {
+    if let session = sessions.removeValue(forKey: id) { partitionCount -= session.partitions.count }
+  }
+
+  private mutating func makeRoom(for partitions: Int, _ now: MonotonicTime) -> Bool {
+    guard partitions <= partitionLimit else { return false }
+    while partitionCount + partitions > partitionLimit { if !endOldest(now) { return false } }
+    return sessions.count < limit || endOldest(now)
+  }
+
+  private mutating func endOldest(_ now: MonotonicTime) -> Bool {
     guard let oldest = sessions.values.min(by: { ($0.lastUse, $0.id) < ($1.lastUse, $1.id) }),
       now - oldest.lastUse >= FetchSessions.evictionAge
     else { return false }
-    sessions[oldest.id] = nil
+    end(oldest.id)
     return true
   }
 
@@ -120,13 +135,15 @@ struct FetchSessions {
     _ request: FetchRequest, version: Int16, connection: UInt64, now: MonotonicTime
   ) -> Outcome {
     if request.sessionEpoch == -1 || request.sessionEpoch == 0 {
-      if request.sessionID != 0 { sessions[request.sessionID] = nil }
-      guard request.sessionEpoch == 0, makeRoom(now) else { return .full(session: nil) }
+      if request.sessionID != 0 { end(request.sessionID) }
+      let named = request.topics.reduce(0) { $0 + $1.partitions.count }
+      guard request.sessionEpoch == 0, makeRoom(for: named, now) else { return .full(session: nil) }
       var id = Int32.random(in: 1 ... .max, using: &random)
       while sessions[id] != nil { id = Int32.random(in: 1 ... .max, using: &random) }
       let session = FetchSession(id: id, usesTopicIDs: version >= 13, connection: connection, now: now)
       session.update(request)
       sessions[session.id] = session
+      partitionCount += session.partitions.count
       return .full(session: session)
     }
     guard let session = sessions[request.sessionID] else { return .refused(.fetchSessionIDNotFound) }
@@ -135,7 +152,14 @@ struct FetchSessions {
     session.nextEpoch = session.nextEpoch == .max ? 1 : session.nextEpoch + 1
     session.lastUse = now
     session.connection = connection
+    let before = session.partitions.count
     session.update(request)
+    partitionCount += session.partitions.count - before
+    guard partitionCount <= partitionLimit else {
+      // The client begins anew, and gets a session if there is room for all of it.
+      end(session.id)
+      return .refused(.fetchSessionIDNotFound)
+    }
     return .incremental(session)
   }
 }

@@ -24,7 +24,9 @@ private final class Sessions {
   var sessions: FetchSessions
   var now = MonotonicTime(nanoseconds: 0)
 
-  init(limit: Int = 10, seed: UInt64 = 1) { sessions = FetchSessions(limit: limit, seed: seed) }
+  init(limit: Int = 10, partitionLimit: Int = 1000, seed: UInt64 = 1) {
+    sessions = FetchSessions(limit: limit, partitionLimit: partitionLimit, seed: seed)
+  }
 
   func begin(_ request: FetchRequest, version: Int16 = 12, connection: UInt64 = 1) -> FetchSessions.Outcome {
     sessions.begin(request, version: version, connection: connection, now: now)
@@ -143,4 +145,23 @@ func rotation() {
   }
   session.rotate([session.partitions[0].key])
   #expect(session.partitions.map(\.key.partition) == [1, 2, 0])
+}
+
+@Test("sessions remember no more partitions than they may, in all; who wants more goes without")
+func boundedPartitions() throws {
+  let world = Sessions(partitionLimit: 10)
+  #expect(world.new(Array(0..<11)) == nil)
+  let first = try #require(world.new(Array(0..<6)))
+  #expect(world.new(Array(0..<5), connection: 2) == nil)
+  let second = try #require(world.new(Array(0..<4), connection: 2))
+  #expect(world.sessions.partitionCount == 10)
+  #expect(world.partitions(request(second, 1, [0, 1])) == [0, 1, 2, 3])
+  #expect(world.refusal(request(second, 2, [9])) == .fetchSessionIDNotFound, "it ends, and its client begins anew")
+  #expect(world.sessions.partitionCount == 6 && world.sessions.count == 1)
+  #expect(world.partitions(request(first, 1, forget: [0, 1])) == [2, 3, 4, 5] && world.sessions.partitionCount == 4)
+  // The oldest makes room when it was not used for long, however few there are.
+  world.now = world.now + FetchSessions.evictionAge
+  #expect(world.new(Array(0..<7), connection: 3) != nil && world.sessions.count == 1)
+  world.sessions.end(connection: 3)
+  #expect(world.sessions.partitionCount == 0)
 }
