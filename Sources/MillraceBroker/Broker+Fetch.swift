@@ -233,7 +233,8 @@ extension Broker {
     for wait in held where !wait.isOver && wait.isSatisfied() { end(wait) }
   }
 
-  func end(_ wait: FetchWait) {
+  /// Ends a reader's wait: it gets what there is. Harmless when the wait is over.
+  public func end(_ wait: FetchWait) {
     remove(wait)
     wait.end()
   }

@@ -4,6 +4,13 @@
 // overdrawn: who overdraws it waits until it is filled to nothing again. So a burst of one second is free, and over time
 // nobody gets more than the limit.
 //
+// Two kinds of waits are bounded, as in Kafka. A connection that comes too early costs nothing and is turned away, after a wait
+// of a window at most: were it to be served later, those who come and go would push everybody's turn at their address (or
+// behind it) further and further away. Who used too much time waits a window at most before each request, until no more is
+// owed; what is owed beyond ten windows is forgiven, because one slow request is seldom its client's fault. Waits for bytes
+// and mutations last until they are paid for. Source: Kafka, `QuotaUtils.boundedThrottleTime`, `ConnectionQuotas`,
+// `ClientRequestQuotaManager`.
+//
 // Which limit holds for a client, the first that is set:
 //   user and client id, user and default client id, user, default user and client id, default user and default client
 //   id, default user, client id, default client id
@@ -34,6 +41,10 @@ public struct ClientQuotas {
 
   /// Who everybody is as long as nobody has to say who they are. Source: Kafka, `KafkaPrincipal.ANONYMOUS`.
   public static let anonymous = "ANONYMOUS"
+  /// Longest wait for a connection, or of one request for its time. Source: Kafka, `quota.window.size.seconds`, 1.
+  public static let window = Duration.seconds(1)
+  /// What may be owed of request time, in seconds' worth. Source: Kafka, `quota.window.num`, 11 with the window under way.
+  static let mostOwedSeconds = 10.0
   /// Most buckets held. Full ones are forgotten then; if most are not full, all are.
   static let mostBuckets = 10_000
 
@@ -102,25 +113,35 @@ public struct ClientQuotas {
     _ limit: Limit, user: String = anonymous, clientID: String, _ amount: Double, now: MonotonicTime
   ) -> Duration {
     guard isLimiting(limit), let (value, entity) = find(limit, user: user, clientID: clientID) else { return .zero }
-    return charge(Key(limit: limit, entity: entity), limit.rate(value), amount, now)
+    let key = Key(limit: limit, entity: entity)
+    let rate = limit.rate(value)
+    guard limit == .requestTime else { return charge(key, rate, amount, now) }
+    return min(charge(key, rate, amount, mostOwed: rate * ClientQuotas.mostOwedSeconds, now), ClientQuotas.window)
   }
 
-  /// Counts a connection from an address.
-  /// - Returns: how long it has to wait before it is served.
+  /// Counts a connection from an address, unless it comes too early.
+  /// - Returns: zero when it is to be served; otherwise it has to be closed after this time, at most ``window``, and was not
+  ///   counted.
   public mutating func chargeConnection(from address: String, now: MonotonicTime) -> Duration {
     guard isLimiting(.connections) else { return .zero }
     let own = QuotaEntity(address: .named(address))
     let name = Limit.connections.rawValue
     guard let value = values[own]?[name] ?? values[QuotaEntity(address: .standard)]?[name] else { return .zero }
-    return charge(Key(limit: .connections, entity: own), value, 1, now)
+    let key = Key(limit: .connections, entity: own)
+    let wait = charge(key, value, 1, now)
+    guard wait > .zero else { return .zero }
+    buckets[key]?.balance += 1
+    return min(wait, ClientQuotas.window)
   }
 
-  private mutating func charge(_ key: Key, _ rate: Double, _ amount: Double, _ now: MonotonicTime) -> Duration {
+  private mutating func charge(
+    _ key: Key, _ rate: Double, _ amount: Double, mostOwed: Double = .infinity, _ now: MonotonicTime
+  ) -> Duration {
     guard rate > 0 else { return .zero }
     if buckets[key] == nil, buckets.count >= ClientQuotas.mostBuckets { makeRoom(now) }
     var bucket = buckets[key] ?? Bucket(balance: rate, time: now)
     bucket.fill(rate, until: now)
-    bucket.balance -= amount
+    bucket.balance = max(bucket.balance - amount, -mostOwed)
     buckets[key] = bucket
     guard bucket.balance < 0 else { return .zero }
     // No wait is longer than what a throttle time in milliseconds, 32 bits wide, can say.

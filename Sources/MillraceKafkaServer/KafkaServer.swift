@@ -20,13 +20,17 @@ public final class KafkaServer {
   /// Connections that wait until requests hold less, in the order of their coming.
   private var starved = Deque<KafkaConnection>()
   private var isWaking = false
-  private var isWatchingUnfinished = false
+  private var isWatchingInput = false
   /// Processor time of the broker's thread so far.
   var processorTime: () -> Duration = { ProcessorTime.thread }
   /// Answers requests that are Millrace's own: live figures as JSON.
   private let customFigures: (() -> String)?
   private var listeners: [any Listener] = []
   private var connections: [ObjectIdentifier: KafkaConnection] = [:]
+  /// Connections that are not served and will be closed soon, because their address makes too many. They do not count.
+  private var turnedAway: [ObjectIdentifier: KafkaConnection] = [:]
+  /// Beyond so many they are closed at once.
+  private static let mostTurnedAway = 1000
   private var nextConnection: UInt64 = 1
 
   /// A server that listens nowhere yet.
@@ -57,6 +61,17 @@ public final class KafkaServer {
     let number = nextConnection
     nextConnection += 1
     let handler = KafkaConnection(server: self, connection: connection, number: number)
+    let address = connection.remoteAddress.host
+    let wait = broker.quotas.chargeConnection(from: address, now: broker.reactor.now)
+    guard wait == .zero else {
+      logger.logRarely(
+        .info, "kafka", "connection turned away", "connection_creation_rate", ["peer": address], key: address,
+        now: broker.reactor.now)
+      let isHeld = turnedAway.count < KafkaServer.mostTurnedAway
+      if isHeld { turnedAway[ObjectIdentifier(handler)] = handler }
+      handler.turnAway(after: isHeld ? wait : .zero)
+      return handler
+    }
     guard connections.count < broker.settings.connections else {
       logger.logRarely(
         .warning, "kafka", "connection refused", "max.connections are open",
@@ -66,13 +81,14 @@ public final class KafkaServer {
       return handler
     }
     connections[ObjectIdentifier(handler)] = handler
-    let address = connection.remoteAddress.host
-    handler.mute(for: broker.quotas.chargeConnection(from: address, now: broker.reactor.now))
     logger.log(.debug, "kafka", "connected", ["peer": connection.remoteAddress.description, "connection": "\(number)"])
+    // Nothing is read while requests hold far more than they should.
+    handler.throttle()
     return handler
   }
 
   func closed(_ connection: KafkaConnection) {
+    if turnedAway.removeValue(forKey: ObjectIdentifier(connection)) != nil { return }
     connections[ObjectIdentifier(connection)] = nil
     if connection.isStarved, starved.count > 2 * connections.count {
       // Clients that come and go while nobody is woken must not pile up.
@@ -93,7 +109,7 @@ public final class KafkaServer {
         .warning, "kafka", "requests hold all the memory they may", "clients with large ones have to wait",
         ["queued.max.request.bytes": "\(requestBudget.size)", "connections": "\(connections.count)"],
         now: broker.reactor.now)
-      watchUnfinished()
+      watchInput()
     } else {
       wakeStarved()
     }
@@ -127,21 +143,23 @@ public final class KafkaServer {
     broker.reactor.schedule(after: .milliseconds(1)) { [self] in wakeSome() }
   }
 
-  private func watchUnfinished() {
-    guard !isWatchingUnfinished else { return }
-    isWatchingUnfinished = true
+  private func watchInput() {
+    guard !isWatchingInput else { return }
+    isWatchingInput = true
     broker.reactor.schedule(after: RequestBudget.checkInterval) { [self] in
-      isWatchingUnfinished = false
+      isWatchingInput = false
       guard requestBudget.isSpent else { return }
-      let unfinished = connections.values.filter { $0.unfinishedBytes > 0 }
-      let expired = Set(
-        requestBudget.expired(
-          unfinished.map { ($0.number, $0.unfinishedSince, $0.unfinishedBytes) }, now: broker.reactor.now))
-      for connection in unfinished where expired.contains(connection.number) {
-        connection.refuse(
-          "its request of \(connection.unfinishedBytes) bytes so far stays unfinished while others wait for the memory")
+      var staying: [UInt64: (connection: KafkaConnection, hold: KafkaConnection.Hold)] = [:]
+      for connection in connections.values {
+        if let hold = connection.hold { staying[connection.number] = (connection, hold) }
       }
-      watchUnfinished()
+      let expired = requestBudget.expired(
+        staying.values.map { ($0.connection.number, $0.connection.inputSince, $0.connection.inputBytes) },
+        now: broker.reactor.now)
+      for number in expired {
+        if let (connection, hold) = staying[number] { connection.giveUp(hold) }
+      }
+      watchInput()
     }
   }
 
@@ -169,5 +187,6 @@ public final class KafkaServer {
   public func close() {
     stopAccepting()
     for connection in connections.values { connection.finish() }
+    for connection in turnedAway.values { connection.finish() }
   }
 }

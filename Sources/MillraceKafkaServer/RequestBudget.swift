@@ -6,8 +6,10 @@ import MillraceBase
 /// send large requests and many of them.
 ///
 /// While the budget is spent, a connection that holds more than a little is not read from: its client has to wait. Small
-/// requests, which are most, still pass. Requests that wait for their answers leave by themselves; one that stays
-/// unfinished does not, so the oldest of those are given up when others have waited long enough.
+/// requests, which are most, still pass, up to twice the budget: requests of clients that are gone count as long as the broker
+/// holds them, so that nobody gets around the budget by connecting again and again. Requests that wait for their answers leave
+/// by themselves; what stays in a connection's input does not (a torn request, or whole ones behind a long poll or behind
+/// answers that are not read), so the oldest of those are given up when others have waited long enough.
 ///
 /// A pure state machine: time is an argument.
 struct RequestBudget {
@@ -22,10 +24,13 @@ struct RequestBudget {
 
   /// Bytes that a connection may hold in any case.
   static let always = 64 << 10
-  /// How long a request may stay unfinished while the budget is spent.
+  /// How long input may stay where it is while the budget is spent.
   static let patience = Duration.seconds(10)
-  /// How often the unfinished are looked at while the budget is spent.
+  /// How often that is looked at while the budget is spent.
   static let checkInterval = Duration.seconds(1)
+
+  /// Whether a connection that holds so much has to wait.
+  func mustWait(holding bytes: Int) -> Bool { isSpent && (bytes >= RequestBudget.always || held >= 2 * size) }
 
   /// Connections that may read on at once when there is room: each may take a read of 1 MiB before it is counted.
   var openings: Int { isSpent ? 0 : max(1, (size - held) >> 20) }
@@ -40,14 +45,14 @@ struct RequestBudget {
     return spent != isSpent
   }
 
-  /// Of the connections with unfinished requests those to be given up: the oldest first, until enough is free.
+  /// Of the connections whose input stays those to be given up: the oldest first, until enough is free.
   func expired(
-    _ unfinished: [(connection: UInt64, since: MonotonicTime, bytes: Int)], now: MonotonicTime
+    _ staying: [(connection: UInt64, since: MonotonicTime, bytes: Int)], now: MonotonicTime
   ) -> [UInt64] {
     guard isSpent else { return [] }
     var left = held
     var out: [UInt64] = []
-    for one in unfinished.sorted(by: { ($0.since, $0.connection) < ($1.since, $1.connection) }) {
+    for one in staying.sorted(by: { ($0.since, $0.connection) < ($1.since, $1.connection) }) {
       guard left > size / 2, now - one.since >= RequestBudget.patience else { break }
       out.append(one.connection)
       left -= one.bytes

@@ -211,6 +211,22 @@ func congestion() throws {
   #expect(connection.answers.ids == Array(1...sent) && connection.isReading)
 }
 
+@Test("tens of thousands of requests that come at once are served a thousand at a time, in order")
+func manyAtOnce() throws {
+  let world = try ServerWorld()
+  let (connection, _) = world.connect()
+  var burst: [UInt8] = []
+  for number in 1...2500 { burst += frame(HeartbeatRequest(), 0, Int32(number)) }
+  connection.receive(burst)
+  #expect(connection.answers.ids.count == 1000 && !connection.isReading)
+  for served in [2000, 2500] {
+    try #require(world.world.run { connection.isReading })
+    connection.offer()
+    #expect(connection.answers.ids.count == served)
+  }
+  #expect(connection.answers.ids == Array(1...2500) && connection.isReading)
+}
+
 @Test("an incremental fetch tells only what has changed, and begins anew for a topic that was created again")
 func sessionAnswers() throws {
   let world = try ServerWorld()

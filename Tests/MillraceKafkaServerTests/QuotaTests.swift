@@ -146,16 +146,54 @@ func limitedRequestTime() throws {
   #expect(!client.connection.isReading)
 }
 
-@Test("connections from one address are limited: they are taken, but wait before they are served")
+@Test("connections from one address are limited: those that come too early wait unserved, then they are closed")
 func limitedConnections() throws {
   let world = try ServerWorld()
   try AdminClient(world).set("connection_creation_rate", 1, [("ip", "127.0.0.1")])
-  let clients = (0..<3).map { _ in world.accept() }
-  #expect(clients.map(\.isReading) == [true, false, false])
+  let clients = (0..<20).map { _ in world.accept() }
+  #expect(clients.map(\.isReading) == [true] + Array(repeating: false, count: 19))
+  clients[1].end()
+  #expect(clients.filter(\.isClosing).count == 1, "one that gives up is let go at once")
   world.world.run(for: .milliseconds(1050))
-  #expect(clients.map(\.isReading) == [true, true, false])
+  #expect(clients.map(\.isClosing) == [false] + Array(repeating: true, count: 19))
+  let next = world.accept()
+  #expect(next.isReading, "those that were turned away do not count")
+  next.receive(frame(ApiVersionsRequest(), 3, 1))
+  try world.wait(next, answers: 1)
+  for client in clients { client.handler?.connectionClosed(nil) }
+  #expect(world.server.connectionCount == 1)
+}
+
+@Test("connections that are turned away take nobody's place, and are not held without end")
+func turnedAwayWithoutEnd() throws {
+  var settings = BrokerSettings()
+  try settings.set("max.connections", "2")
+  let world = try ServerWorld(settings: settings)
+  let admin = AdminClient(world)
+  try admin.set("connection_creation_rate", 1, [("ip", nil)])
+  let clients = (0..<1500).map { _ in world.accept() }
+  #expect(clients.filter(\.isClosing).count == 499 && world.server.connectionCount == 1)
+  for client in clients where client.isClosing { client.handler?.connectionClosed(nil) }
+  try admin.set("connection_creation_rate", 1000, [("ip", nil)])
+  #expect(world.accept().isReading)
+}
+
+@Test("a client that ends while it would have to wait for an hour is let go after a second")
+func endedWhileMuted() throws {
+  let world = try ServerWorld()
+  try AdminClient(world).set("producer_byte_rate", 1)
+  let client = AdminClient(world)
+  #expect(try client.ask(produce(4000), 9).throttleTimeMilliseconds > 3_600_000)
+  client.send(produce(4000), 9)
+  client.connection.end()
+  #expect(!client.connection.isReading && client.connection.unreadBytes > 4000)
+  world.world.run(for: .milliseconds(1050))
+  client.connection.end()
+  world.world.run(for: .milliseconds(100))
+  #expect(client.connection.answers.ids == [1, 2] && !client.connection.isReading, "it waits for what this one used")
   world.world.run(for: .milliseconds(1000))
-  #expect(clients.map(\.isReading) == [true, true, true])
+  client.connection.end()
+  #expect(client.connection.isClosing)
 }
 
 @Test("a connection that goes while it has to wait is forgotten")

@@ -3,6 +3,7 @@
 import MillraceBase
 import MillraceBroker
 import MillraceKafkaProtocol
+import MillraceLog
 import Testing
 
 @testable import MillraceKafkaServer
@@ -67,14 +68,152 @@ func connectionsShareTheBudget() throws {
   #expect(world.server.requestBudget.held == 0)
 }
 
-@Test("everything that was counted for a connection is given back when it closes, whatever it was doing")
-func budgetIsGivenBack() throws {
+@Test("what a client has sent counts until the broker has let it go, although the client went before")
+func budgetIsGivenBackByTheBroker() throws {
   let world = try ServerWorld()
   let (connection, handler) = world.connect()
   connection.receive(frame(produce(200_000), 9, 1) + frame(produce(200_000), 9, 2).dropLast(50_000))
   #expect(world.server.requestBudget.held > 300_000)
   handler.connectionClosed(nil)
-  #expect(world.server.requestBudget.held == 0)
+  #expect((200_000..<201_000).contains(world.server.requestBudget.held), "the broker holds the whole one")
   world.world.run(for: .seconds(1))
+  #expect(world.server.requestBudget.held == 0)
+}
+
+/// A fetch that waits, with a name that makes it large.
+private func largeFetch(_ wait: Int32) -> FetchRequest {
+  var request = FetchRequest()
+  request.maxWaitMilliseconds = wait
+  request.minBytes = 1
+  request.sessionEpoch = -1
+  request.topics = [
+    .init(
+      topic: "t",
+      partitions: (0..<3000).map { _ in .init(partition: 1, fetchOffset: 0, partitionMaxBytes: 1 << 20) })
+  ]
+  return request
+}
+
+@Test("a fetch that waits for the one before it counts, and is given back with its connection")
+func postponedFetchCounts() throws {
+  let world = try ServerWorld()
+  let (connection, handler) = world.connect()
+  let bytes = frame(largeFetch(60_000), 11, 1)
+  connection.receive(bytes)
+  let one = world.server.requestBudget.held
+  #expect(one == bytes.count - 4)
+  connection.receive(frame(largeFetch(60_000), 11, 2))
+  #expect(!connection.isReading && world.server.requestBudget.held == 2 * one)
+  handler.connectionClosed(nil)
+  #expect(world.server.requestBudget.held == 0)
+}
+
+/// A server whose requests may hold so many MiB.
+private func smallWorld(
+  _ size: Int = 1, _ configure: (inout LogConfiguration) -> Void = { _ in }
+) throws -> ServerWorld {
+  var settings = BrokerSettings()
+  try settings.set("queued.max.request.bytes", "\(size << 20)")
+  return try ServerWorld(settings: settings, configure)
+}
+
+/// A client that sends a part of a request that alone would fill the budget, and no more.
+private func spendBudget(_ world: ServerWorld) -> PlayedConnection {
+  let connection = world.accept()
+  connection.receive(Array(frame(produce(1_200_000), 9, 1).dropLast(50_000)))
+  #expect(world.server.requestBudget.isSpent)
+  return connection
+}
+
+@Test("whole requests are served although the budget is spent, since only that gives it back")
+func wholeRequestsAreServed() throws {
+  let world = try smallWorld()
+  let other = spendBudget(world)
+  let connection = world.accept()
+  connection.receive(frame(produce(100_000), 9, 1) + frame(produce(100_000), 9, 2))
+  #expect(connection.unreadBytes == 0)
+  try world.wait(connection, answers: 2)
+  #expect(!other.isClosing)
+}
+
+@Test("whole requests that have to wait for a quota are not given up as unfinished; a torn one is")
+func mutedRequestsAreKept() throws {
+  let world = try smallWorld()
+  let admin = AdminClient(world)
+  let answer = try admin.ask(
+    AlterClientQuotasRequest(
+      entries: [
+        .init(
+          entity: [.init(entityType: "client-id", entityName: "test")],
+          ops: [.init(key: "producer_byte_rate", value: 5000)])
+      ]))
+  try #require(answer.entries[0].errorCode == .none)
+  let connection = world.accept()
+  connection.receive(frame(produce(100_000), 9, 1) + frame(produce(90_000), 9, 2))
+  #expect(!connection.isReading && connection.unreadBytes > 90_000)
+  let other = spendBudget(world)
+  world.world.run(for: .seconds(12))
+  #expect(other.isClosing && !connection.isClosing)
+  try #require(world.world.run { connection.isReading })
+  connection.offer()
+  try world.wait(connection, answers: 2)
+}
+
+@Test("a long poll ends when others wait for the memory of requests behind it, and these are answered")
+func longPollGivesWay() throws {
+  let world = try smallWorld()
+  let connection = world.accept()
+  connection.receive(
+    frame(largeFetch(.max), 11, 1) + frame(largeFetch(0), 11, 2) + frame(produce(90_000), 9, 3))
+  #expect(!connection.isReading && connection.unreadBytes > 90_000)
+  let other = spendBudget(world)
+  world.world.run(for: .seconds(12))
+  #expect(connection.isReading && connection.answers.ids == [1, 2])
+  connection.offer()
+  try world.wait(connection, answers: 3)
+  #expect(!connection.isClosing && other.isClosing)
+}
+
+@Test("requests behind answers that nobody reads are given up when others wait for their memory")
+func unreadAnswersGiveWay() throws {
+  let world = try smallWorld()
+  let connection = world.accept()
+  connection.receive(frame(produce(900_000), 9, 1))
+  try world.wait(connection, answers: 1)
+  var request = largeFetch(0)
+  request.topics = [.init(topic: "t", partitions: [.init(partition: 0, fetchOffset: 0, partitionMaxBytes: 1 << 20)])]
+  var burst: [UInt8] = []
+  for number in 2..<30 { burst += frame(request, 11, Int32(number)) }
+  connection.receive(burst + frame(produce(90_000), 9, 30))
+  #expect(!connection.isReading && connection.unreadBytes > 90_000 && connection.pendingWriteBytes >= 16 << 20)
+  _ = spendBudget(world)
+  world.world.run(for: .seconds(12))
+  #expect(connection.isClosing)
+}
+
+@Test("clients that send a little and go, again and again, while the journal is full, do not fill the memory")
+func goneClientsAreBounded() throws {
+  let world = try smallWorld(4) {
+    $0.journalFileSize = 1 << 20
+    $0.journalFileLimit = 3
+  }
+  var sent = 0
+  var last: PlayedConnection?
+  while sent < 400 {
+    let connection = world.accept()
+    guard connection.isReading else {
+      last = connection
+      break
+    }
+    connection.receive(frame(produce(60_000), 9, 1))
+    sent += 1
+    connection.handler?.connectionClosed(nil)
+    connection.handler = nil
+  }
+  #expect(world.broker.isCongested && (8 << 20..<8 << 20 + 100_000).contains(world.server.requestBudget.held))
+  let waiting = try #require(last, "everybody was read from")
+  try #require(world.world.run { waiting.isReading })
+  waiting.receive(frame(produce(60_000), 9, 1))
+  try world.wait(waiting, answers: 1)
   #expect(world.server.requestBudget.held == 0)
 }

@@ -22,6 +22,8 @@ final class PlayedConnection: Connection {
   private(set) var lateWrites = 0
   private var output: [UInt8] = []
   private var input = InputBuffer(limit: 101 << 20)
+  private var isPeerFinished = false
+  private var isInputEnded = false
   var handler: (any ConnectionHandler)?
 
   func write(_ pieces: [Bytes]) {
@@ -58,6 +60,18 @@ final class PlayedConnection: Connection {
 
   /// What a reactor does when reading goes on.
   func offer() { if !isClosing, isReading { handler?.connectionReceived(&input) } }
+
+  /// The peer sends no more: told at once, and the end of input when the handler reads, as a reactor does.
+  func end() {
+    if !isPeerFinished, !isClosing {
+      isPeerFinished = true
+      handler?.connectionPeerFinished()
+    }
+    offer()
+    guard isReading, !isClosing, !isInputEnded else { return }
+    isInputEnded = true
+    if handler?.connectionInputEnded() ?? true { closeAfterWriting() }
+  }
 
   var unreadBytes: Int { input.count }
 

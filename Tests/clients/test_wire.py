@@ -1,6 +1,7 @@
 """The protocol byte by byte: what clients trip over, and what hostile or broken peers send."""
 
 import re
+import socket
 import struct
 import time
 
@@ -177,6 +178,90 @@ def test_every_cut_of_a_produce_request_leaves_the_server_serving(server, create
                 cut.receive()
                 cut.receive()
     assert_serving(server)
+
+
+@pytest.mark.parametrize("size", [1024, 1025])
+def test_the_first_frame_may_be_as_large_as_the_limit_and_no_larger(make_server, size):
+    server = make_server(arguments=["--set", "socket.request.max.bytes=1024"]).start()
+    with Wire(server) as connection:
+        header = struct.pack(">hhi", 18, 0, 7) + wire.string("x" * (size - 10))
+        connection.send_raw(struct.pack(">i", size) + header)
+        if size <= 1024:
+            assert connection.receive()[0] == 7
+        else:
+            assert connection.is_closed()
+            assert "1025 bytes" in logged(server, "1025 bytes")
+    assert_serving(server)
+
+
+# ApiVersions 3: a client id, then the header's tags, then two compact strings and tags.
+@pytest.mark.parametrize("rest", [b"\xff" * 10, b"\xff\xff\xff\xff\x0f", b"\x01\x00\xff\xff\xff\xff\x0f", b"\x80" * 9 + b"\x01",
+                                  b"\0" + b"\xff\xff\xff\xff\x0f", b"\0" + b"\x02", b"\0\x01\x01" + b"\xff" * 5],
+                         ids=["endless tag count", "4 billion tags", "4 billion bytes of a tag", "number of 64 bits",
+                              "4 billion bytes of a name", "name cut", "endless tags of the body"])
+def test_lengths_that_are_too_long_close_without_memory(server, connection, rest):
+    before = server.resident_bytes()
+    header = struct.pack(">hhi", 18, 3, 7) + wire.string("wire") + rest
+    connection.send_raw(struct.pack(">i", len(header)) + header)
+    assert connection.is_closed()
+    assert server.resident_bytes() - before < 16 << 20
+    assert_serving(server)
+
+
+def logged(server, text):
+    """The server's log, once it holds `text`, or after five seconds."""
+    deadline = time.monotonic() + 5
+    while text not in server.log_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return server.log_text()
+
+
+@pytest.mark.parametrize("api,version,text", [(999, 0, "unknown API 999"), ("Metadata", 99, "Metadata version 99"),
+                                              ("Fetch", -1, "Fetch version -1")])
+def test_the_log_names_the_api_and_version_that_are_not_served(own_server, api, version, text):
+    with Wire(own_server) as connection:
+        connection.send(api, version, b"")
+        assert connection.is_closed()
+    assert text in logged(own_server, text)
+
+
+# The end of a client
+
+
+def test_what_was_asked_for_before_the_peers_end_is_answered(connection, create_topic, topic):
+    create_topic(topic)
+    sent = [connection.send("Produce", 7, wire.produce_body(topic, 0, encode([Record(b"k", b"%d" % number)])))
+            for number in range(20)]
+    connection.socket.shutdown(socket.SHUT_WR)
+    assert [connection.receive()[0] for _ in sent] == sent
+    assert connection.is_closed()
+
+
+def test_a_peers_end_ends_its_long_polls(connection, create_topic, topic):
+    create_topic(topic)
+    sent = [connection.send("Fetch", 11, wire.fetch_body([(topic, 0, 0)], max_wait_ms=200_000)) for _ in range(3)]
+    sent.append(connection.send("ApiVersions", 0, b""))
+    assert connection.is_silent(0.2)
+    connection.socket.shutdown(socket.SHUT_WR)
+    assert [connection.receive()[0] for _ in sent] == sent
+    assert connection.is_closed()
+
+
+def test_connections_beyond_their_rate_are_closed_after_a_wait_and_do_not_count(own_server):
+    with Wire(own_server) as admin:
+        assert wire.alter_client_quotas(admin, [("ip", "127.0.0.1")], {"connection_creation_rate": 1}) == 0
+        served = turned_away = 0
+        for _ in range(50):
+            with Wire(own_server) as one:
+                one.send("ApiVersions", 0, b"")
+                try:
+                    assert one.receive()[0] == 1
+                    served += 1
+                except Closed:
+                    turned_away += 1
+            if served == 3:
+                break
+        assert served == 3 and turned_away > 0
 
 
 def test_a_peer_that_goes_away_inside_a_frame_is_forgotten(server):

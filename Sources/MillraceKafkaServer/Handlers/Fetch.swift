@@ -37,7 +37,7 @@ extension KafkaConnection {
         server.budget.change(by: granted)
         return granted
       },
-      wait: .milliseconds(Int(max(0, request.maxWaitMilliseconds)))
+      wait: wait(request)
     ) { [self] results in
       server.budget.change(by: -granted)
       var told: [FetchSessionPartition] = []
@@ -65,6 +65,16 @@ extension KafkaConnection {
       context.answer(FetchConnectionResponse.build(session: session, told, answers))
     }
   }
+
+  /// How long a fetch may wait for records: as long as it says, but nobody holds a place for weeks, and not for a client that
+  /// sends no more, which may be gone. An answer without records before its time is a right one: clients ask again.
+  private func wait(_ request: FetchRequest) -> Duration {
+    if isPeerFinished { return .zero }
+    return min(.milliseconds(Int(max(0, request.maxWaitMilliseconds))), KafkaConnection.longestFetchWait)
+  }
+
+  /// Kafka has no such limit; its consumers ask for 500 ms, and none for more than its request timeout of 30 s.
+  static let longestFetchWait = Duration.seconds(300)
 
   private func partition(_ key: FetchKey, _ version: Int16) -> PartitionLog? {
     guard let topic = version >= 13 ? broker.topic(key.id) : broker.topic(key.name) else { return nil }
