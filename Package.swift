@@ -45,6 +45,7 @@ let package = Package(
     library("MillraceIO", ["MillraceBase", "CMillraceSystem"]),
     // Floor 4
     library("MillraceKafkaProtocol", ["MillraceBase", "MillraceModel"]),
+    library("MillraceAMQPProtocol", ["MillraceBase"]),
     library("MillraceLog", ["MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO"]),
     library("MillraceDataflow", ["MillraceBase", "MillraceModel"]),
     // Floor 5
@@ -102,6 +103,7 @@ let package = Package(
     tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
     tests("MillraceIOTests", ["MillraceIO", "MillraceBase", "CMillraceSystem"]),
     tests("MillraceKafkaProtocolTests", ["MillraceKafkaProtocol", "MillraceModel", "MillraceBase"]),
+    tests("MillraceAMQPProtocolTests", ["MillraceAMQPProtocol", "MillraceBase"]),
     tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),
     tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
     tests("MillracePatternTests", ["MillracePattern"]),
@@ -158,8 +160,8 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
       name: "Fuzzers",
       dependencies: [
         "CFuzzSupport", "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
-        "MillraceKafkaProtocol", "MillraceMetadata", "MillraceBroker", "MillraceKafkaServer", "MillraceDataflow",
-        "MillraceStreams", "MillraceConnectors", "MillraceServer", "MillraceSimulation",
+        "MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceMetadata", "MillraceBroker", "MillraceKafkaServer",
+        "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "MillraceServer", "MillraceSimulation",
       ],
       path: "Fuzz/Fuzzers", swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
       linkerSettings: [

@@ -2,7 +2,7 @@
 """Writes seeds that a fuzzer does not make itself: make-seeds.py TARGET DIRECTORY
 
 Requests are the golden messages of the protocol's tests behind a header, and what capture.py recorded of real clients; record
-batches are built here.
+batches are built here. AMQP's frames are those of the protocol's tests.
 """
 
 import pathlib
@@ -13,6 +13,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TESTS = ROOT / "Tests" / "MillraceKafkaProtocolTests"
 GOLDEN = (TESTS / "GoldenMessages.swift", TESTS / "GoldenGroupMessages.swift")
+AMQP = ROOT / "Tests" / "MillraceAMQPProtocolTests" / "GoldenFrames.swift"
 CAPTURED = ROOT / "Fuzz" / "captured.txt"
 KEYS = ROOT / "Sources" / "MillraceKafkaProtocol" / "APIKey.swift"
 SCHEMA = ROOT / "Scripts" / "kafka-messages.txt"
@@ -110,6 +111,45 @@ def batches():
         yield f"codec{codec}", batch([(b"k", b"v", [])], attributes=codec)
 
 
+def amqp_golden():
+    """What AMQP's clients encode: kind, name, bytes."""
+    entries = re.findall(r"(?m)^  \w+ (\w+) (\S+)\n(?:    :.*\n)*((?:    [0-9a-f]+\n)*)", AMQP.read_text())
+    for number, (kind, name, digits) in enumerate(entries):
+        yield kind, f"{name}-{number}", bytes.fromhex(digits.replace(" ", "").replace("\n", ""))
+
+
+def amqp_payloads(kind):
+    """Frames' payloads; tables have no frame around them."""
+    for found, name, data in amqp_golden():
+        if found == kind:
+            yield name, data if kind == "table" else data[7:-1]
+
+
+def amqp_tables():
+    yield from amqp_payloads("table")
+    # Nested as deep as allowed, and one deeper.
+    for depth in (64, 65):
+        data = b""
+        for _ in range(depth - 1):
+            data = b"\1kF" + struct.pack(">I", len(data)) + data
+        yield f"deep-{depth}", data
+
+
+def amqp_streams():
+    """A first byte that allows large frames, the protocol header, frames."""
+    start = b"\xffAMQP\0\0\x09\1"
+    frames = [(kind, name, data) for kind, name, data in amqp_golden() if kind != "table"]
+    for kind, name, data in frames:
+        if kind == "method":
+            yield name, start + data
+    publish = b"\0\x3c\0\x28\0\0\0\1q\0"
+    for _, name, data in [frame for frame in frames if frame[0] == "header"][::3]:
+        method = b"\1\0\7" + struct.pack(">I", len(publish)) + publish + b"\xce"
+        header = data[:11] + struct.pack(">Q", 6) + data[19:]
+        body = b"".join(b"\3\0\7\0\0\0\3" + part + b"\xce" for part in (b"abc", b"def"))
+        yield f"content-{name}", start + b"\x08\0\0\0\0\0\0\xce" + method + header + body
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
@@ -124,6 +164,10 @@ KINDS = {
     "record-batches": batches,
     "client-frames": captured_responses,
     "connection": captured_streams,
+    "amqp-frames": amqp_streams,
+    "amqp-methods": lambda: amqp_payloads("method"),
+    "amqp-tables": amqp_tables,
+    "amqp-content-headers": lambda: amqp_payloads("header"),
 }
 
 if __name__ == "__main__":

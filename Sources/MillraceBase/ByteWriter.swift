@@ -33,7 +33,8 @@ public struct ByteWriter {
 
   private mutating func grow(_ count: Int) {
     let held = end - start
-    let larger = Chunk(capacity: max(2 * (held + count), 2 * chunk.capacity))
+    // Memory doubles while a run grows; behind a cut it need not.
+    let larger = Chunk(capacity: max(2 * (held + count), held == 0 ? chunk.capacity : 2 * chunk.capacity))
     larger.base.copyMemory(from: chunk.base + start, byteCount: held)
     chunk = larger
     start = 0
@@ -88,6 +89,16 @@ public struct ByteWriter {
     room(buffer.count).copyMemory(from: from, byteCount: buffer.count)
   }
 
+  /// Calls `body` with room for `limit` bytes; it writes from the first on and returns how many it wrote.
+  ///
+  /// For what is laid out in one go: a border between targets is then crossed once.
+  public mutating func fill(atMost limit: Int, _ body: (UnsafeMutableRawPointer) -> Int) {
+    if end + limit > chunk.capacity { grow(limit) }
+    let written = body(chunk.base + end)
+    precondition(written >= 0 && written <= limit, "\(written) bytes written into room for \(limit)")
+    end += written
+  }
+
   /// Copies the UTF-8 of `text`, without a length.
   public mutating func utf8(_ text: String) {
     var text = text
@@ -105,16 +116,16 @@ public struct ByteWriter {
     }
   }
 
-  /// Replaces four bytes at `position`, which must lie before the first splice.
+  /// Replaces four bytes at `position`, which must lie before the first splice or behind the last.
   public mutating func patchInt32(_ value: Int32, at position: Int) {
-    if let first = pieces.first {
+    if position >= piecesCount {
+      precondition(position + 4 <= count, "patch at \(position) of \(count)")
+      chunk.base.storeBytes(of: value.bigEndian, toByteOffset: start + position - piecesCount, as: Int32.self)
+    } else if let first = pieces.first {
       precondition(position + 4 <= first.count, "patch at \(position) lies beyond the first piece of \(first.count)")
       // Safety: the first piece is this writer's own and has not been handed out yet.
       UnsafeMutableRawPointer(mutating: first.start).storeBytes(
         of: value.bigEndian, toByteOffset: position, as: Int32.self)
-    } else {
-      precondition(position + 4 <= end - start, "patch at \(position) of \(end - start)")
-      chunk.base.storeBytes(of: value.bigEndian, toByteOffset: start + position, as: Int32.self)
     }
   }
 
@@ -123,6 +134,16 @@ public struct ByteWriter {
     pieces.append(chunk.bytes(start..<end))
     piecesCount += end - start
     start = end
+  }
+
+  /// Takes the pieces written so far, in order; writing goes on from position 0, in what is left of the memory.
+  public mutating func drain() -> [Bytes] {
+    cut()
+    defer {
+      pieces = []
+      piecesCount = 0
+    }
+    return pieces
   }
 
   /// The pieces in order; the writer is done with.

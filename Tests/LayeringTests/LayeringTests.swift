@@ -8,7 +8,7 @@ private let floors: [String: Int] = [
   "CMillraceSystem": 1, "CZstd": 1, "CLZ4": 1, "CSnappy": 1, "CZlib": 1, "CPCRE2": 1,
   "MillraceBase": 2,
   "MillraceModel": 3, "MillraceCompression": 3, "MillracePattern": 3, "MillraceIO": 3,
-  "MillraceKafkaProtocol": 4, "MillraceLog": 4, "MillraceDataflow": 4, "MillraceQueue": 4,
+  "MillraceKafkaProtocol": 4, "MillraceAMQPProtocol": 4, "MillraceLog": 4, "MillraceDataflow": 4, "MillraceQueue": 4,
   "MillraceMetadata": 5, "MillraceStreams": 5,
   "MillraceBroker": 6,
   "MillraceKafkaServer": 7, "MillraceConnectors": 7,

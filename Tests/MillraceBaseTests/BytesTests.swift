@@ -75,6 +75,39 @@ func splicing() {
   #expect(pieces[2].array == [9])
 }
 
+@Test("what is drained stays while writing goes on behind it, in the same memory while there is room")
+func draining() {
+  var writer = ByteWriter(capacity: 64)
+  writer.fill(atMost: 8) { room in
+    room.storeBytes(of: 0xAABB, as: UInt16.self)
+    return 2
+  }
+  let first = writer.drain()
+  #expect(writer.count == 0)
+  writer.int32(0)
+  let large = Bytes(Array(repeating: 7, count: ByteWriter.spliceThreshold))
+  writer.append(large)
+  writer.int32(0)
+  writer.patchInt32(0x0102_0304, at: 4 + large.count)
+  writer.patchInt32(0x0506_0708, at: 0)
+  let second = writer.drain()
+  #expect(first.map(\.array) == [[0xBB, 0xAA]])
+  #expect(second.map(\.count) == [4, large.count, 4])
+  #expect(second[0].array == [5, 6, 7, 8] && second[2].array == [1, 2, 3, 4])
+  #expect(second[0].start == first[0].start + 2)
+  // Memory does not grow from turn to turn.
+  for turn in 0..<100 {
+    writer.fill(atMost: 60) { room in
+      room.initializeMemory(as: UInt8.self, repeating: UInt8(turn), count: 60)
+      return 60
+    }
+    let piece = writer.drain()
+    #expect(piece.count == 1 && piece[0].array == [UInt8](repeating: UInt8(turn), count: 60))
+    #expect((piece[0].owner as? Chunk)?.capacity ?? 0 <= 128)
+  }
+  #expect(writer.drain().isEmpty)
+}
+
 @Test("agrees: CRC-32C by instruction and by table, over all small lengths and alignments and some large ones")
 func agreesCRC() {
   var random = SeededRandom(seed: 1)
