@@ -46,17 +46,17 @@ public struct CommandAssembler: Sendable {
   ///   than allowed, as soon as it is announced. After any of them the assembler is between two commands; what else the
   ///   client sends on the channel is to be dropped until it has said `channel.close-ok`.
   public mutating func receive(_ frame: AMQPFrame) throws(AMQPError) -> Output {
-    // Taken out, so that a body grows in place.
-    let current = state
-    state = .method
-    switch current {
+    // Moved out and in again: with every copy each slice counts its owner up and down, which costs more than all the rest.
+    var current = State.method
+    swap(&state, &current)
+    switch consume current {
     case .method:
       guard frame.kind == .method else {
         throw AMQPError(.unexpectedFrame, "expected method frame, got non method frame instead")
       }
       let method = try AMQPMethod.decode(frame.payload)
-      guard method.id.hasContent else { return .method(method) }
-      state = .header(method)
+      guard method.id.hasContent else { return .method(consume method) }
+      state = .header(consume method)
       return .incomplete
     case .header(let method):
       return try receiveHeader(frame, of: method)
@@ -65,7 +65,7 @@ public struct CommandAssembler: Sendable {
     }
   }
 
-  private mutating func receiveHeader(_ frame: AMQPFrame, of method: AMQPMethod) throws(AMQPError) -> Output {
+  private mutating func receiveHeader(_ frame: AMQPFrame, of method: consuming AMQPMethod) throws(AMQPError) -> Output {
     guard frame.kind == .header else {
       throw AMQPError(
         .unexpectedFrame, "expected content header for class 60, got non content header frame instead", method.id)
@@ -81,24 +81,24 @@ public struct CommandAssembler: Sendable {
         .preconditionFailed, "message size \(header.bodySize) is larger than configured max size \(largestBody)",
         method.id)
     }
-    guard header.bodySize > 0 else { return .content(method, header, ContentBody()) }
-    state = .body(method, header, ContentBody())
+    guard header.bodySize > 0 else { return .content(consume method, consume header, ContentBody()) }
+    state = .body(consume method, consume header, ContentBody())
     return .incomplete
   }
 
   private mutating func receiveBody(
-    _ frame: AMQPFrame, of method: AMQPMethod, _ header: ContentHeader, _ received: consuming ContentBody
+    _ frame: AMQPFrame, of method: consuming AMQPMethod, _ header: consuming ContentHeader,
+    _ body: consuming ContentBody
   ) throws(AMQPError) -> Output {
     guard frame.kind == .body else {
       throw AMQPError(.unexpectedFrame, "expected content body, got non content body frame instead", method.id)
     }
-    guard UInt64(frame.payload.count) <= header.bodySize - UInt64(received.count) else {
+    guard UInt64(frame.payload.count) <= header.bodySize - UInt64(body.count) else {
       throw AMQPError(.frameError, "content body frame exceeds remaining content size", method.id)
     }
-    var body = received
     body.append(frame.payload)
-    if UInt64(body.count) == header.bodySize { return .content(method, header, body) }
-    state = .body(method, header, body)
+    if UInt64(body.count) == header.bodySize { return .content(consume method, consume header, consume body) }
+    state = .body(consume method, consume header, consume body)
     return .incomplete
   }
 }
