@@ -134,6 +134,9 @@ public struct BrokerSettings: Sendable {
       "max.incremental.fetch.session.cache.slots", .int, "1000", range: 0...100_000, "Most fetch sessions held."),
     Setting("max.connections", .int, "10000", range: 1...1_000_000, dynamic: true, "Most connections at once."),
     Setting(
+      "connections.max.idle.ms", .int, "600000", range: 1000...Int64.max, dynamic: true,
+      "A connection on which nothing has moved for this long, and which waits for no answer, is closed, in ms."),
+    Setting(
       "producer.id.expiration.ms", .int, "86400000", range: 1...Int64.max,
       "A producer that was silent for this long is forgotten, in ms."),
     Setting(
@@ -295,6 +298,8 @@ public struct BrokerSettings: Sendable {
   public var fetchSessions: Int { number("max.incremental.fetch.session.cache.slots") }
   /// `max.connections`
   public var connections: Int { number("max.connections") }
+  /// `connections.max.idle.ms`
+  public var longestIdleTime: Duration { .milliseconds(number("connections.max.idle.ms")) }
   /// `transaction.max.timeout.ms`
   public var longestTransaction: Int { number("transaction.max.timeout.ms") }
   /// `transactional.id.expiration.ms`

@@ -38,6 +38,9 @@ final class KafkaConnection: ConnectionHandler {
   private(set) var isPeerFinished = false
   /// Everything that the client sent was taken.
   private var isInputEnded = false
+  /// When something was received or sent last, as far as is known, and what was unsent when that was looked at.
+  private var activeAt: MonotonicTime
+  private var unsentBefore = 0
   /// Took so many requests at once that it is others' turn.
   private var isYielding = false
   /// Requests taken since the reactor's clock moved on last, and when that was.
@@ -68,6 +71,7 @@ final class KafkaConnection: ConnectionHandler {
     self.server = server
     self.connection = connection
     self.number = number
+    activeAt = server.broker.reactor.now
   }
 
   var broker: Broker { server.broker }
@@ -78,8 +82,9 @@ final class KafkaConnection: ConnectionHandler {
   // MARK: ConnectionHandler
 
   func connectionReceived(_ input: inout InputBuffer) {
-    if takenAt != broker.reactor.now {
-      takenAt = broker.reactor.now
+    activeAt = broker.reactor.now
+    if takenAt != activeAt {
+      takenAt = activeAt
       takenAtOnce = 0
     }
     let before = inputBytes
@@ -248,6 +253,7 @@ final class KafkaConnection: ConnectionHandler {
       heldAnswerBytes -= KafkaConnection.size(answer)
       connection.write(answer)
       request.settle()
+      activeAt = broker.reactor.now
     }
     throttle()
     closeWhenDone()
@@ -300,6 +306,18 @@ final class KafkaConnection: ConnectionHandler {
   /// Ends the wait of the fetch under way, if there is one: it is answered with what there is.
   func endFetchWait() {
     if let fetchWait { broker.end(fetchWait) }
+  }
+
+  /// Whether nothing has moved for this long although nobody but the client is waited for: it asks nothing, or does not read
+  /// its answers. What is sent moves unseen, so this has to be asked several times in that time.
+  func isIdle(for time: Duration) -> Bool {
+    let unsent = connection.pendingWriteBytes
+    if unsent != unsentBefore {
+      unsentBefore = unsent
+      activeAt = broker.reactor.now
+    }
+    guard !isOver, requests.isEmpty, silentRequests == 0, postponed == nil, mutedUntil == nil else { return false }
+    return (isReading || unsent > 0) && broker.reactor.now - activeAt >= time
   }
 
   /// What keeps the input that this connection holds from being used up.

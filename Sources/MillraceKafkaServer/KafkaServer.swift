@@ -21,6 +21,7 @@ public final class KafkaServer {
   private var starved = Deque<KafkaConnection>()
   private var isWaking = false
   private var isWatchingInput = false
+  private var isWatchingIdle = false
   /// Processor time of the broker's thread so far.
   var processorTime: () -> Duration = { ProcessorTime.thread }
   /// Answers requests that are Millrace's own: live figures as JSON.
@@ -82,6 +83,7 @@ public final class KafkaServer {
     }
     connections[ObjectIdentifier(handler)] = handler
     logger.log(.debug, "kafka", "connected", ["peer": connection.remoteAddress.description, "connection": "\(number)"])
+    watchIdle()
     // Nothing is read while requests hold far more than they should.
     handler.throttle()
     return handler
@@ -97,6 +99,22 @@ public final class KafkaServer {
       starved = left
     }
     sessions.end(connection: connection.number)
+  }
+
+  /// Closes connections that nobody uses, a quarter of their time late at most: they would keep others out in the end.
+  private func watchIdle() {
+    guard !isWatchingIdle, !connections.isEmpty else { return }
+    isWatchingIdle = true
+    broker.reactor.schedule(after: min(broker.settings.longestIdleTime / 4, .seconds(60))) { [weak self] in
+      guard let self else { return }
+      isWatchingIdle = false
+      let idle = connections.values.filter { $0.isIdle(for: broker.settings.longestIdleTime) }
+      for connection in idle.sorted(by: { $0.number < $1.number }) {
+        logger.log(.debug, "kafka", "idle connection closed", ["connection": "\(connection.number)"])
+        connection.finish()
+      }
+      watchIdle()
+    }
   }
 
   // MARK: Memory of requests

@@ -1,4 +1,5 @@
-// EndOfInputTests: a client that sends no more gets what it asked for, and is kept no longer than that takes.
+// EndOfInputTests: a client that sends no more gets what it asked for, and is kept no longer than that takes; nor is one that
+// does nothing.
 
 import MillraceBase
 import MillraceBroker
@@ -64,4 +65,42 @@ func longestLongPoll() throws {
   #expect(connection.answers.ids == [])
   world.world.run(for: .seconds(2))
   #expect(connection.answers.ids == [1] && !connection.isClosing)
+}
+
+@Test("a connection that is not used is closed after its time, one that asks or waits for an answer is not")
+func idleConnections() throws {
+  var settings = BrokerSettings()
+  try settings.set("connections.max.idle.ms", "5000")
+  let world = try ServerWorld(settings: settings)
+  let (silent, busy, waiting, torn) = (world.accept(), world.accept(), world.accept(), world.accept())
+  waiting.receive(frame(longPoll(20_000), 11, 1))
+  torn.receive([0, 0])
+  for second in 1...14 {
+    if second % 3 == 0 { busy.receive(frame(HeartbeatRequest(), 0, Int32(second))) }
+    world.world.run(for: .seconds(1))
+    if second == 4 { #expect(!silent.isClosing && !torn.isClosing) }
+    if second == 8 { #expect(silent.isClosing && torn.isClosing) }
+  }
+  #expect(!busy.isClosing && !waiting.isClosing)
+  busy.flush()
+  try world.wait(waiting, answers: 1)
+  waiting.flush()
+  world.world.run(for: .seconds(4))
+  #expect(busy.isClosing && !waiting.isClosing)
+  world.world.run(for: .seconds(5))
+  #expect(waiting.isClosing)
+}
+
+@Test("a client that does not read its answers is let go after the same time, one that reads them slowly is not")
+func idleReaders() throws {
+  var settings = BrokerSettings()
+  try settings.set("connections.max.idle.ms", "5000")
+  let world = try ServerWorld(settings: settings)
+  let (stuck, slow) = (world.accept(), world.accept())
+  for connection in [stuck, slow] { connection.receive(frame(ApiVersionsRequest(), 0, 1)) }
+  for _ in 1...8 {
+    slow.flushOne()
+    world.world.run(for: .seconds(1))
+  }
+  #expect(stuck.isClosing && !slow.isClosing && slow.pendingWriteBytes > 0)
 }

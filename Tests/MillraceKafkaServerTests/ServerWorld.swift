@@ -40,6 +40,9 @@ final class PlayedConnection: Connection {
   /// The system takes everything, without a word to the handler, as when it never had to wait.
   func flush() { pendingWriteBytes = 0 }
 
+  /// The system takes one byte more.
+  func flushOne() { pendingWriteBytes -= 1 }
+
   /// Offers bytes, and what was left over; all at once or one by one.
   func receive(_ bytes: [UInt8], piecewise: Bool = false) {
     for part in piecewise ? bytes.map({ [$0] }) : [bytes] {

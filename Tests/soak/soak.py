@@ -241,7 +241,9 @@ def main():
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"soak: {seconds:g} s, seed={seed}", flush=True)
     shutil.rmtree(options.directory, ignore_errors=True)
-    with Server(options.directory, arguments=["--set", "group.initial.rebalance.delay.ms=1000"]) as server:
+    with Server(options.directory, arguments=["--set", "group.initial.rebalance.delay.ms=1000",
+                                              # What a client does not use for ten minutes would otherwise count as lost.
+                                              "--set", "connections.max.idle.ms=86400000"]) as server:
         server.start()
         admin = AdminClient({"bootstrap.servers": server.bootstrap, "log_level": 0})
         for future in admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1), NewTopic(PAID, 1, 1)]).values():
