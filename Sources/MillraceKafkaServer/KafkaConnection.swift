@@ -43,8 +43,9 @@ final class KafkaConnection: ConnectionHandler {
   private var unsentBefore = 0
   /// Took so many requests at once that it is others' turn.
   private var isYielding = false
-  /// Requests taken since the reactor's clock moved on last, and when that was.
+  /// Requests taken, and bytes answered, since the reactor's clock moved on last, and when that was.
   private var takenAtOnce = 0
+  private var answeredAtOnce = 0
   private var takenAt = MonotonicTime(nanoseconds: 0)
   /// Not served at all because its address makes connections too often; closed when its time is over.
   private var isTurnedAway = false
@@ -61,6 +62,8 @@ final class KafkaConnection: ConnectionHandler {
   private static let mostWaitingRequests = 1000
   /// Requests taken in one go, however small: a read of 1 MiB may hold 50,000.
   private static let mostAtOnce = 1000
+  /// Bytes of answers made in one go: 25 bytes may ask for all that is known of all topics.
+  private static let mostAnsweredAtOnce = 1 << 20
   private static let mostWaitingBytes = 16 << 20
   /// The same while the journal is full: what one connection may hold then, besides the request it is reading.
   private static let mostWaitingBytesWhenCongested = 256 << 10
@@ -86,6 +89,7 @@ final class KafkaConnection: ConnectionHandler {
     if takenAt != activeAt {
       takenAt = activeAt
       takenAtOnce = 0
+      answeredAtOnce = 0
     }
     let before = inputBytes
     let hasTaken = takeRequests(&input)
@@ -126,7 +130,9 @@ final class KafkaConnection: ConnectionHandler {
       dispatch(input.take(Int(size)), PendingRequest(server, size: Int(size), counted: counted))
       hasTaken = true
       takenAtOnce += 1
-      if takenAtOnce >= KafkaConnection.mostAtOnce { yield() } else { throttle() }
+      let isMuch =
+        takenAtOnce >= KafkaConnection.mostAtOnce || answeredAtOnce >= KafkaConnection.mostAnsweredAtOnce
+      if isMuch { yield() } else { throttle() }
     }
     holdsRequest = false
     return hasTaken
@@ -137,6 +143,7 @@ final class KafkaConnection: ConnectionHandler {
     guard !isYielding, !isOver else { return }
     isYielding = true
     takenAtOnce = 0
+    answeredAtOnce = 0
     throttle()
     broker.reactor.atEndOfTurn { [self] in
       isYielding = false
@@ -227,7 +234,9 @@ final class KafkaConnection: ConnectionHandler {
       precondition(request.answer == nil, "a request was answered twice")
       request.answer = isOver ? [] : pieces
       if isOver { return request.settle() }
-      heldAnswerBytes += KafkaConnection.size(pieces)
+      let size = KafkaConnection.size(pieces)
+      heldAnswerBytes += size
+      answeredAtOnce += size
       sendReady()
     }
   }

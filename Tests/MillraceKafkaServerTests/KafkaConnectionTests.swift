@@ -185,6 +185,7 @@ func slowReader() throws {
   while connection.isReading, number < 100 {
     connection.receive(frame(fetch(), 11, number))
     number += 1
+    world.world.run(for: .milliseconds(1))
   }
   #expect(!connection.isReading && (16...20).contains(connection.pendingWriteBytes >> 20))
   #expect(world.server.budget.held == connection.pendingWriteBytes)
@@ -225,6 +226,23 @@ func manyAtOnce() throws {
     #expect(connection.answers.ids.count == served)
   }
   #expect(connection.answers.ids == Array(1...2500) && connection.isReading)
+}
+
+@Test("large answers to small requests that come at once are made a few at a time")
+func largeAnswersAtOnce() throws {
+  let world = try ServerWorld()
+  let (connection, _) = world.connect()
+  connection.receive(frame(produce(300_000), 9, 1))
+  try world.wait(connection, answers: 1)
+  var burst: [UInt8] = []
+  for number in 2...11 { burst += frame(fetch(), 11, Int32(number)) }
+  connection.receive(burst)
+  #expect(connection.answers.ids.count == 5 && !connection.isReading, "four are more than 1 MiB")
+  for served in [9, 11] {
+    try #require(world.world.run { connection.isReading })
+    connection.offer()
+    #expect(connection.answers.ids.count == served)
+  }
 }
 
 @Test("an incremental fetch tells only what has changed, and begins anew for a topic that was created again")

@@ -185,6 +185,10 @@ func unreadAnswersGiveWay() throws {
   var burst: [UInt8] = []
   for number in 2..<30 { burst += frame(request, 11, Int32(number)) }
   connection.receive(burst + frame(produce(90_000), 9, 30))
+  for _ in 0..<20 {
+    world.world.run(for: .milliseconds(1))
+    connection.offer()
+  }
   #expect(!connection.isReading && connection.unreadBytes > 90_000 && connection.pendingWriteBytes >= 16 << 20)
   _ = spendBudget(world)
   world.world.run(for: .seconds(12))
