@@ -48,6 +48,7 @@ let package = Package(
     library("MillraceAMQPProtocol", ["MillraceBase"]),
     library("MillraceLog", ["MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO"]),
     library("MillraceDataflow", ["MillraceBase", "MillraceModel"]),
+    library("MillraceDelivery", ["MillraceBase", "MillraceModel"]),
     // Floor 5
     library("MillraceMetadata", ["MillraceBase", "MillraceModel", "MillraceLog"]),
     library("MillraceStreams", ["MillraceBase", "MillraceModel", "MillraceDataflow"]),
@@ -110,6 +111,7 @@ let package = Package(
     tests("MillraceSimulationTests", ["MillraceSimulation", "MillraceIO", "MillraceBase"]),
     tests("TransactionHistoryTests", ["TransactionHistory"]),
     tests("MillraceDataflowTests", ["MillraceDataflow", "MillraceModel", "MillraceBase"]),
+    tests("MillraceDeliveryTests", ["MillraceDelivery", "MillraceModel", "MillraceBase"]),
     tests("MillraceStreamsTests", ["MillraceStreams", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
     tests(
       "MillraceConnectorsTests",
@@ -162,6 +164,7 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
         "CFuzzSupport", "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
         "MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceMetadata", "MillraceBroker", "MillraceKafkaServer",
         "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "MillraceServer", "MillraceSimulation",
+        "MillraceDelivery",
       ],
       path: "Fuzz/Fuzzers", swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
       linkerSettings: [
