@@ -171,6 +171,9 @@ final class Journal {
     JournalFileHeader(
       identity: identity, fileNumber: file.number, fileSize: slot.size, firstSequence: file.firstSequence
     ).write(to: chunk.base)
+    // Memory is used again: what stood there before must not reach the disk.
+    (chunk.base + JournalFileHeader.size).initializeMemory(
+      as: UInt8.self, repeating: 0, count: JournalFormat.blockSize - JournalFileHeader.size)
     position = JournalFormat.blockSize
     writeStart = 0
     return .ready

@@ -77,6 +77,9 @@ struct JournalFileHeader: Equatable {
   var fileSize: Int
   var firstSequence: UInt64
 
+  /// Bytes of a header; the rest of block 0 is zeros.
+  static let size = 64
+
   /// Writes the first 64 bytes of block 0.
   func write(to start: UnsafeMutableRawPointer) {
     start.storeBytes(of: JournalFormat.fileMagic.bigEndian, as: UInt32.self)

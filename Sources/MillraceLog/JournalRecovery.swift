@@ -139,6 +139,8 @@ struct JournalRecovery {
   /// Wipes the headers of files that were begun behind the tail that is cut off: their sequences will be given again.
   private func forgetFuture(_ spares: [Candidate], from sequence: UInt64) throws(LogError) {
     let zeros = Chunk(capacity: 64 * 1024)
+    // Memory is used again: what it held last was read from a journal file, whose header would count once more.
+    zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: JournalFormat.blockSize)
     for spare in spares {
       guard let header = spare.header, header.firstSequence >= sequence else { continue }
       try LogError.wrapping { () throws(IOError) in

@@ -81,6 +81,32 @@ func tornTail() throws {
   #expect(try log.readAll(log.partition(1)).count == 4)
 }
 
+@Test("a file that was begun behind the cut-off tail is emptied, whatever memory held before")
+func futureFileIsForgotten() throws {
+  let log = LogWorld { $0.idleHeaderDelay = 1_000_000 }
+  try log.open()
+  let batches = try log.fill(log.create(1), batches: 3)
+  log.end()
+  let first = try #require(log.files(".journal").first)
+  let bytes = try log.contents(first)
+  let end = try lastCommit(bytes)
+  // As if a later file's first write had become durable, and what goes before it had not.
+  // Recovery reads all of it, and writes with memory that has held what it read.
+  let contents = Chunk(capacity: bytes.count)
+  contents.base.initializeMemory(as: UInt8.self, repeating: 0xaa, count: bytes.count)
+  JournalFileHeader(
+    identity: end.header.identity, fileNumber: 9, fileSize: bytes.count, firstSequence: end.header.sequence + 5
+  ).write(to: contents.base)
+  let path = String(first.prefix { $0 != "." }.dropLast(2)) + "77.journal"
+  let file = try log.disk.open(path, [.read, .write, .create])
+  try file.write(UnsafeRawBufferPointer(start: contents.base, count: bytes.count), at: 0)
+  try file.flush()
+  try log.disk.syncDirectory(String(path.prefix(upTo: try #require(path.lastIndex(of: "/")))))
+  try log.open()
+  #expect(try log.contents(path).prefix(4096).allSatisfy { $0 == 0 })
+  #expect(try log.readAll(log.partition(1)) == batches.stored())
+}
+
 /// The last whole commit of a journal file.
 private func lastCommit(_ bytes: [UInt8]) throws -> (header: CommitHeader, position: Int) {
   var at = JournalFormat.blockSize
