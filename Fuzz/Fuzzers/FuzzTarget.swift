@@ -21,7 +21,7 @@ let fuzzTargets: [FuzzTarget] = [
   requestFrames, messages, clientFrames, connection, consumerProtocol,
   amqpFrames, amqpMethods, amqpTables, amqpContentHeaders,
   recordBatches, compressedBytes, metadataEvents, journalBlocks, logImages, stateLogs, filePositions, recordings,
-  queueStates, jsonValues, recordLines, commandLines, addresses, words, canary,
+  queueStates, jsonValues, recordLines, commandLines, addresses, words, canary, snapshots, segments,
 ]
 
 /// A reader of an input that never fails: what is missing is 0.

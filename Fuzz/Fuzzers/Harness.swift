@@ -53,12 +53,20 @@ public func fuzzOneInput(_ data: UnsafePointer<UInt8>?, _ size: Int) -> CInt {
   let input = Bytes(copying: UnsafeRawBufferPointer(start: data, count: size))
   fuzz_begin()
   target.run(input)
-  let time = fuzz_cpu_microseconds()
+  var time = fuzz_cpu_microseconds()
   let bytes = fuzz_peak_bytes()
   inputs += 1
+  let limit = target.limit.inNanoseconds / 1000
+  // What the machine did meanwhile may be charged to the input (a host that took the processor away, pages that were
+  // moved): of millions of inputs a few look slow once. What is slow stays slow.
+  for _ in 0..<2 where time > limit {
+    fuzz_begin()
+    target.run(input)
+    time = min(time, fuzz_cpu_microseconds())
+  }
   slowest = max(slowest, time)
   largest = max(largest, bytes)
-  if time > target.limit.inNanoseconds / 1000 {
+  if time > limit {
     fuzz_fail("\(target.name): \(time) us of processor time for \(size) bytes")
   }
   if bytes > Int64(target.allowance + 8 * size) {

@@ -39,10 +39,12 @@ struct ServerAddress: Equatable, Sendable, CustomStringConvertible {
   /// - Parameter hosts: the text of the hosts file.
   func candidates(hosts: String) -> [SocketAddress] {
     if host == "localhost" { return ["127.0.0.1", "::1"].map { SocketAddress(host: $0, port: port) } }
+    // Once, since each line may be asked.
+    let wanted = host.lowercased()
     var found: [String] = []
     for line in hosts.split(separator: "\n") {
       let words = line.prefix { $0 != "#" }.split { $0 == " " || $0 == "\t" }
-      guard words.dropFirst().contains(where: { $0.lowercased() == host.lowercased() }) else { continue }
+      guard words.dropFirst().contains(where: { $0.lowercased() == wanted }) else { continue }
       found.append(String(words[0]))
     }
     return (found.isEmpty ? [host] : found).map { SocketAddress(host: $0, port: port) }
