@@ -32,9 +32,9 @@ def tool(name, *arguments):
     return figures(TOOLS / name, *arguments)
 
 
-def figures(program, *arguments):
+def figures(program, *arguments, timeout=600):
     """Runs a program and returns what stands as JSON in its last line."""
-    done = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
     if done.returncode != 0:
         raise SystemExit(f"{program} {' '.join(map(str, arguments))} failed: {done.stderr}{done.stdout}")
     return json.loads(done.stdout.splitlines()[-1])
