@@ -26,7 +26,7 @@ TARGET ?= all
 SMOKE_SECONDS ?= 2
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
-.PHONY: run build test simulate power lint unit clients cli crash crash-counts faults soak examples bench fuzz fuzz-smoke format clean setup setup-test
+.PHONY: run build test simulate power lint unit clients cli crash crash-counts faults soak examples bench bench-large fuzz fuzz-smoke format clean setup setup-test
 
 run: setup build-release
 	$(BINARY) demo --data $(DATA) $(DEMO)
@@ -110,6 +110,11 @@ bench: setup-test build-release
 	$(SWIFT) build -c release --product WordCountBenchmark -Xswiftc -static-executable
 	$(SWIFT) build -c release --package-path Benchmarks/Library --scratch-path .build/library-benchmarks
 	$(PYTHON) Benchmarks/run.py --runs $(RUNS) --write docs/benchmarks.md
+
+# What takes half an hour and 50 GB of disk. Not a part of `bench`, whose table it does not write.
+bench-large: setup-test build-release
+	$(MAKE) --no-print-directory -C Benchmarks/kafka
+	$(PYTHON) Benchmarks/large.py
 
 fuzz: setup
 	PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh $(TARGET) $(FUZZ_AMOUNT)

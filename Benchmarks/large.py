@@ -1,6 +1,6 @@
 """Measures what takes minutes and much disk: a long load, a large directory, readers far behind, compaction.
 
-    large.py [--minutes 10] [--rate 80000] [--updates 100000000] [--keys 1000000] [--only NAME …] [--write FILE]
+    large.py [--minutes 10] [--rate 80000] [--updates 100000000] [--keys 1000000] [--only NAME …]
 
 `load` writes records of 1 KB at a steady rate and keeps what it wrote; `start`, `behind` and `cold` use it and so need it.
 With the defaults that takes 50 GB of disk, `compaction` another 20. Reference runs alternate with the runs they stand beside.
@@ -177,7 +177,6 @@ def main():
     parser.add_argument("--updates", type=int, default=100_000_000)
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--only", nargs="*", choices=MEASUREMENTS, default=list(MEASUREMENTS))
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     rows = Rows()
     shutil.rmtree(WORK, ignore_errors=True)
