@@ -13,17 +13,21 @@ extension Broker {
   func startCleanup() {
     scheduleRetention()
     scheduleCompaction()
+    log.onLowSpace = { [unowned self] in
+      guard isOpen else { return }
+      checkRetention(topics.values.map(\.id)[...]) {}
+    }
   }
 
   private func scheduleRetention() {
     reactor.schedule(after: .milliseconds(settings.retentionCheckInterval)) { [self] in
       guard isOpen else { return }
-      checkRetention(topics.values.map(\.id)[...])
+      checkRetention(topics.values.map(\.id)[...]) { [self] in scheduleRetention() }
     }
   }
 
   /// Removes what retention allows to remove, some partitions a turn.
-  private func checkRetention(_ ids: ArraySlice<TopicID>) {
+  private func checkRetention(_ ids: ArraySlice<TopicID>, _ done: @escaping () -> Void) {
     guard isOpen else { return }
     var rest = ids
     var found: [(log: PartitionLog, policy: CleanupPolicy)] = []
@@ -41,8 +45,8 @@ extension Broker {
       // Whoever waits for records that are gone learns it.
       for (partition, _) in found { advanced(partition) }
     }
-    if rest.isEmpty { return scheduleRetention() }
-    reactor.schedule(after: .milliseconds(1)) { [self] in checkRetention(rest) }
+    if rest.isEmpty { return done() }
+    reactor.schedule(after: .milliseconds(1)) { [self] in checkRetention(rest, done) }
   }
 
   private func scheduleCompaction() {

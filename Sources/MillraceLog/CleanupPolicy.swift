@@ -90,6 +90,8 @@ extension LogStore {
   }
 
   private func append(expiring unit: AppendUnit) {
+    var unit = unit
+    unit.givesSpaceBack = true
     append(unit) { [logger] result in
       if case .failure(let error) = result, error.code != .stopped {
         logger.log(.warning, "log", "expired records could not be removed", ["error": error.description])

@@ -28,6 +28,8 @@ struct CompactionTask: Sendable {
   var mapSize: Int
   /// Input of one new segment, in bytes.
   var groupSize: Int
+  /// Bytes read in one step.
+  var stepSize: Int
 }
 
 /// Safety: used by one background job at a time, handed over through the reactor.
@@ -48,9 +50,10 @@ final class CompactionPass: SegmentPass, @unchecked Sendable {
   private var hasOutput = false
   /// Producers whose transaction in progress has left records so far.
   private var remaining: Set<Int64> = []
+  /// Offsets of the markers of aborted transactions that readers are still told of.
+  private let abortMarkers: Set<Offset>
   private(set) var removedRecords: Int64 = 0
   private var unreadable = 0
-  private static let stepSize = 4 << 20
 
   init(
     _ task: CompactionTask, reader: SegmentReader, target: SegmentTarget, hasher: KeyHasher, logger: Logger
@@ -63,15 +66,26 @@ final class CompactionPass: SegmentPass, @unchecked Sendable {
     map = KeyMap(limit: task.mapSize)
     cursor = ExtentCursor(from: task.compactedTo)
     end = task.compactedTo
+    abortMarkers = Set(task.aborted.map(\.lastOffset))
   }
 
   var needsSegment: Bool { !isMapping && writer == nil }
+
+  var largestSegment: Int64 {
+    var inputs: [SegmentExtent] = []
+    var bytes: Int64 = 0
+    for extent in task.extents[cursor.index...] where bytes < Int64(task.groupSize) {
+      inputs.append(extent)
+      bytes += extent.bytes
+    }
+    return SegmentWriter.largestSize(of: inputs)
+  }
 
   func step(segment: UInt64) throws(LogError) -> PassProgress {
     var progress = PassProgress()
     // The number was reserved only if a segment was wanted before this step, which may also end the mapping.
     let mayBegin = needsSegment
-    while progress.bytesRead < CompactionPass.stepSize, progress.replacement == nil, !progress.isDone {
+    while progress.bytesRead < task.stepSize, progress.replacement == nil, !progress.isDone {
       if isMapping {
         try mapSome(&progress)
       } else {
@@ -237,12 +251,12 @@ final class CompactionPass: SegmentPass, @unchecked Sendable {
   /// A marker stays as long as its transaction has records before it, and then for as long as a tombstone.
   private func cleanedMarker(_ batch: Bytes, _ header: RecordBatchHeader) throws(RecordBatchError) -> CleanedBatch {
     if remaining.remove(header.producerID) != nil { return .unchanged }
-    // Readers are told of aborted transactions by their first offsets alone, and go by the marker to know where one ends.
-    guard try TransactionMarker(batch, header: header).isCommit else { return .unchanged }
     guard let horizon = BatchCleaner.horizon(header) else {
       return try BatchCleaner.withHorizon(batch, header, horizon: task.newHorizon)
     }
-    return horizon <= task.now ? .removed : .unchanged
+    // Readers are told of aborted transactions by their first offsets alone, and go by the marker to know where one ends:
+    // it stays as long as they may be told.
+    return horizon <= task.now && !abortMarkers.contains(header.baseOffset) ? .removed : .unchanged
   }
 
   private func put(_ bytes: Bytes, _ header: RecordBatchHeader, _ maxTimestamp: Int64) throws(LogError) {

@@ -37,6 +37,8 @@ public struct LogConfiguration: Sendable {
   public var mergedRunSize: Int64 = 64 << 10
   /// Compaction and merging read no faster than this, in bytes a second.
   public var cleanerBytesPerSecond = 64 << 20
+  /// Compaction and merging pause after about so many bytes, so that they hold a background thread only for so long.
+  var cleanerStepSize = 4 << 20
   /// With fewer free bytes on the disk than this, records are refused; 0 to take them until it is full.
   public var lowSpace: Int64 = 0
   /// All segments are read and verified at this rate, in bytes a second; 0 for never.

@@ -1,9 +1,12 @@
-// LogStore+Cleaning: compaction of partitions, and merging of segments that are mostly dead or small; one at a time.
+// LogStore+Cleaning: compaction of partitions, and merging of segments (see LogStore+Merging.swift); one at a time.
 //
 // Crash safety: a pass writes new segments, whose contents are durable when they are finished. Then partitions point to
 // them instead of the old ones, in memory. The next snapshot makes the new segments' names durable, names them, and leaves
 // out the old ones; only once it is durable are these removed. A crash before leaves the old segments in place, and
 // whatever no snapshot names is removed at the start.
+//
+// Low space is when space must be given back, so both go on then: first merging, which is sure to free more than it takes,
+// then the compaction of partitions that fit whole. No segment is begun that may not fit beside what draining will take.
 
 import MillraceBase
 import MillraceIO
@@ -28,14 +31,17 @@ struct CleaningState {
   /// Partitions, and segments, that could not be read: left alone until the next start.
   var damaged: Set<PartitionLogID> = []
   var damagedSegments: Set<UInt64> = []
+  /// The last work found no room for its segment.
+  var lacksRoom = false
   var hasher: KeyHasher?
+  /// The pass that pauses between two steps, and the timer of its next one.
+  var paused: (pass: any SegmentPass, timer: Timer)?
   var figures = CleaningFigures()
 }
 
 /// What of a partition may be compacted now.
 struct Compactable {
   var extents: [SegmentExtent]
-  var dirtyBytes: Int64
   /// Share of bytes that no pass has seen.
   var dirtyRatio: Double
   /// A record has waited for as long as `max.compaction.lag.ms` allows.
@@ -63,7 +69,7 @@ extension PartitionLog {
     }
     guard dirty > 0 else { return nil }
     return Compactable(
-      extents: eligible, dirtyBytes: dirty, dirtyRatio: Double(dirty) / Double(clean + dirty), isOverdue: isOverdue)
+      extents: eligible, dirtyRatio: Double(dirty) / Double(clean + dirty), isOverdue: isOverdue)
   }
 }
 
@@ -86,21 +92,38 @@ extension LogStore {
 
   /// Begins the next piece of work, if there is any.
   func cleanNext() {
-    guard !cleaning.isRunning, !drain.isClosing, journal.failure == nil, !space.isLow else { return }
-    if let (log, policy, work) = dirtiest() {
-      return start(log, policy, work)
-    }
-    if let runs = runsToMerge() {
-      cleaning.isRunning = true
-      cleaning.figures.merges += 1
-      let pass = MergePass(runs, reader: segments, target: segmentTarget)
-      advance(pass) { [self] error in
-        if error != nil {
-          for run in runs { cleaning.damagedSegments.formUnion(run.extents.map(\.segment)) }
-        }
+    guard !cleaning.isRunning, !drain.isClosing, journal.failure == nil else { return }
+    // Merging what is dead is sure to give space back.
+    if isRoomShort, startMerge() { return }
+    if let (log, policy, work) = dirtiest() { return start(log, policy, work) }
+    if !isRoomShort { startMerge() }
+  }
+
+  /// Only what is sure to give more space back than it takes should be done.
+  var isRoomShort: Bool { space.isLow || cleaning.lacksRoom }
+
+  /// Begins a merge; false when nothing is worth one.
+  @discardableResult
+  private func startMerge() -> Bool {
+    guard let runs = runsToMerge() else { return false }
+    cleaning.isRunning = true
+    cleaning.figures.merges += 1
+    let pass = MergePass(
+      runs, reader: segments, target: segmentTarget, stepSize: configuration.cleanerStepSize)
+    advance(pass) { [self] error in
+      if error != nil {
+        for run in runs { cleaning.damagedSegments.formUnion(run.extents.map(\.segment)) }
       }
     }
+    return true
   }
+
+  /// Bytes that must stay free beside what cleaning takes: what is not drained becomes segments, and the next snapshot may
+  /// grow.
+  private var spaceKeptBack: Int64 { Int64(drain.undrainedBytes) + Int64(drain.slots.largestGrowth) }
+
+  /// Bytes that cleaning may take, by the free space when last looked at.
+  var cleaningRoom: Int64 { space.free == .max ? .max : space.free - spaceKeptBack }
 
   /// The dirtiest partition that is dirty enough.
   private func dirtiest() -> (PartitionLog, CleanupPolicy, Compactable)? {
@@ -109,7 +132,9 @@ extension LogStore {
     for (id, policy) in cleaning.candidates.sorted(by: { $0.key < $1.key }) {
       guard let log = partitions[id], !cleaning.damaged.contains(id),
         let work = log.compactable(policy, now: now),
-        work.isOverdue || work.dirtyRatio >= policy.minDirtyRatio
+        work.isOverdue || work.dirtyRatio >= policy.minDirtyRatio,
+        // Else a snapshot after each new segment makes room for the next.
+        !space.isLow || SegmentWriter.largestSize(of: work.extents) <= cleaningRoom
       else { continue }
       if best == nil || work.dirtyRatio > best!.2.dirtyRatio { best = (log, policy, work) }
     }
@@ -126,13 +151,14 @@ extension LogStore {
       partition: log.id, extents: work.extents, compactedTo: log.compactedTo,
       aborted: log.abortedTransactions(from: log.startOffset, to: end), now: now,
       newHorizon: now + min(max(policy.deleteRetention, 0), Int64.max - max(now, 0)),
-      mapSize: configuration.keyMapSize, groupSize: configuration.compactedSegmentSize)
+      mapSize: configuration.keyMapSize, groupSize: configuration.compactedSegmentSize,
+      stepSize: configuration.cleanerStepSize)
     let pass = CompactionPass(task, reader: segments, target: segmentTarget, hasher: hasher, logger: logger)
     advance(pass) { [self] error in
       if error != nil {
         cleaning.damaged.insert(log.id)
       } else {
-        if !log.isDeleted { log.compactedTo = max(log.compactedTo, pass.end) }
+        if !log.isDeleted { log.compacted(to: pass.end) }
         cleaning.figures.compactions += 1
         cleaning.figures.removedRecords += pass.removedRecords
       }
@@ -141,29 +167,63 @@ extension LogStore {
 
   /// Runs a pass step by step, with pauses, until it is done or fails.
   private func advance(_ pass: any SegmentPass, _ ended: @escaping (LogError?) -> Void) {
-    guard !drain.isClosing else {
-      pass.abandon()
-      return
-    }
     let number = drain.nextSegment
+    let needed = pass.needsSegment ? pass.largestSegment + spaceKeptBack : 0
     if pass.needsSegment { drain.nextSegment += 1 }
+    let fileSystem = fileSystem
+    let directory = configuration.directory
     jobs.run { () -> Result<PassProgress, LogError> in
-      do throws(LogError) { return .success(try pass.step(segment: number)) } catch { return .failure(error) }
+      do throws(LogError) {
+        if needed > 0 {
+          let free = try LogError.wrapping { () throws(IOError) in try fileSystem.availableBytes(directory) }
+          guard free >= needed else { throw LogError(.noSpace, "\(free) bytes are free, \(needed) may be needed") }
+        }
+        return .success(try pass.step(segment: number))
+      } catch {
+        return .failure(error)
+      }
     } completion: { [self] result in
       switch result {
       case .failure(let error):
-        pass.abandon()
-        logger.log(.error, "log", "cleaning segments failed", ["error": error.description])
-        // What is not damaged is tried again with the next check.
-        finishCleaning(error.code == .corruption ? error : nil, ended, goesOn: error.code == .corruption)
+        logger.logRarely(
+          error.code == .noSpace ? .warning : .error, "log", "cleaning segments failed", "",
+          ["error": error.description], key: "", now: reactor.now)
+        cleaning.lacksRoom = error.code == .noSpace
+        abandon(pass) { [self] in
+          // What is not damaged is tried again with the next check.
+          finishCleaning(error.code == .corruption ? error : nil, ended, goesOn: error.code == .corruption)
+        }
       case .success(let progress):
         cleaning.figures.bytesRead += Int64(progress.bytesRead)
         if let replacement = progress.replacement { apply(replacement) }
+        cleaning.lacksRoom = false
         if progress.isDone { return finishCleaning(nil, ended, goesOn: true, isComplete: true) }
+        guard !drain.isClosing else { return abandon(pass) }
         let pause = Int64(progress.bytesRead) * 1000 / Int64(max(configuration.cleanerBytesPerSecond, 1))
-        reactor.schedule(after: .milliseconds(pause)) { [self] in advance(pass, ended) }
+        let timer = reactor.schedule(after: .milliseconds(pause)) { [self] in
+          cleaning.paused = nil
+          advance(pass, ended)
+        }
+        cleaning.paused = (pass, timer)
       }
     }
+  }
+
+  /// Gives a pass and its unfinished segment up, in the background; closing waits for it.
+  private func abandon(_ pass: any SegmentPass, _ done: @escaping () -> Void = {}) {
+    jobs.run {
+      pass.abandon()
+    } completion: { _ in
+      done()
+    }
+  }
+
+  /// Gives up the pass that pauses: once the directory is let go of, the number of its segment may be somebody else's.
+  func stopCleaning() {
+    guard let (pass, timer) = cleaning.paused else { return }
+    cleaning.paused = nil
+    timer.cancel()
+    abandon(pass)
   }
 
   private func finishCleaning(
@@ -210,62 +270,5 @@ extension LogStore {
     release(gone)
     for extent in kept { use(extent) }
     log.size = max(0, log.size + kept.reduce(0) { $0 + $1.bytes } - gone.reduce(0) { $0 + $1.bytes })
-  }
-
-  // MARK: Merging
-
-  /// Segments of which less than half is needed, or many small ones with small runs; nil when nothing is worth a merge.
-  private func segmentsToMerge() -> Set<UInt64>? {
-    var dead: [(UInt64, SegmentUse)] = []
-    var tiers: [Int: [(UInt64, SegmentUse)]] = [:]
-    for (number, use) in drain.segments.sorted(by: { $0.key < $1.key })
-    where use.extents > 0 && !cleaning.damagedSegments.contains(number) {
-      // Header, index and padding are not counted as dead.
-      let overhead = Int64(SegmentFormat.headerSize) * 2 + Int64(use.extents * 2 * SegmentFormat.indexEntrySize)
-      if use.liveBytes * 2 < use.fileSize - overhead { dead.append((number, use)) }
-      let average = use.liveBytes / Int64(use.extents)
-      if average < configuration.mergedRunSize, use.liveBytes < Int64(configuration.compactedSegmentSize) {
-        let tier = max(0, (Int64.bitWidth - use.liveBytes.leadingZeroBitCount) / 2)
-        tiers[tier, default: []].append((number, use))
-      }
-    }
-    func bounded(_ list: [(UInt64, SegmentUse)]) -> Set<UInt64> {
-      var bytes: Int64 = 0
-      var out: Set<UInt64> = []
-      for (number, use) in list where out.count < 64 {
-        bytes += use.liveBytes
-        if !out.isEmpty, bytes > Int64(2 * configuration.compactedSegmentSize) { break }
-        out.insert(number)
-      }
-      return out
-    }
-    if !dead.isEmpty { return bounded(dead) }
-    guard let tier = tiers.filter({ $0.value.count >= LogStore.mergedSegments }).min(by: { $0.key < $1.key }) else {
-      return nil
-    }
-    return bounded(tier.value)
-  }
-
-  /// So many small segments of like size are merged.
-  static let mergedSegments = 8
-
-  /// The runs in segments that are to be merged, by partition; neighbours together.
-  private func runsToMerge() -> [(partition: PartitionLogID, extents: [SegmentExtent])]? {
-    guard let chosen = segmentsToMerge() else { return nil }
-    var runs: [(partition: PartitionLogID, extents: [SegmentExtent])] = []
-    for log in partitions.values.sorted(by: { $0.id < $1.id }) {
-      var run: [SegmentExtent] = []
-      // The newest run of a compacted partition stays by itself: compaction leaves it out, and must have the others.
-      for extent in cleaning.candidates[log.id] == nil ? log.extents[...] : log.extents.dropLast() {
-        if chosen.contains(extent.segment) {
-          run.append(extent)
-        } else if !run.isEmpty {
-          runs.append((log.id, run))
-          run = []
-        }
-      }
-      if !run.isEmpty { runs.append((log.id, run)) }
-    }
-    return runs.isEmpty ? nil : runs
   }
 }

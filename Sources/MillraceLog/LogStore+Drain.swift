@@ -16,6 +16,7 @@ struct SegmentUse {
   /// Extents of partitions that lie in it, and the bytes of their batches.
   var extents = 0
   var liveBytes: Int64 = 0
+  var blocks = 0
 }
 
 /// What draining keeps track of.
@@ -76,8 +77,14 @@ struct DrainState {
   /// Bytes of all batches in a file.
   func recordBytes(of file: UInt64) -> Int { file == countedFile ? countedBytes : recordBytes[file] ?? 0 }
 
+  /// Bytes of all batches in files that are not drained.
+  var undrainedBytes: Int {
+    recordBytes.reduce(countedBytes) { $1.key == countedFile ? $0 : $0 + $1.value }
+  }
+
   mutating func forget(file: UInt64) -> [PartitionLog] {
     recordBytes[file] = nil
+    if file == countedFile { countedBytes = 0 }
     packed[file] = nil
     return partitions.removeValue(forKey: file) ?? []
   }
@@ -234,6 +241,8 @@ extension LogStore {
       drain.unsynced.insert(segment.number)
       for (id, extent) in segment.extents {
         guard let log = partitions[id], extent.nextOffset > log.startOffset else { continue }
+        // Batches that the start has passed meanwhile are in the run, and counted with it until it goes.
+        log.size += extent.bytes - log.recentBytes(below: extent.nextOffset)
         log.extents.append(extent)
         use(extent)
       }
@@ -266,6 +275,7 @@ extension LogStore {
   func use(_ extent: SegmentExtent) {
     drain.segments[extent.segment]?.extents += 1
     drain.segments[extent.segment]?.liveBytes += extent.bytes
+    drain.segments[extent.segment]?.blocks += extent.blockCount
   }
 
   /// Counts extents as not needed any more; a segment without needed ones goes with the next snapshot.
@@ -273,6 +283,7 @@ extension LogStore {
     for extent in extents {
       drain.segments[extent.segment]?.extents -= 1
       drain.segments[extent.segment]?.liveBytes -= extent.bytes
+      drain.segments[extent.segment]?.blocks -= extent.blockCount
     }
   }
 }

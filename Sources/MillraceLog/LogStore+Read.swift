@@ -134,6 +134,7 @@ extension LogStore {
     _ plan: ColdRead, _ wish: ReadWish, _ completion: @escaping (Result<[Bytes], LogError>) -> Void
   ) {
     let segments = segments
+    let compactions = wish.log.compactions
     let box = ReactorBound((self, wish, completion), on: reactor)
     let reactor = reactor
     background.submit {
@@ -158,6 +159,8 @@ extension LogStore {
           // It may hold other batches by now, even of the same offsets and sizes.
           result = .failure(LogError(.io, "\(file.path) was drained while it was read"))
         }
+        // Records of aborted transactions may be among them, which nobody is told of any more.
+        if wish.log.compactions != compactions { return store.read(wish, completion) }
         if case .failure(let error) = result, wish.attempts > 1 {
           // The file may have been drained and used again, or the segment removed, while it was being read.
           store.logger.log(.debug, "log", "reading again", ["error": error.description])
@@ -176,141 +179,6 @@ extension LogStore {
   private func complain(of error: LogError) {
     logger.logRarely(
       .error, "log", "reading failed", "", ["error": error.description], key: error.reason, now: reactor.now)
-  }
-
-  /// The first batch that holds a record at or after `time`, nil when there is none.
-  ///
-  /// Which record of the batch it is only its records tell. Times may be in any order: the newest time of each run, block
-  /// and batch is known, so that of what is on disk only the block that holds the batch is read.
-  /// - Complexity: O(runs + blocks of one run), without reading more than an index part and a block.
-  public func firstBatch(
-    _ log: PartitionLog, notBefore time: Timestamp, completion: @escaping (Result<Bytes?, LogError>) -> Void
-  ) {
-    trim(log)
-    let recentBase = log.recent.first?.baseOffset ?? .max
-    let extents = log.extents.filter { $0.maxTimestamp >= time.milliseconds && $0.baseOffset < recentBase }
-    guard !extents.isEmpty else { return firstRecentBatch(log, notBefore: time, completion) }
-    let segments = segments
-    let box = ReactorBound((self, log, completion), on: reactor)
-    let reactor = reactor
-    let start = log.startOffset
-    background.submit {
-      let result: Result<Bytes?, LogError>
-      do throws(LogError) {
-        var found: Bytes?
-        // The newest record of a run may lie below the start, so that several runs may have to be asked.
-        for extent in extents where found == nil {
-          found = try segments.firstBatch(in: extent, notBefore: time, start: start)
-        }
-        result = .success(found)
-      } catch {
-        result = .failure(error)
-      }
-      reactor.submit {
-        let (store, log, completion) = box.take()
-        guard case .success(nil) = result else { return completion(result) }
-        store.firstRecentBatch(log, notBefore: time, completion)
-      }
-    }
-  }
-
-  private func firstRecentBatch(
-    _ log: PartitionLog, notBefore time: Timestamp, _ completion: @escaping (Result<Bytes?, LogError>) -> Void
-  ) {
-    for index in 0..<log.recent.count {
-      let reference = log.recent[index]
-      guard reference.nextOffset <= log.highWatermark else { break }
-      if reference.maxTimestamp >= time.milliseconds {
-        return read(log, from: max(reference.baseOffset, log.startOffset), limit: 1) { result in
-          completion(result.map(\.first))
-        }
-      }
-    }
-    completion(.success(nil))
-  }
-
-  /// The batch with the largest timestamp, nil when the partition is empty.
-  public func newestBatch(_ log: PartitionLog, completion: @escaping (Result<Bytes?, LogError>) -> Void) {
-    trim(log)
-    var largest = Int64.min
-    // What a run's newest time belongs to may lie below the start: then the next smaller one is asked for.
-    for extent in log.extents { largest = max(largest, extent.maxTimestamp) }
-    for index in 0..<log.recent.count where log.recent[index].nextOffset <= log.highWatermark {
-      largest = max(largest, log.recent[index].maxTimestamp)
-    }
-    guard largest > .min else { return completion(.success(nil)) }
-    newestBatch(log, notBefore: largest, completion)
-  }
-
-  private func newestBatch(
-    _ log: PartitionLog, notBefore largest: Int64, _ completion: @escaping (Result<Bytes?, LogError>) -> Void
-  ) {
-    firstBatch(log, notBefore: Timestamp(milliseconds: largest)) { [self] result in
-      guard case .success(nil) = result, let first = log.extents.first, first.baseOffset < log.startOffset else {
-        return completion(result)
-      }
-      // Only the first run can reach below the start.
-      let segments = segments
-      let box = ReactorBound((self, log, completion), on: reactor)
-      let reactor = reactor
-      let start = log.startOffset
-      background.submit {
-        let result: Result<Int64?, LogError>
-        do throws(LogError) {
-          result = .success(try segments.newestTime(in: first, start: start))
-        } catch {
-          result = .failure(error)
-        }
-        reactor.submit {
-          let (store, log, completion) = box.take()
-          switch result {
-          case .failure(let error): completion(.failure(error))
-          case .success(let inFirst):
-            var next = inFirst ?? .min
-            for extent in log.extents.dropFirst() { next = max(next, extent.maxTimestamp) }
-            for index in 0..<log.recent.count
-            where log.recent[index].nextOffset <= log.highWatermark && log.recent[index].baseOffset >= first.nextOffset
-            {
-              next = max(next, log.recent[index].maxTimestamp)
-            }
-            guard next > .min, next < largest else { return completion(.success(nil)) }
-            store.firstBatch(log, notBefore: Timestamp(milliseconds: next), completion: completion)
-          }
-        }
-      }
-    }
-  }
-}
-
-extension SegmentReader {
-  /// The first batch of an extent that reaches beyond `start` and holds a record at or after `time`.
-  func firstBatch(in extent: SegmentExtent, notBefore time: Timestamp, start: Offset) throws(LogError) -> Bytes? {
-    for block in try index(extent) where block.maxTimestamp >= time.milliseconds && block.lastOffset >= start {
-      guard let run = try batches(in: extent, from: max(block.baseOffset, start), limit: block.length).first else {
-        continue
-      }
-      for (position, header) in try BatchScan.headers(in: run) where header.maxTimestamp >= time {
-        return run[position..<(position + header.totalSize)]
-      }
-    }
-    return nil
-  }
-
-  /// The largest time in the batches of an extent that reach beyond `start`, nil when there are none.
-  func newestTime(in extent: SegmentExtent, start: Offset) throws(LogError) -> Int64? {
-    var newest: Int64?
-    for block in try index(extent) where block.lastOffset >= start {
-      if block.baseOffset >= start {
-        newest = max(newest ?? .min, block.maxTimestamp)
-        continue
-      }
-      for run in try batches(in: extent, from: start, limit: block.length) {
-        for (_, header) in try BatchScan.headers(in: run) where header.lastOffset <= block.lastOffset {
-          newest = max(newest ?? .min, header.maxTimestamp.milliseconds)
-        }
-      }
-    }
-    return newest
   }
 }
 

@@ -105,20 +105,20 @@ extension LogStore {
 
   private func removeSegments(_ dead: [UInt64]) {
     guard !dead.isEmpty else { return }
-    for number in dead {
-      drain.segments[number] = nil
-      segments.forget(number)
-    }
-    let paths = dead.map { "\(configuration.directory)/segments/\(SegmentFormat.name($0))" }
+    for number in dead { drain.segments[number] = nil }
+    let directory = "\(configuration.directory)/segments"
     let fileSystem = fileSystem
     let logger = logger
+    let segments = segments
     jobs.run {
-      for path in paths {
+      for number in dead {
         do throws(IOError) {
-          try fileSystem.remove(path)
+          try fileSystem.remove("\(directory)/\(SegmentFormat.name(number))")
         } catch {
           logger.log(.warning, "log", "removing a segment failed", ["error": error.description])
         }
+        // Not before: until then a reader with an older plan may open it again, and it would be held for ever.
+        segments.forget(number)
       }
     } completion: { _ in
     }

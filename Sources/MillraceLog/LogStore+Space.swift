@@ -8,8 +8,10 @@ import MillraceModel
 struct SpaceState {
   /// Records are refused until there is more room.
   var isLow = false
-  /// Free bytes when last looked at.
+  /// Free bytes when last looked at, spare journal files included.
   var available = Int64.max
+  /// The same without those.
+  var free = Int64.max
   var isChecking = false
   var lastReport: MonotonicTime?
 }
@@ -50,6 +52,7 @@ extension LogStore {
   }
 
   private func found(_ available: Int64) {
+    space.free = available
     // Spare journal files are room that was taken already.
     let available = available + journal.files.spareBytes
     space.available = available
@@ -58,6 +61,7 @@ extension LogStore {
     let isLow = available < enough
     // What may go goes now, instead of waiting for more of its kind.
     if isLow { giveBack() }
+    defer { if isLow { cleanNext() } }
     guard isLow != space.isLow else {
       if isLow { report(.warning, "still short of space: records are refused", "\(available) bytes are free") }
       return
@@ -66,6 +70,7 @@ extension LogStore {
     if isLow {
       space.lastReport = nil
       report(.error, "short of space: records are refused", "\(available) bytes are free")
+      onLowSpace()
     } else {
       logger.log(.info, "log", "there is space again: records are taken", ["available": "\(available)"])
       cleanNext()

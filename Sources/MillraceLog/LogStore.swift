@@ -93,6 +93,8 @@ public final class LogStore {
   public var largestUnit: Int { configuration.largestUnit }
   /// Called when a partition's high watermark has risen.
   public var onAdvance: (PartitionLog) -> Void = { _ in }
+  /// Called when the disk has become nearly full: what may go should go now.
+  public var onLowSpace: () -> Void = {}
   /// Called once when a flush failed. The owner must stop: nothing will be acknowledged any more.
   public var onFailure: (LogError) -> Void = { _ in }
 
@@ -524,6 +526,7 @@ public final class LogStore {
     drain.snapshotTimer?.cancel()
     drain.reclaimTimer?.cancel()
     scrubbing.timer?.cancel()
+    stopCleaning()
     let refused = waiting
     waiting = Deque()
     for index in 0..<refused.count { refused[index].completion(.failure(LogStore.closed)) }

@@ -40,7 +40,7 @@ public final class PartitionLog {
   public internal(set) var highWatermark: Offset = 0
   /// Leader epochs in rising order; each entry's records end where the next one's start.
   public internal(set) var epochs: [LeaderEpochStart] = []
-  /// Bytes of all batches from the start on, roughly.
+  /// Bytes of all runs in segments, whole, and of the batches that are in the journal only.
   public internal(set) var size: Int64 = 0
   var producers: [Int64: ProducerState] = [:] { didSet { mark.isStale = true } }
   /// Transactions that are open, and those that were aborted.
@@ -51,6 +51,8 @@ public final class PartitionLog {
   var extents: [SegmentExtent] = [] { didSet { mark.isStale = true } }
   /// Compaction has seen all keys below this offset.
   var compactedTo: Offset = 0 { didSet { mark.isStale = true } }
+  /// Counts compactions that ended. What was read before one must not be judged by the aborted transactions known after it.
+  var compactions = 0
   /// Set with every change of what a snapshot holds of the partition; see SnapshotPages.swift.
   var mark = SnapshotMark()
   /// Producers whose first batch was refused for want of room.
@@ -104,6 +106,24 @@ public final class PartitionLog {
     recent.append(reference)
   }
 
+  /// Bytes of the batches that are addressed in the journal only and end at or below `end`.
+  func recentBytes(below end: Offset) -> Int64 {
+    var index = recent.partitioningIndex { $0.nextOffset <= extents.last?.nextOffset ?? 0 }
+    var bytes: Int64 = 0
+    while index < recent.count, recent[index].nextOffset <= end {
+      bytes += Int64(recent[index].length)
+      index += 1
+    }
+    return bytes
+  }
+
+  /// All up to `end` was compacted: no records of aborted transactions that ended below it are left.
+  func compacted(to end: Offset) {
+    compactedTo = max(compactedTo, end)
+    compactions += 1
+    transactions.forgetAborted(endedBelow: end)
+  }
+
   /// Moves the start; what lies wholly below it is no longer addressed.
   /// - Returns: the extents that are not needed any more.
   func advanceStart(to offset: Offset) -> [SegmentExtent] {
@@ -119,7 +139,7 @@ public final class PartitionLog {
     let dropped = Array(extents[..<kept])
     if kept > 0 { extents.removeFirst(kept) }
     size = max(0, size - dropped.reduce(0) { $0 + $1.bytes })
-    transactions.advancedStart(to: startOffset)
+    transactions.forgetAborted(endedBelow: startOffset)
     // The newest epoch that began at or below the start covers it; older ones have no records left.
     while epochs.count > 1, epochs[1].startOffset <= startOffset { epochs.removeFirst() }
     if let first = epochs.first, first.startOffset < startOffset { epochs[0].startOffset = startOffset }

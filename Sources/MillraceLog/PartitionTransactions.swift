@@ -86,8 +86,9 @@ public struct PartitionTransactions: Equatable, Sendable {
     firstUnstableOffset = min(open.values.min() ?? .max, ending.map(\.firstOffset).min() ?? .max)
   }
 
-  /// The partition begins at `offset` now: aborted transactions that ended below it have no records left.
-  mutating func advancedStart(to offset: Offset) {
+  /// Aborted transactions that ended below `offset` have no records left: the partition begins there now, or compaction has
+  /// taken them out.
+  mutating func forgetAborted(endedBelow offset: Offset) {
     let gone = aborted.partitioningIndex { $0.lastOffset < offset }
     if gone > 0 { aborted.removeFirst(gone) }
   }

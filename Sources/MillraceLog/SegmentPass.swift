@@ -23,9 +23,11 @@ struct PassProgress: Sendable {
 protocol SegmentPass: AnyObject, Sendable {
   /// The next step begins a segment, so that a number must be given for it.
   var needsSegment: Bool { get }
+  /// Most bytes that this segment may take.
+  var largestSegment: Int64 { get }
   /// Does some of the work.
   func step(segment: UInt64) throws(LogError) -> PassProgress
-  /// Ends the work early; an unfinished segment is left over.
+  /// Ends the work early and removes an unfinished segment. May block.
   func abandon()
 }
 
@@ -89,23 +91,28 @@ final class MergePass: SegmentPass, @unchecked Sendable {
   private var writer: SegmentWriter?
   private var run = 0
   private var cursor = ExtentCursor()
-  private static let stepSize = 4 << 20
+  private let stepSize: Int
 
-  /// - Parameter runs: by partition; the extents of a run follow each other in their partition.
+  /// - Parameters:
+  ///   - runs: by partition; the extents of a run follow each other in their partition.
+  ///   - stepSize: bytes read in one step.
   init(
-    _ runs: [(partition: PartitionLogID, extents: [SegmentExtent])], reader: SegmentReader, target: SegmentTarget
+    _ runs: [(partition: PartitionLogID, extents: [SegmentExtent])], reader: SegmentReader, target: SegmentTarget,
+    stepSize: Int
   ) {
     self.runs = runs
     self.reader = reader
     self.target = target
+    self.stepSize = stepSize
   }
 
   var needsSegment: Bool { writer == nil }
+  var largestSegment: Int64 { SegmentWriter.largestSize(of: runs.flatMap(\.extents)) }
 
   func step(segment: UInt64) throws(LogError) -> PassProgress {
     var progress = PassProgress()
     if writer == nil { writer = try target.begin(segment) }
-    while run < runs.count, progress.bytesRead < MergePass.stepSize {
+    while run < runs.count, progress.bytesRead < stepSize {
       guard let (bytes, _) = try cursor.next(runs[run].extents, reader) else {
         run += 1
         cursor = ExtentCursor()

@@ -17,6 +17,8 @@ final class SegmentReader: Sendable {
     var indexes: [IndexKey: [SegmentBlock]] = [:]
     var indexOrder: [IndexKey] = []
     var windows: ReadWindows
+    /// Counts segments that were forgotten: what was begun before is not kept afterwards.
+    var forgotten = 0
   }
 
   private let directory: String
@@ -45,7 +47,8 @@ final class SegmentReader: Sendable {
   private func path(_ segment: UInt64) -> String { "\(directory)/\(SegmentFormat.name(segment))" }
 
   private func file(_ segment: UInt64) throws(LogError) -> any File {
-    if let held = cache.withLock({ $0.files[segment] }) { return held }
+    let (held, before) = cache.withLock { ($0.files[segment], $0.forgotten) }
+    if let held { return held }
     let opened = try LogError.wrapping { () throws(IOError) in
       try fileSystem.open(path(segment), [.read, .direct])
     }
@@ -54,6 +57,7 @@ final class SegmentReader: Sendable {
         opened.close()
         return other
       }
+      guard cache.forgotten == before else { return opened }
       cache.files[segment] = opened
       cache.fileOrder.append(segment)
       // A file that is dropped here is closed when its last reader lets go of it.
@@ -62,9 +66,10 @@ final class SegmentReader: Sendable {
     }
   }
 
-  /// Forgets a segment that is about to be removed.
+  /// Forgets a segment that was removed. Reads that are under way may end, and leave nothing behind.
   func forget(_ segment: UInt64) {
     cache.withLock { cache in
+      cache.forgotten += 1
       cache.files[segment] = nil
       cache.fileOrder.removeAll { $0 == segment }
       cache.indexOrder.removeAll { $0.segment == segment }
@@ -77,7 +82,8 @@ final class SegmentReader: Sendable {
   /// - Throws: `.corruption` when the index part is not what was written.
   func index(_ extent: SegmentExtent) throws(LogError) -> [SegmentBlock] {
     let key = extent.key
-    if let held = cache.withLock({ $0.indexes[key] }) { return held }
+    let (held, before) = cache.withLock { ($0.indexes[key], $0.forgotten) }
+    if let held { return held }
     let length = extent.blockCount * SegmentFormat.indexEntrySize
     let file = try file(extent.segment)
     let (chunk, start, got) = try read(file, at: extent.indexPosition, length: length)
@@ -99,7 +105,7 @@ final class SegmentReader: Sendable {
       }
     }
     cache.withLock { cache in
-      guard cache.indexes[key] == nil else { return }
+      guard cache.indexes[key] == nil, cache.forgotten == before else { return }
       cache.indexes[key] = blocks
       cache.indexOrder.append(key)
       if cache.indexOrder.count > SegmentReader.heldIndexes {
@@ -229,6 +235,7 @@ final class SegmentReader: Sendable {
   private func load(
     _ extent: SegmentExtent, _ blocks: [SegmentBlock], first: Int, size: Int
   ) throws(LogError) -> ReadWindow {
+    let before = cache.withLock { $0.forgotten }
     let start = blocks[first].position
     var end = first + 1
     while end < blocks.count, blocks[end].position >= blocks[end - 1].position,
@@ -256,9 +263,12 @@ final class SegmentReader: Sendable {
     }
     let window = ReadWindow(
       key: extent.key, blocks: first..<verified, position: start - Int64(skipped), chunk: chunk)
-    cache.withLock { $0.windows.add(window) }
+    cache.withLock { if $0.forgotten == before { $0.windows.add(window) } }
     return window
   }
+
+  /// Segments whose files are held open.
+  var heldSegments: [UInt64] { cache.withLock { $0.files.keys.sorted() } }
 
   /// Bytes of windows held.
   var heldBytes: Int { cache.withLock { $0.windows.size } }

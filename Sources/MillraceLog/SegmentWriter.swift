@@ -175,6 +175,18 @@ struct SegmentWriter {
     try put(header.finishJoined())
   }
 
+  /// Most bytes of a segment with so many bytes of batches in so many blocks.
+  ///
+  /// A large batch takes up to two pages more than it has; one that compaction wrote anew may compress a little worse.
+  static func largestSize(bytes: Int64, blocks: Int) -> Int64 {
+    bytes + bytes / 8 + Int64(blocks * SegmentFormat.indexEntrySize + 3 * SegmentFormat.headerSize)
+  }
+
+  /// Most bytes of a segment made of `extents`.
+  static func largestSize(of extents: [SegmentExtent]) -> Int64 {
+    largestSize(bytes: extents.reduce(0) { $0 + $1.bytes }, blocks: extents.reduce(0) { $0 + $1.blockCount })
+  }
+
   /// From this size on a batch is written from where it lies, instead of being copied together with others.
   private static let directSize = 64 * 1024
 

@@ -105,6 +105,11 @@ struct SnapshotSlots: Sendable {
   /// The slot that the next snapshot goes into.
   private(set) var next = 0
 
+  /// Bytes of the newest snapshot written or read.
+  private(set) var length = 0
+  /// Most bytes that a slot is going to grow by, roughly: a snapshot twice as long as the last one.
+  var largestGrowth: Int { max(SnapshotSlots.smallestSlot, 2 * length) }
+
   static func path(_ directory: String, _ slot: Int) -> String { "\(directory)/snapshot.\(slot)" }
 
   /// What is in the two slots.
@@ -183,6 +188,7 @@ struct SnapshotSlots: Sendable {
     contents.snapshot = try Snapshot(bytes, path: contents.path)
     contents.length = bytes.count
     contents.slots.number = header.number
+    contents.slots.length = bytes.count
     contents.slots.next = 1 - newest
     return contents
   }
@@ -221,6 +227,7 @@ struct SnapshotSlots: Sendable {
     after.number += 1
     after.next = 1 - next
     let length = snapshot.length
+    after.length = length
     var crc: UInt32 = 0
     for piece in snapshot.pieces { crc = piece.withBuffer { CRC32C.checksum($0, continuing: crc) } }
     let number = after.number

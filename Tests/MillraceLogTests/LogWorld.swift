@@ -36,13 +36,16 @@ final class GatedExecutor: BlockingExecutor, @unchecked Sendable {
   private let inner: SimulatedExecutor
   private var jobs: [@Sendable () -> Void] = []
   var isHeld = false
+  /// The next job alone is held back; what comes after it goes on.
+  var holdsNext = false
 
   init(_ inner: SimulatedExecutor) { self.inner = inner }
 
   var heldJobs: Int { jobs.count }
 
   func submit(_ job: @escaping @Sendable () -> Void) {
-    if isHeld { jobs.append(job) } else { inner.submit(job) }
+    if isHeld || holdsNext { jobs.append(job) } else { inner.submit(job) }
+    holdsNext = false
   }
 
   /// Lets the held job at `index` run.
