@@ -115,7 +115,7 @@ final class CompactionPass: SegmentPass, @unchecked Sendable {
       end = extent.nextOffset
       return
     }
-    for (position, header) in try BatchScan.headers(in: run) {
+    for (position, header) in try RecordBatchRun.headers(in: run) {
       guard header.nextOffset > end else { continue }
       guard add(run[position..<(position + header.totalSize)], header) else { return endMapping() }
       end = header.nextOffset
@@ -180,7 +180,7 @@ final class CompactionPass: SegmentPass, @unchecked Sendable {
       progress.isDone = true
       return
     }
-    for (position, header) in try BatchScan.headers(in: run) {
+    for (position, header) in try RecordBatchRun.headers(in: run) {
       try rewrite(run[position..<(position + header.totalSize)], header)
     }
     progress.bytesRead += max(run.count, 4096)
@@ -192,7 +192,7 @@ final class CompactionPass: SegmentPass, @unchecked Sendable {
   }
 
   private func isAtEnd(of extent: SegmentExtent, _ run: Bytes) throws(LogError) -> Bool {
-    guard let last = try BatchScan.headers(in: run).last?.header else { return true }
+    guard let last = try RecordBatchRun.headers(in: run).last?.header else { return true }
     return last.nextOffset >= extent.nextOffset
   }
 

@@ -87,7 +87,7 @@ extension LogStore {
   /// Cuts off what lies at or above `end`.
   private static func runs(_ runs: [Bytes], of extent: SegmentExtent, below end: Offset) throws(LogError) -> [Bytes] {
     guard extent.nextOffset > end else { return runs }
-    return try runs.map { run throws(LogError) in try BatchScan.below(end, in: run) }.filter { !$0.isEmpty }
+    return try runs.map { run throws(LogError) in try RecordBatchRun.below(end, in: run) }.filter { !$0.isEmpty }
   }
 
   private func readRecent(_ wish: ReadWish, _ completion: @escaping (Result<[Bytes], LogError>) -> Void) {

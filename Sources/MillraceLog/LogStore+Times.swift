@@ -146,7 +146,7 @@ extension SegmentReader {
       guard let run = try batches(in: extent, from: max(block.baseOffset, start), limit: block.length).first else {
         continue
       }
-      for (position, header) in try BatchScan.headers(in: run) where header.maxTimestamp >= time {
+      for (position, header) in try RecordBatchRun.headers(in: run) where header.maxTimestamp >= time {
         return run[position..<(position + header.totalSize)]
       }
     }
@@ -162,7 +162,7 @@ extension SegmentReader {
         continue
       }
       for run in try batches(in: extent, from: start, limit: block.length) {
-        for (_, header) in try BatchScan.headers(in: run) where header.lastOffset <= block.lastOffset {
+        for (_, header) in try RecordBatchRun.headers(in: run) where header.lastOffset <= block.lastOffset {
           newest = max(newest ?? .min, header.maxTimestamp.milliseconds)
         }
       }

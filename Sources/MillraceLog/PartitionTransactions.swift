@@ -140,7 +140,7 @@ extension PartitionLog {
   public func abortedTransactions(from start: Offset, in batches: [Bytes]) -> [AbortedTransaction] {
     guard let last = transactions.aborted.last, last.lastOffset >= start, let run = batches.last else { return [] }
     do throws(LogError) {
-      guard let end = try BatchScan.headers(in: run).last?.header.nextOffset else { return [] }
+      guard let end = try RecordBatchRun.headers(in: run).last?.header.nextOffset else { return [] }
       return abortedTransactions(from: start, to: end)
     } catch {
       // Too many are harmless.

@@ -67,7 +67,7 @@ struct ExtentCursor {
       offset = extent.nextOffset
       return (Bytes(), extent)
     }
-    guard let last = try BatchScan.headers(in: run).last?.header else { return nil }
+    guard let last = try RecordBatchRun.headers(in: run).last?.header else { return nil }
     offset = last.nextOffset
     return (run, extent)
   }
@@ -119,7 +119,7 @@ final class MergePass: SegmentPass, @unchecked Sendable {
         continue
       }
       writer?.begin(runs[run].partition, run: run)
-      for (position, header) in try BatchScan.headers(in: bytes) {
+      for (position, header) in try RecordBatchRun.headers(in: bytes) {
         try writer?.add(
           bytes[position..<(position + header.totalSize)], baseOffset: header.baseOffset,
           lastOffset: header.lastOffset, maxTimestamp: header.maxTimestamp.milliseconds)

@@ -189,10 +189,10 @@ final class SegmentReader: Sendable {
       var bytes = window.bytes(block)
       var isCut = false
       if next == first {
-        if block.baseOffset < offset { bytes = try BatchScan.from(offset, in: bytes) }
+        if block.baseOffset < offset { bytes = try RecordBatchRun.from(offset, in: bytes) }
         if bytes.count > rest {
           isCut = true
-          bytes = try BatchScan.prefix(of: bytes, limit: rest, atLeastOne: true)
+          bytes = try RecordBatchRun.prefix(of: bytes, limit: rest, atLeastOne: true)
         }
       }
       rest -= bytes.count
@@ -276,64 +276,4 @@ final class SegmentReader: Sendable {
 
 extension SegmentExtent {
   var key: IndexKey { IndexKey(segment: segment, position: indexPosition) }
-}
-
-/// Walks whole batches that stand one behind the other.
-enum BatchScan {
-  private static func next(_ bytes: Bytes, _ at: Int) throws(LogError) -> RecordBatchHeader {
-    do throws(RecordBatchError) {
-      let header = try RecordBatchHeader(bytes[at..<bytes.count])
-      guard header.totalSize <= bytes.count - at else {
-        throw RecordBatchError(.malformed, "\(header.totalSize) bytes, \(bytes.count - at) are there")
-      }
-      return header
-    } catch {
-      throw LogError(.corruption, "in a verified block at byte \(at): \(error)")
-    }
-  }
-
-  /// The part that starts with the batch holding `offset`.
-  static func from(_ offset: Offset, in bytes: Bytes) throws(LogError) -> Bytes {
-    var at = 0
-    while at < bytes.count {
-      let header = try next(bytes, at)
-      if header.lastOffset >= offset { break }
-      at += header.totalSize
-    }
-    return bytes[at..<bytes.count]
-  }
-
-  /// The whole batches that fit into `limit` bytes, and the first one anyway when `atLeastOne`.
-  static func prefix(of bytes: Bytes, limit: Int, atLeastOne: Bool) throws(LogError) -> Bytes {
-    var at = 0
-    while at < bytes.count {
-      let size = try next(bytes, at).totalSize
-      if at + size > limit, !(atLeastOne && at == 0) { break }
-      at += size
-    }
-    return bytes[0..<at]
-  }
-
-  /// The batches that begin below `end`, an offset at which one begins.
-  static func below(_ end: Offset, in bytes: Bytes) throws(LogError) -> Bytes {
-    var at = 0
-    while at < bytes.count {
-      let header = try next(bytes, at)
-      if header.baseOffset >= end { break }
-      at += header.totalSize
-    }
-    return bytes[0..<at]
-  }
-
-  /// The headers of all batches, with their positions.
-  static func headers(in bytes: Bytes) throws(LogError) -> [(position: Int, header: RecordBatchHeader)] {
-    var out: [(Int, RecordBatchHeader)] = []
-    var at = 0
-    while at < bytes.count {
-      let header = try next(bytes, at)
-      out.append((at, header))
-      at += header.totalSize
-    }
-    return out
-  }
 }

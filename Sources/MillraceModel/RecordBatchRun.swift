@@ -6,7 +6,8 @@ import MillraceBase
 /// headers and lengths are looked at.
 public struct RecordBatchRun: Sendable {
   private let bytes: Bytes
-  private var position = 0
+  /// Where in the bytes the next batch begins.
+  public private(set) var position = 0
 
   /// The batches in `bytes`.
   public init(_ bytes: Bytes) { self.bytes = bytes }

@@ -66,7 +66,7 @@ extension LogWorld {
       let runs = try read(log, from: next, limit: limit).get()
       try #require(!runs.isEmpty, "nothing at \(next) of \(log.startOffset)..<\(log.highWatermark)")
       for run in runs {
-        for (position, header) in try BatchScan.headers(in: run) {
+        for (position, header) in try RecordBatchRun.headers(in: run) {
           #expect(header.nextOffset > next, "batch \(header.baseOffset) again at \(next)")
           out.append(run[position..<(position + header.totalSize)])
           next = header.nextOffset

@@ -219,7 +219,7 @@ final class LogWorld {
       let runs = try read(log, from: next, limit: limit).get()
       try #require(!runs.isEmpty)
       for run in runs {
-        for (position, header) in try BatchScan.headers(in: run) {
+        for (position, header) in try RecordBatchRun.headers(in: run) {
           #expect(header.baseOffset <= next && header.nextOffset > next, "a gap before \(header.baseOffset)")
           out.append(run[position..<(position + header.totalSize)])
           next = header.nextOffset

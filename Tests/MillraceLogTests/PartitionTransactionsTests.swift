@@ -37,7 +37,7 @@ extension LogWorld {
       run { result != nil }
       let runs = try #require(try result?.get())
       try #require(!runs.isEmpty)
-      let headers = try runs.flatMap { try BatchScan.headers(in: $0) }.map(\.header)
+      let headers = try runs.flatMap { try RecordBatchRun.headers(in: $0) }.map(\.header)
       let end = try #require(headers.last?.nextOffset)
       let aborted = log.abortedTransactions(from: next, to: end)
       for header in headers where !header.isControl {

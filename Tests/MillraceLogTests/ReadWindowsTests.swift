@@ -113,7 +113,7 @@ func readsAhead() throws {
   while offset < drained {
     let runs = try log.read(again, from: offset, limit: 100_000).get()
     for run in runs {
-      for (position, header) in try BatchScan.headers(in: run) {
+      for (position, header) in try RecordBatchRun.headers(in: run) {
         got.append(run[position..<(position + header.totalSize)])
         offset = header.nextOffset
       }
@@ -145,7 +145,7 @@ func damageReadAhead() throws {
   while offset < bad.baseOffset {
     let runs = try log.read(again, from: offset, limit: 40_000).get()
     for run in runs {
-      for (position, header) in try BatchScan.headers(in: run) {
+      for (position, header) in try RecordBatchRun.headers(in: run) {
         #expect(batches.contains(run[position..<(position + header.totalSize)]))
         offset = header.nextOffset
       }

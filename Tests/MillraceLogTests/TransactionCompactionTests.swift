@@ -51,7 +51,7 @@ extension LogWorld {
       run { answer != nil }
       let (result, aborted) = try #require(answer)
       let batches = try result.get().flatMap { run in
-        try BatchScan.headers(in: run).map { run[$0.position..<($0.position + $0.header.totalSize)] }
+        try RecordBatchRun.headers(in: run).map { run[$0.position..<($0.position + $0.header.totalSize)] }
       }
       guard let last = batches.last else { break }
       out += try shown(batches, aborted)
