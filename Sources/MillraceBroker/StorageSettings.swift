@@ -14,6 +14,10 @@ extension BrokerSettings {
     Setting(
       "log.retention.check.interval.ms", .long, "300000", range: 1...86_400_000, dynamic: true,
       "How often records that have expired are looked for, in ms."),
+    Setting(
+      "log.retention.clock.hold.ms", .long, "3600000", range: 0...Int64.max,
+      "How long a clock that has jumped forwards by more than ten minutes, or is so far ahead at a start, must go on evenly "
+        + "before records expire by it, in ms; 0 for at once."),
     Setting("log.cleaner.enable", .boolean, "true", "Compact topics whose cleanup.policy says so."),
     Setting(
       "log.cleaner.backoff.ms", .long, "15000", range: 1...86_400_000, dynamic: true,
@@ -51,6 +55,7 @@ extension BrokerSettings {
   /// Takes over what the log is told at its start.
   func configure(_ log: inout LogConfiguration) {
     log.producerExpiration = producerExpiration
+    log.clockHold = number("log.retention.clock.hold.ms")
     log.keyMapSize = Int(number("log.cleaner.dedupe.buffer.size"))
     log.cleanerBytesPerSecond = Int(number("log.cleaner.io.max.bytes.per.second"))
     log.scrubBytesPerSecond = Int(number("log.scrub.bytes.per.second"))

@@ -73,7 +73,7 @@ extension LogStore {
   @discardableResult
   public func expire(_ partitions: [(log: PartitionLog, policy: CleanupPolicy)]) -> Int {
     guard !drain.isClosing else { return 0 }
-    let now = reactor.wallClock
+    let now = cleaningTime()
     var moved = 0
     var unit = AppendUnit()
     for (log, policy) in partitions where !log.isDeleted {

@@ -39,6 +39,8 @@ public struct LogConfiguration: Sendable {
   public var cleanerBytesPerSecond = 64 << 20
   /// Compaction and merging pause after about so many bytes, so that they hold a background thread only for so long.
   var cleanerStepSize = 4 << 20
+  /// How long a clock that has jumped forwards must go on evenly before records expire by it, in ms; 0 for at once.
+  public var clockHold: Int64 = 3_600_000
   /// With fewer free bytes on the disk than this, records are refused; 0 to take them until it is full.
   public var lowSpace: Int64 = 0
   /// All segments are read and verified at this rate, in bytes a second; 0 for never.

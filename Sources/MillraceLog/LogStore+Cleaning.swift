@@ -128,7 +128,7 @@ extension LogStore {
   /// The dirtiest partition that is dirty enough.
   private func dirtiest() -> (PartitionLog, CleanupPolicy, Compactable)? {
     var best: (PartitionLog, CleanupPolicy, Compactable)?
-    let now = reactor.wallClock.milliseconds
+    let now = cleaningTime().milliseconds
     for (id, policy) in cleaning.candidates.sorted(by: { $0.key < $1.key }) {
       guard let log = partitions[id], !cleaning.damaged.contains(id),
         let work = log.compactable(policy, now: now),
@@ -145,7 +145,7 @@ extension LogStore {
     cleaning.isRunning = true
     let hasher = cleaning.hasher ?? KeyHasher(using: &hashSeeds)
     cleaning.hasher = hasher
-    let now = reactor.wallClock.milliseconds
+    let now = cleaningTime().milliseconds
     let end = work.extents.last?.nextOffset ?? 0
     let task = CompactionTask(
       partition: log.id, extents: work.extents, compactedTo: log.compactedTo,

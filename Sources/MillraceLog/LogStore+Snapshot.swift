@@ -31,6 +31,7 @@ extension LogStore {
     let snapshot = Snapshot(
       identity: journal.identity, sequence: journal.lastSequence, drainedSequence: drain.drainedSequence,
       nextFileNumber: (journal.active?.number ?? 0) + 1, nextSegmentNumber: drain.nextSegment,
+      lastSeen: cleaningTime(),
       segments: drain.segments.filter { $0.value.extents > 0 }.sorted { $0.key < $1.key }
         .map { SnapshotSegment(number: $0.key, fileSize: $0.value.fileSize) },
       partitions: [], application: stateMachine.snapshot())
@@ -183,6 +184,8 @@ extension LogStore {
   func restore(_ snapshot: Snapshot) throws(LogError) {
     drain.drainedSequence = snapshot.drainedSequence
     drain.nextSegment = snapshot.nextSegmentNumber
+    retentionClock = RetentionClock(
+      lastSeen: snapshot.lastSeen, wall: reactor.wallClock, now: reactor.now, hold: configuration.clockHold)
     for segment in snapshot.segments { drain.segments[segment.number] = SegmentUse(fileSize: segment.fileSize) }
     for partition in snapshot.partitions { restorePartition(partition) }
     try stateMachine.restore(snapshot.application, log: self)

@@ -78,6 +78,8 @@ public final class LogStore {
   var hashSeeds: SeededRandom
   /// What the silence of producers is measured by.
   var steadyClock: SteadyClock
+  /// What the age of records is measured by.
+  var retentionClock: RetentionClock
 
   /// What is to be appended, known now or when its turn comes.
   private enum Work {
@@ -126,6 +128,8 @@ public final class LogStore {
     drain = DrainState()
     hashSeeds = SeededRandom(seed: random.next())
     steadyClock = SteadyClock(start: reactor.wallClock, now: reactor.now)
+    retentionClock = RetentionClock(
+      lastSeen: nil, wall: reactor.wallClock, now: reactor.now, hold: configuration.clockHold)
     lock = try LogError.wrapping { () throws(IOError) in
       try fileSystem.createDirectories(directory)
       try fileSystem.createDirectory("\(directory)/journal")

@@ -1,11 +1,12 @@
 // Snapshot: the state as of a commit, so that journal files before it can be used again. Also the segments' manifest.
 //
 // The body of a slot (see SnapshotSlots.swift, which has the checksum). Big endian:
-//   magic uint32 "MRSN", version uint32 3,
+//   magic uint32 "MRSN", version uint32 4,
 //   journal identity 16 bytes,
 //   sequence uint64          the commit whose effects, and those of all before it, are in here
 //   drained sequence uint64  all records up to this commit are in segments
 //   next file number uint64, next segment number uint64,
+//   time seen last int64     that records expire by (RetentionClock.swift), ms; −1 for unknown; version 3 does not have it
 //   segment count uint32, each: number uint64, file size int64
 //   partition count uint32, each: number int64, start, next offset int64, size int64, compacted up to offset int64,
 //     epoch count uint32 (epoch int32, start int64),
@@ -47,13 +48,17 @@ struct SnapshotPartition: Equatable, Sendable {
 
 struct Snapshot: Sendable {
   static let magic: UInt32 = 0x4d52_534e
-  static let version: UInt32 = 3
+  static let version: UInt32 = 4
+  /// The oldest version that can be read.
+  static let oldestVersion: UInt32 = 3
 
   var identity: JournalIdentity
   var sequence: UInt64
   var drainedSequence: UInt64
   var nextFileNumber: UInt64
   var nextSegmentNumber: UInt64
+  /// The time that records expire by.
+  var lastSeen: Timestamp?
   var segments: [SnapshotSegment]
   var partitions: [SnapshotPartition]
   var application: Bytes
@@ -77,6 +82,7 @@ struct Snapshot: Sendable {
     body.uint64(drainedSequence)
     body.uint64(nextFileNumber)
     body.uint64(nextSegmentNumber)
+    body.int64(lastSeen?.milliseconds ?? -1)
     body.uint32(UInt32(segments.count))
     for segment in segments {
       body.uint64(segment.number)
@@ -151,7 +157,7 @@ struct Snapshot: Sendable {
     var reader = ByteReader(bytes)
     guard try reader.uint32() == Snapshot.magic else { throw DecodingError("this is no snapshot", at: 0) }
     let version = try reader.uint32()
-    guard version == Snapshot.version else {
+    guard (Snapshot.oldestVersion...Snapshot.version).contains(version) else {
       throw DecodingError("snapshot version \(version), this program reads \(Snapshot.version)", at: 4)
     }
     identity = JournalIdentity(high: try reader.uint64(), low: try reader.uint64())
@@ -159,6 +165,10 @@ struct Snapshot: Sendable {
     drainedSequence = try reader.uint64()
     nextFileNumber = try reader.uint64()
     nextSegmentNumber = try reader.uint64()
+    if version >= 4 {
+      let milliseconds = try reader.int64()
+      lastSeen = milliseconds < 0 ? nil : Timestamp(milliseconds: milliseconds)
+    }
     segments = []
     for _ in 0..<(try reader.uint32()) {
       segments.append(SnapshotSegment(number: try reader.uint64(), fileSize: try reader.int64()))
@@ -216,13 +226,15 @@ struct Snapshot: Sendable {
 
   init(
     identity: JournalIdentity, sequence: UInt64, drainedSequence: UInt64, nextFileNumber: UInt64,
-    nextSegmentNumber: UInt64, segments: [SnapshotSegment], partitions: [SnapshotPartition], application: Bytes
+    nextSegmentNumber: UInt64, lastSeen: Timestamp? = nil, segments: [SnapshotSegment], partitions: [SnapshotPartition],
+    application: Bytes
   ) {
     self.identity = identity
     self.sequence = sequence
     self.drainedSequence = drainedSequence
     self.nextFileNumber = nextFileNumber
     self.nextSegmentNumber = nextSegmentNumber
+    self.lastSeen = lastSeen
     self.segments = segments
     self.partitions = partitions
     self.application = application

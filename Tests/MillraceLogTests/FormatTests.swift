@@ -40,7 +40,7 @@ func goldenCommitHeader() throws {
 
 private let snapshot = Snapshot(
   identity: identity, sequence: 90, drainedSequence: 80, nextFileNumber: 6, nextSegmentNumber: 3,
-  segments: [SnapshotSegment(number: 2, fileSize: 8192)],
+  lastSeen: Timestamp(milliseconds: 4660), segments: [SnapshotSegment(number: 2, fileSize: 8192)],
   partitions: [
     SnapshotPartition(
       id: PartitionLogID(4), startOffset: 10, nextOffset: 30, size: 2000, compactedTo: 12,
@@ -71,8 +71,8 @@ func goldenSnapshot() throws {
   let bytes = snapshot.encoded()
   #expect(
     hex(bytes)
-      == "4d52534e0000000301020304050607081112131415161718000000000000005a00000000000000500000000000000006"
-      + "00000000000000030000000100000000000000020000000000002000000000010000000000000004000000000000000a"
+      == "4d52534e0000000401020304050607081112131415161718000000000000005a00000000000000500000000000000006"
+      + "000000000000000300000000000012340000000100000000000000020000000000002000000000010000000000000004000000000000000a"
       + "000000000000001e00000000000007d0000000000000000c0000000100000001000000000000000a0000000100000000"
       + "00000009000200000000000007d0010000000500000007000000000000001b00000000000003e8000000010000000000"
       + "000009000000000000001b000000010000000000000008000000000000000b000000000000000f000000000000001000"
@@ -81,7 +81,19 @@ func goldenSnapshot() throws {
   let read = try Snapshot(bytes, path: "snapshot")
   #expect(read.partitions == snapshot.partitions && read.segments == snapshot.segments)
   #expect(read.application == snapshot.application && read.identity == identity && read.sequence == 90)
+  #expect(read.lastSeen == Timestamp(milliseconds: 4660))
   #expect(read.drainedSequence == 80 && read.nextFileNumber == 6 && read.nextSegmentNumber == 3)
+}
+
+@Test("a snapshot of version 3, which knows no time, is still read")
+func goldenOlderSnapshot() throws {
+  var older = snapshot.encoded().array
+  older[7] = 3
+  older.removeSubrange(56..<64)
+  let read = try Snapshot(Bytes(older), path: "snapshot")
+  #expect(read.lastSeen == nil && read.partitions == snapshot.partitions && read.application == snapshot.application)
+  older[7] = 2
+  #expect(throws: LogError.self) { try Snapshot(Bytes(older), path: "snapshot") }
 }
 
 @Test("a snapshot cut off anywhere is refused, whatever its counts announce")
