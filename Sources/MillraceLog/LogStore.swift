@@ -140,6 +140,37 @@ public final class LogStore {
     try recover(newIdentity: JournalIdentity(high: random.next(), low: random.next()))
   }
 
+  /// A store that holds partitions while events and commits are replayed, and nothing else: no file of it is opened, nothing can
+  /// be appended or read.
+  init(
+    replaying stateMachine: any LogStateMachine, configuration: LogConfiguration, fileSystem: any FileSystem,
+    reactor: any Reactor, logger: Logger, random: inout some RandomNumberGenerator
+  ) {
+    let nobody = NoExecutor()
+    self.configuration = configuration
+    self.fileSystem = fileSystem
+    self.reactor = reactor
+    writer = nobody
+    background = nobody
+    jobs = BackgroundJobs(reactor: reactor, background: nobody)
+    self.stateMachine = stateMachine
+    self.logger = logger
+    segments = SegmentReader(directory: "\(configuration.directory)/segments", fileSystem: fileSystem)
+    var closing = DrainState()
+    // Nothing is planned for later.
+    closing.isClosing = true
+    drain = closing
+    hashSeeds = SeededRandom(seed: random.next())
+    steadyClock = SteadyClock(start: reactor.wallClock, now: reactor.now)
+    retentionClock = RetentionClock(
+      lastSeen: nil, wall: reactor.wallClock, now: reactor.now, hold: configuration.clockHold)
+  }
+
+  /// For a store that does nothing in the background.
+  private final class NoExecutor: BlockingExecutor {
+    func submit(_ job: @escaping @Sendable () -> Void) { preconditionFailure("a store that only replays was used") }
+  }
+
   /// Makes the names durable that a start relies on: the directory's own, and those in it that a process which was
   /// killed may have left in the page cache only.
   private static func syncNames(

@@ -93,6 +93,18 @@ public struct PartitionTransactions: Equatable, Sendable {
     if gone > 0 { aborted.removeFirst(gone) }
   }
 
+  /// The partition ends at `offset` now, and all below is durable.
+  mutating func cut(at offset: Offset) {
+    ending = []
+    open = open.filter { $0.value < offset }
+    aborted = aborted.filter { $0.firstOffset < offset }
+    for index in aborted.indices {
+      aborted[index].lastOffset = min(aborted[index].lastOffset, offset - 1)
+      aborted[index].lastStableOffset = min(aborted[index].lastStableOffset, offset)
+    }
+    firstUnstableOffset = open.values.min() ?? .max
+  }
+
   /// The aborted transactions with records in `start..<end`, in the order in which they ended.
   /// - Complexity: O(log aborted + those looked at).
   func aborted(from start: Offset, to end: Offset) -> [AbortedTransaction] {

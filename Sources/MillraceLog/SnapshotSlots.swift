@@ -193,6 +193,44 @@ struct SnapshotSlots: Sendable {
     return contents
   }
 
+  /// The newest snapshot that can be read, for an export; every problem is told, and none of them ends it.
+  static func salvage(
+    _ directory: String, fileSystem: any FileSystem
+  ) throws(LogError) -> (snapshot: Snapshot?, problems: [String]) {
+    var problems: [String] = []
+    var found: (number: UInt64, snapshot: Snapshot)?
+    var newest: UInt64 = 0
+    for slot in 0...1 {
+      let path = path(directory, slot)
+      do throws(LogError) {
+        let block = try LogError.wrapping { () throws(IOError) -> Bytes in
+          let file = try fileSystem.open(path, .read)
+          defer { file.close() }
+          let chunk = Chunk(capacity: headerSize)
+          let room = UnsafeMutableRawBufferPointer(start: chunk.base, count: headerSize)
+          let got = try file.read(into: room, at: 0)
+          return chunk.bytes(0..<got)
+        }
+        let header = try block.withBuffer { buffer throws(LogError) in try SnapshotSlotHeader(buffer, path: path) }
+        // One that was being written never counted.
+        guard let header, header.state == .complete else { continue }
+        newest = max(newest, header.number)
+        let snapshot = try Snapshot(try body(header, path: path, fileSystem: fileSystem), path: path)
+        if header.number > found?.number ?? 0 { found = (header.number, snapshot) }
+      } catch {
+        problems.append(error.reason)
+      }
+    }
+    if let found, found.number < newest || !problems.isEmpty {
+      problems.append(
+        "the state is that of snapshot \(found.number), after commit \(found.snapshot.sequence), and of the commits behind it "
+          + "that can be read")
+    } else if found == nil, !problems.isEmpty {
+      problems.append("no snapshot can be read: topics and segments are known only from commits in the journal")
+    }
+    return (found?.snapshot, problems)
+  }
+
   private static func body(
     _ header: SnapshotSlotHeader, path: String, fileSystem: any FileSystem
   ) throws(LogError) -> Bytes {

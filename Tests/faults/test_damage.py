@@ -362,3 +362,84 @@ def test_a_second_server_on_the_same_directory_is_refused(make_server):
     inspected = run("inspect", first.data)
     assert inspected.returncode == 4 and "in use" in inspected.stderr
     assert Wire(first)
+
+
+LEFT_OUT = re.compile(r"^left out: (?:(\S+)-(\d+) offsets? (\d+)(?: to (\d+))?: )?(.*)$", re.MULTILINE)
+
+
+def export(data, target):
+    return subprocess.run([str(BINARY), "inspect", str(data), "--export", str(target)], capture_output=True, text=True,
+                          timeout=120, env=environment())
+
+
+def serve_exported(original, directory, path):
+    """Exports a damaged copy and holds what a server on the new directory serves against the original."""
+    data = directory / "data"
+    with Server(directory / "exported") as server:
+        done = export(data, server.data)
+        assert done.returncode in (0, DAMAGED), done.stderr
+        lost = [(topic, int(partition or 0), int(first or 0), int(last or first or 0), reason)
+                for topic, partition, first, last, reason in LEFT_OUT.findall(done.stdout)]
+        assert bool(lost) == (done.returncode == DAMAGED), done.stdout
+        # Losses that cannot be told by offsets: commits, whatever was in them, and snapshots.
+        loses_state = any(not topic for topic, *_ in lost)
+        if lost:
+            assert str(data / path.relative_to(original.data)) in done.stdout, done.stdout
+        server.start()
+        wire = Wire(server)
+        topics = AdminClient({"bootstrap.servers": server.bootstrap}).list_topics(timeout=10).topics
+        missing = 0
+        for topic, partition in sorted(original.partitions):
+            if topic not in topics or partition not in topics[topic].partitions:
+                assert loses_state, f"{topic}-{partition} is gone\n{done.stdout}"
+                continue
+            found, errors, end = read_partition(wire, topic, partition)
+            assert not errors
+            served = original.served[topic, partition]
+            for base, content in found.items():
+                assert content == served.get(base), f"{topic}-{partition}@{base} is not what was written"
+            for base in set(served) - set(found):
+                missing += 1
+                is_listed = any((name, number) == (topic, partition) and first <= base <= last
+                                for name, number, first, last, _ in lost if name)
+                assert is_listed or (loses_state and base >= end), f"{topic}-{partition}@{base}\n{done.stdout}"
+        if not loses_state:
+            assert committed(server) == original.committed
+        # It is a data directory like any other.
+        producer = Producer({"bootstrap.servers": server.bootstrap})
+        producer.produce("plain", b"after", partition=0)
+        assert producer.flush(20) == 0
+        server.stop()
+        server.start()
+        if "plain" in topics and 0 in topics["plain"].partitions:
+            found, _, _ = read_partition(Wire(server), "plain", 0)
+            assert any(content.endswith(b"after\x00") for content in found.values())
+    return "exported all" if not lost else "exported the rest" if missing else "listed only"
+
+
+def test_what_is_sound_of_a_damaged_directory_is_exported_and_served(original, tmp_path, full, choices):
+    count = 120 if full else 10
+    uses = ["commit", "block", "snapshot", "index", "journal header", None, "segment header"]
+    counts = {}
+    for number in range(count):
+        wanted = uses[number % len(uses)]
+        path, position, bit = pick(original, choices)
+        while use_of(original, path, position) != wanted:
+            path, position, bit = pick(original, choices)
+            if wanted is None:
+                path = choices.choice(original.files)
+                position = choices.randrange(path.stat().st_size)
+        directory = tmp_path / f"run-{number}"
+        directory.mkdir()
+        copy_data(original.data, directory / "data")
+        flip_bit(directory / "data" / path.relative_to(original.data), position, bit)
+        result = serve_exported(original, directory, path)
+        where = f"{path.relative_to(original.data)} byte {position} bit {bit} ({wanted})"
+        expected = {
+            None: {"exported all"}, "segment header": {"exported all"}, "block": {"exported the rest"},
+            "index": {"exported the rest"}, "journal header": {"exported all"},
+        }.get(wanted)
+        assert expected is None or result in expected, f"{where}: {result}"
+        counts[wanted, result] = counts.get((wanted, result), 0) + 1
+        shutil.rmtree(directory)
+    print(f"{count} flips exported: {counts}")

@@ -12,6 +12,10 @@ extension Command {
       Changes nothing. Shows the journal's files and commits, the snapshot and the segments. A torn tail, which a crash \
       leaves behind, is no damage: it was never acknowledged, and the next start cuts it off. What is damaged is named \
       with file and position, and the exit code is 4. A directory that a server has open is refused with the same code.
+
+      With --export, what is sound of a damaged directory is written into a new one that a server can start from: topics, \
+      settings, groups, and records at the offsets they had. What had to be left out is listed, with file, position and \
+      offsets, and the exit code is 4 then.
       """,
     operands: [Operand("DIR", "The data directory.")],
     options: [
@@ -19,6 +23,8 @@ extension Command {
       CommandOption(
         flag: "--ranges",
         "Lists the bytes that mean something: file, first byte, length, use; all others may be anything."),
+      CommandOption(
+        "--export", "NEWDIR", "Writes what is sound into this directory, which must not exist or be empty."),
     ]
   ) { (arguments) throws(CommandFailure) in
     let directory = arguments.operands[0]
@@ -26,6 +32,9 @@ extension Command {
     let lock = try hold(directory, fileSystem)
     defer { lock?.release() }
     let output = OutputStream.standardOutput
+    if let target = arguments.text("--export") {
+      return try export(directory, to: target, output)
+    }
     var progress = Progress()
     var commits = arguments.has("--commits") ? CommitList(output: output) : nil
     let inspection: LogInspection
@@ -46,6 +55,13 @@ extension Command {
     guard let first = inspection.problems.first else { return .done }
     let others = inspection.problems.count - 1
     throw CommandFailure(.data, "\(directory) is damaged: \(first)" + (others > 0 ? " (and \(others) more)" : ""))
+  }
+
+  private static func export(
+    _ directory: String, to target: String, _ output: OutputStream
+  ) throws(CommandFailure) -> ExitCode {
+    try ExportCommand(directory: directory, target: target, output: output).run()
+    return .done
   }
 
   /// Takes the directory's lock, so that no server starts meanwhile; nil when the directory has none.

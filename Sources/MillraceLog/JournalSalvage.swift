@@ -1,0 +1,168 @@
+// JournalSalvage: finds the commits of a damaged journal that can still be read, wherever they stand.
+//
+// Recovery stops at the first commit that is not whole; salvage goes on behind it. Every block of every file may begin a
+// commit. Of a sequence there may be several: a tail that was cut off had it before. One that continues the chain of the
+// commit before it is right; without such a predecessor the newest use of a file is, provided that a header says that the
+// sequence was durable. Commits that nobody says are durable count only as long as the chain holds.
+
+import MillraceBase
+import MillraceIO
+
+/// A commit whose header and payload have right checksums.
+struct SalvagedCommit {
+  let header: CommitHeader
+  let chainValue: UInt64
+  /// Index into the files.
+  let file: Int
+  let position: Int
+}
+
+/// What of a journal cannot be read.
+struct LostCommits {
+  let sequences: ClosedRange<UInt64>
+  /// File and position, in words.
+  let place: String
+}
+
+struct JournalSalvage {
+  /// All journal files, open for reading.
+  private(set) var files: [any File] = []
+  /// What can be read above the sequence asked for, rising.
+  private(set) var commits: [SalvagedCommit] = []
+  private(set) var lost: [LostCommits] = []
+  /// Places that the device does not give any more, and files that cannot be opened.
+  private(set) var unreadable: [String] = []
+  private(set) var identity: JournalIdentity?
+  private var candidates: [UInt64: [SalvagedCommit]] = [:]
+  private var damaged: [UInt64: String] = [:]
+  private var durable: UInt64 = 0
+
+  /// Reads all journal files in `directory`.
+  /// - Parameters:
+  ///   - identity: of the journal; nil takes that of the first header that can be read.
+  ///   - drained: commits up to this one are not wanted.
+  init(
+    directory: String, identity: JournalIdentity?, drained: UInt64, fileSystem: any FileSystem
+  ) throws(LogError) {
+    self.identity = identity
+    let names = try LogError.wrapping { () throws(IOError) in try fileSystem.list(directory) }
+    for name in names.sorted() where name.hasSuffix(".journal") {
+      do throws(IOError) {
+        files.append(try fileSystem.open("\(directory)/\(name)", .read))
+      } catch {
+        unreadable.append("\(directory)/\(name): \(error)")
+      }
+    }
+    for index in files.indices {
+      do throws(IOError) {
+        scan(try contents(of: files[index]), file: index, above: drained)
+      } catch {
+        unreadable.append("\(files[index].path): \(error)")
+      }
+    }
+    choose(from: drained + 1)
+  }
+
+  /// The whole file; blocks that cannot be read are zeros.
+  private mutating func contents(of file: any File) throws(IOError) -> Bytes {
+    let size = Int(try file.size())
+    let chunk = Chunk(capacity: max(JournalFormat.aligned(size), 64 * 1024))
+    chunk.base.initializeMemory(as: UInt8.self, repeating: 0, count: chunk.capacity)
+    var at = 0
+    func read(_ length: Int) throws(IOError) {
+      _ = try file.read(into: UnsafeMutableRawBufferPointer(start: chunk.base + at, count: length), at: Int64(at))
+    }
+    while at < size {
+      let length = min(1 << 20, size - at)
+      do throws(IOError) {
+        try read(length)
+        at += length
+      } catch {
+        let end = at + length
+        while at < end {
+          let part = min(JournalFormat.blockSize, end - at)
+          do throws(IOError) { try read(part) } catch { unreadable.append("\(file.path) at byte \(at): \(error)") }
+          at += part
+        }
+      }
+    }
+    return chunk.bytes(0..<size)
+  }
+
+  private mutating func scan(_ contents: Bytes, file: Int, above drained: UInt64) {
+    contents.withBuffer { buffer in
+      if identity == nil { identity = JournalFileHeader(buffer)?.identity }
+      var at = JournalFormat.blockSize
+      while at + JournalFormat.commitHeaderSize <= buffer.count {
+        let rest = UnsafeRawBufferPointer(rebasing: buffer[at...])
+        guard let header = CommitHeader(rest), identity == nil || header.identity == identity else {
+          at += JournalFormat.blockSize
+          continue
+        }
+        identity = header.identity
+        durable = max(durable, header.durable)
+        let start = JournalFormat.commitHeaderSize
+        let isWhole =
+          header.payloadLength <= rest.count - start
+          && CRC32C.checksum(UnsafeRawBufferPointer(rebasing: rest[start..<(start + header.payloadLength)]))
+            == header.payloadCRC
+        guard isWhole else {
+          damaged[header.sequence] = "\(files[file].path) at byte \(at): the payload has a wrong checksum"
+          at += JournalFormat.blockSize
+          continue
+        }
+        if header.sequence > drained {
+          candidates[header.sequence, default: []].append(
+            SalvagedCommit(header: header, chainValue: CommitHeader.chainValue(rest), file: file, position: at))
+        }
+        at += header.alignedSize
+      }
+    }
+  }
+
+  private mutating func choose(from first: UInt64) {
+    var chain: UInt64?
+    for sequence in candidates.keys.sorted() {
+      let previous = commits.last?.header.sequence
+      if let previous, sequence != previous + 1 { chain = nil }
+      let found = candidates[sequence] ?? []
+      var chosen = found.first { $0.header.previous == chain }
+      if chosen == nil {
+        guard chain == nil && sequence == first || sequence <= durable else { break }
+        let next = candidates[sequence + 1] ?? []
+        func rank(_ one: SalvagedCommit) -> (Int, UInt64, Int) {
+          (next.contains { $0.header.previous == one.chainValue } ? 1 : 0, one.header.fileNumber, one.position)
+        }
+        chosen = found.max { rank($0) < rank($1) }
+      }
+      guard let commit = chosen else { break }
+      let expected = (previous ?? first - 1) + 1
+      if expected < sequence { lose(expected...(sequence - 1), before: commit) }
+      commits.append(commit)
+      chain = commit.chainValue
+    }
+    let end = commits.last?.header.sequence ?? first - 1
+    if durable > end { lose((end + 1)...durable, before: nil) }
+  }
+
+  private mutating func lose(_ sequences: ClosedRange<UInt64>, before next: SalvagedCommit?) {
+    var places: [String] = []
+    if let known = sequences.prefix(1000).compactMap({ damaged[$0] }).first {
+      places = [known]
+    } else {
+      if let last = commits.last {
+        places.append("behind byte \(last.position + last.header.alignedSize) of \(files[last.file].path)")
+      }
+      if let next { places.append("before byte \(next.position) of \(files[next.file].path)") }
+    }
+    let place = places.isEmpty ? "no file holds them" : places.joined(separator: ", ")
+    lost.append(LostCommits(sequences: sequences, place: place))
+  }
+
+  /// A commit's header and payload, read again.
+  func read(_ commit: SalvagedCommit) throws(LogError) -> Bytes {
+    try JournalReader.read(
+      files[commit.file], at: commit.position,
+      length: JournalFormat.commitHeaderSize + commit.header.payloadLength)
+  }
+}
