@@ -29,6 +29,8 @@ public final class UnflushedFileSystem: FileSystem {
   /// Passed on.
   public func lock(_ path: String) throws(IOError) -> any FileLock { try inner.lock(path) }
   /// Passed on.
+  public func totalBytes(_ path: String) throws(IOError) -> Int64 { try inner.totalBytes(path) }
+  /// Passed on.
   public func availableBytes(_ path: String) throws(IOError) -> Int64 { try inner.availableBytes(path) }
 }
 

@@ -81,6 +81,11 @@ int64_t mr_file_size(int fd) {
 }
 int mr_truncate(int fd, int64_t size) { return ftruncate(fd, size) < 0 ? -errno : 0; }
 int mr_lock_exclusive(int fd) { return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0; }
+int64_t mr_total_bytes(const char *path) {
+  struct statvfs info;
+  return statvfs(path, &info) < 0 ? -errno : (int64_t)(info.f_blocks * info.f_frsize);
+}
+
 int64_t mr_available_bytes(const char *path) {
   struct statvfs info;
   return statvfs(path, &info) < 0 ? -errno : (int64_t)(info.f_bavail * info.f_frsize);

@@ -69,6 +69,13 @@ extension Broker {
     log.compact(found)
   }
 
+  /// The size of the file system that holds everything, and the bytes that may still be written to it; nil when it does not say.
+  public func measureSpace(_ completion: @escaping ((total: Int64, usable: Int64)?) -> Void) {
+    log.measureSpace { result in
+      if case .success(let space) = result { completion(space) } else { completion(nil) }
+    }
+  }
+
   /// What a topic's settings, and the broker's where it has none, say about removing old records.
   public func cleanupPolicy(of topic: TopicMetadata) -> CleanupPolicy {
     var policy = CleanupPolicy()

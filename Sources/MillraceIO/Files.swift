@@ -48,6 +48,8 @@ public protocol FileSystem: AnyObject, Sendable {
   func lock(_ path: String) throws(IOError) -> any FileLock
   /// Bytes that may still be written to the file system that holds `path`.
   func availableBytes(_ path: String) throws(IOError) -> Int64
+  /// Bytes of that file system in all.
+  func totalBytes(_ path: String) throws(IOError) -> Int64
 }
 
 /// An open file. Positioned reads and writes may be called from several threads at once.

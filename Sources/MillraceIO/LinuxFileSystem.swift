@@ -71,6 +71,11 @@ public final class LinuxFileSystem: FileSystem {
     return LinuxFileLock(descriptor)
   }
 
+  /// Bytes of the file system that holds `path` in all.
+  public func totalBytes(_ path: String) throws(IOError) -> Int64 {
+    try IOError.check(mr_total_bytes(path), "measure the size of the file system of", path)
+  }
+
   /// Bytes that may still be written to the file system that holds `path`.
   public func availableBytes(_ path: String) throws(IOError) -> Int64 {
     try IOError.check(mr_available_bytes(path), "measure free space of", path)

@@ -52,6 +52,8 @@ public final class RecordingFileSystem: FileSystem {
   public func lock(_ path: String) throws(IOError) -> any FileLock { try inner.lock(path) }
   /// Passed on.
   public func availableBytes(_ path: String) throws(IOError) -> Int64 { try inner.availableBytes(path) }
+  /// Passed on.
+  public func totalBytes(_ path: String) throws(IOError) -> Int64 { try inner.totalBytes(path) }
 
   /// Makes a directory, and records it.
   public func createDirectory(_ path: String) throws(IOError) {

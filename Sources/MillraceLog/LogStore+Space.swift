@@ -26,6 +26,23 @@ extension LogStore {
   /// Free bytes of the disk and of spare journal files when last looked at.
   public var availableSpace: Int64 { space.available }
 
+  /// Asks the file system for its size and for the bytes that may still be written to it.
+  public func measureSpace(_ completion: @escaping (Result<(total: Int64, usable: Int64), LogError>) -> Void) {
+    let fileSystem = fileSystem
+    let directory = configuration.directory
+    let box = ReactorBound(completion, on: reactor)
+    let reactor = reactor
+    background.submit {
+      let result: Result<(total: Int64, usable: Int64), LogError>
+      do throws(IOError) {
+        result = .success((try fileSystem.totalBytes(directory), try fileSystem.availableBytes(directory)))
+      } catch {
+        result = .failure(LogError(error))
+      }
+      reactor.submit { box.take()(result) }
+    }
+  }
+
   func watchSpace() {
     guard configuration.lowSpace > 0 else { return }
     checkSpace()

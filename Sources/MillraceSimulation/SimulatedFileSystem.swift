@@ -160,6 +160,12 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
     return max(0, disk.capacity - disk.usedBytes)
   }
 
+  /// The disk's size.
+  public func totalBytes(_ path: String) throws(IOError) -> Int64 {
+    _ = try find(path, "measure the size of")
+    return disk.capacity
+  }
+
   private func find(_ path: String, _ operation: String) throws(IOError) -> SimulatedInode {
     try requireAlive(operation, path)
     guard let inode = disk.find(path) else {

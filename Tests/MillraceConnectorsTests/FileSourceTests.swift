@@ -54,6 +54,7 @@ private final class MemoryFiles: FileSystem {
   func syncDirectory(_ path: String) throws(IOError) { throw refusal(path) }
   func lock(_ path: String) throws(IOError) -> any FileLock { throw refusal(path) }
   func availableBytes(_ path: String) throws(IOError) -> Int64 { 0 }
+  func totalBytes(_ path: String) throws(IOError) -> Int64 { 0 }
 }
 
 private func values(_ batch: Bytes?) throws -> [Bytes] {

@@ -66,6 +66,7 @@ func directoriesAndErrors() throws {
   #expect(try !system.exists(base + "/sub/a"))
   try system.syncDirectory(base)
   #expect(try system.availableBytes(base) > 0)
+  #expect(try system.totalBytes(base) >= system.availableBytes(base))
 
   expectError(.notFound, base + "/none") { _ = try system.open(base + "/none", .read) }
   expectError(.alreadyExists, "ü b") { _ = try system.open(base + "/sub/ü b", [.write, .create, .exclusive]) }

@@ -137,6 +137,7 @@ func describedCluster() throws {
   #expect(cluster.clusterAuthorizedOperations > 0)
   #expect(try client.ask(DescribeClusterRequest(endpointType: 2)).errorCode == .mismatchedEndpointType)
   let directory = try client.ask(DescribeLogDirsRequest(topics: nil)).results[0]
+  #expect(directory.totalBytes == 1 << 40 && (1..<directory.totalBytes).contains(directory.usableBytes))
   #expect(directory.logDir == "/data" && directory.topics.map(\.name) == ["t"])
   #expect(directory.topics[0].partitions.map { $0.partitionSize > 100 } == [true, false])
   let one = try client.ask(DescribeLogDirsRequest(topics: [.init(topic: "t", partitions: [1, 5])])).results[0]

@@ -81,6 +81,7 @@ int64_t mr_file_size(int fd);
 int mr_truncate(int fd, int64_t size);
 int mr_lock_exclusive(int fd);
 int64_t mr_available_bytes(const char *path);
+int64_t mr_total_bytes(const char *path);
 int mr_mkdir(const char *path, int mode);
 int mr_rename(const char *from, const char *to);
 int mr_unlink(const char *path);

@@ -57,7 +57,12 @@ extension KafkaConnection {
         describe(topic, Array(0..<Int32(topic.partitions.count)))
       }
     }
-    context.answer(DescribeLogDirsResponse(results: [directory]))
+    // Source of the two sizes: KIP-827.
+    broker.measureSpace { space in
+      var directory = directory
+      if let space { (directory.totalBytes, directory.usableBytes) = space }
+      context.answer(DescribeLogDirsResponse(results: [directory]))
+    }
   }
 
   // MARK: Leaders and replicas
