@@ -26,6 +26,8 @@ final class RingFileWriter: FileWriter, EventSource {
   private var writes: [Write?] = Array(repeating: nil, count: RingFileWriter.depth)
   private var free = Array((0..<RingFileWriter.depth).reversed())
 
+  /// For tests: what the kernel is taken to have answered instead of what it did.
+  var fault: (Int32) -> Int32 = { $0 }
   /// Writes that went through the ring.
   private(set) var completed = 0
   /// Whether there is a ring, once the first write was made.
@@ -108,7 +110,7 @@ final class RingFileWriter: FileWriter, EventSource {
       let count = mr_ring_reap(ring, completions.baseAddress, Int32(capacity), waiting ? 1 : 0)
       precondition(count >= 0, "io_uring failed: error \(-count)")
       for index in 0..<Int(count) where completions[index].token != MR_RING_NOTHING {
-        finished(Int(completions[index].token), completions[index].result)
+        finished(Int(completions[index].token), fault(completions[index].result))
       }
     }
   }

@@ -105,3 +105,36 @@ func ringIsUsed() throws {
   // A sandbox may forbid io_uring; then there is nothing to see here but that writing worked.
   if isRing { #expect(throughRing == 1) }
 }
+
+@Test(
+  "a write that the kernel gave up, or did in part, is made again on a thread",
+  arguments: [EAGAIN, EINTR, ECANCELED, 0])
+func ringGivesUp(_ number: Int32) throws {
+  let world = try WriterWorld(usesRing: true)
+  defer { world.stop() }
+  world.write(WriterWorld.blocks(1, 3), at: 0)
+  world.ledger.wait("written", atLeast: 1)
+  let isRing = world.reactor.call { () -> Bool in
+    guard let ring = world.writer as? RingFileWriter, ring.isOpen else { return false }
+    // The file is changed behind its back, as if nothing, or only a part, had been written.
+    ring.fault = { result in
+      world.ledger.add("given up")
+      let nothing = WriterWorld.blocks(2, 0)
+      do {
+        try nothing[0..<8192].withBuffer { try world.file.write($0, at: 4096) }
+      } catch {
+        world.ledger.add("not undone")
+      }
+      return number == 0 ? 4096 : -number
+    }
+    return true
+  }
+  // A sandbox may forbid io_uring.
+  guard isRing else { return }
+  world.write(WriterWorld.blocks(2, 5), at: 4096)
+  world.ledger.wait("written", atLeast: 2)
+  #expect(world.ledger["given up"] == 1 && world.ledger["not undone"] == 0 && world.ledger["failed"] == 0)
+  let contents = try world.contents()
+  #expect(contents[..<4096].allSatisfy { $0 == 3 })
+  #expect(contents[(number == 0 ? 8192 : 4096)..<12288].allSatisfy { $0 == 5 })
+}

@@ -491,3 +491,38 @@ func acceptPausesWithoutDescriptors() async throws {
     }
   }
 }
+
+@Test("small answers to a peer that does not read hold their own size, not the memory that they were made in")
+func smallAnswersOfABacklog() throws {
+  let ledger = Ledger()
+  try withReactor { reactor in
+    let address = reactor.serve { connection, handler in
+      handler.received = { [unowned connection] input in
+        _ = input.take(input.count)
+        /// Whether the memory of an answer is still held once it was written.
+        func isHeld() -> Bool {
+          weak var memory: Chunk?
+          do {
+            let chunk = Chunk(capacity: 64 << 10)
+            chunk.base.initializeMemory(as: UInt8.self, repeating: 9, count: 100)
+            memory = chunk
+            connection.write([chunk.bytes(0..<100)])
+          }
+          return memory != nil
+        }
+        // Far more than the sockets' buffers take.
+        connection.write([Bytes(pattern(32 << 20))])
+        for _ in 0..<100 where isHeld() { ledger.add("held") }
+        ledger.add("answered")
+      }
+    }
+    let client = try Client(address)
+    defer { client.close() }
+    try client.send([1])
+    ledger.wait("answered", atLeast: 1)
+    #expect(ledger["held"] == 0)
+    // All of them come, in order, once the peer reads.
+    #expect(try client.receiveExactly(32 << 20) == pattern(32 << 20))
+    #expect(try client.receiveExactly(10_000) == Array(repeating: 9, count: 10_000))
+  }
+}

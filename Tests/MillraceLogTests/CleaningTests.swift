@@ -265,3 +265,62 @@ func timesWhileDraining() throws {
   log.run { found != nil }
   #expect(try #require(found).get().map { try RecordBatchHeader($0).baseOffset } == expected)
 }
+
+@Test("a compaction writes only into segments whose numbers were reserved for it, wherever its mapping ends")
+func reservedSegmentNumbers() throws {
+  for stepSize in [1, 50_000, 120_000, 4 << 20] {
+    let log = LogWorld {
+      $0.cleanerStepSize = stepSize
+      $0.cleanerBytesPerSecond = 100_000
+      $0.compactedSegmentSize = 64 << 10
+    }
+    try log.open()
+    let partition = try log.create(1)
+    func fill(_ count: Int) throws {
+      for index in 0..<count {
+        try log.append(
+          try keyedBatch([("key-\(index % 40)", String(repeating: "v", count: 2500))], time: 5), to: partition)
+      }
+    }
+    try log.withoutCleaning { try fill(120) }
+    var made: [String: Int] = [:]
+    log.disk.faults.predicate = { operation in
+      if operation.kind == .create, operation.path.hasSuffix(".segment") { made[operation.path, default: 0] += 1 }
+      return nil
+    }
+    log.store.compact([(partition, compacting())])
+    // Drains take numbers meanwhile.
+    while log.store.cleaning.isRunning && partition.compactedTo == 0 { try fill(4) }
+    log.settle()
+    #expect(made.count > 2 && made.values.allSatisfy { $0 == 1 }, "step \(stepSize): \(made)")
+    #expect(try Set(records(in: log.readWithGaps(partition)).map(\.key)).count == 40)
+  }
+}
+
+@Test("segments that are dead when one snapshot leads to the next are removed once")
+func removedOnce() throws {
+  for seed: UInt64 in 1...8 {
+    let log = LogWorld(seed: seed)
+    try log.open()
+    log.store.cleaning.isRunning = true
+    var removed: [String: Int] = [:]
+    log.disk.faults.predicate = { operation in
+      if operation.kind == .remove, operation.path.hasSuffix(".segment") { removed[operation.path, default: 0] += 1 }
+      return nil
+    }
+    // Many producers wait for room all the time, so that files given back are taken, and the next snapshot wanted, at once.
+    for round: Int64 in 1...12 {
+      let partition = try log.create(round)
+      var pending: [Pending] = []
+      for _ in 0..<60 {
+        let batch = TestBatch(size: Int.random(in: 1000...12_000, using: &log.random))
+        pending.append(log.append(AppendUnit(partition, batch.bytes, try batch.header())))
+      }
+      if round > 1 { pending.append(log.append(AppendUnit(event: Bytes("delete \(round - 1)")))) }
+      log.run { pending.allSatisfy { $0.result != nil } }
+    }
+    log.settle()
+    #expect(removed.count > 3 && removed.values.allSatisfy { $0 == 1 }, "seed \(seed): \(removed)")
+    #expect(!log.lines.contains { $0.contains("removing a segment failed") })
+  }
+}
