@@ -70,6 +70,12 @@ extension Broker {
       would.setDynamic(cluster: configs.cluster, node: configs.node)
       try would.checkTogether()
     }
+    if resource.kind == .group {
+      var would = current
+      would.merge(result.compactMapValues { $0 }) { _, new in new }
+      for (name, value) in result where value == nil { would[name] = nil }
+      try GroupSettings.check(would, settings)
+    }
     return result
   }
 
@@ -94,12 +100,6 @@ extension Broker {
 
   /// All resources that have settings, besides topics, in order.
   public var configuredResources: [ConfigResource] { metadata.resourceConfigs.keys.sorted() }
-
-  /// A group's setting, or the standard where nothing is set; nil for an unknown name.
-  public func setting(_ name: String, ofGroup group: String) -> String? {
-    metadata.resourceConfigs[ConfigResource(.group, group)]?[name]
-      ?? GroupSettings.table.first { $0.name == name }?.standard
-  }
 
   /// The name of the one node among the resources of kind ``ConfigResource/Kind/broker``.
   static let nodeName = "0"

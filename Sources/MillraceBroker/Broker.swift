@@ -113,7 +113,12 @@ public final class Broker {
 
   private func changed(_ change: Metadata.Change) {
     switch change {
-    case .resource(let resource): if resource.kind == .broker { takeDynamicSettings() }
+    case .resource(let resource):
+      switch resource.kind {
+      case .broker: takeDynamicSettings()
+      case .group: groups.settingsChanged(resource.name)
+      case .clientMetrics: break
+      }
     case .quotas: quotas.set(metadata.quotas)
     // Requests look topics up each time; this is for those who keep something of a topic.
     case .topic(let topic): onTopicChange(topic)

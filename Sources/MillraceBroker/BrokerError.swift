@@ -52,6 +52,8 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case policyViolation
     case unknownGroup
     case groupNotEmpty
+    case groupLoading
+    case groupUnavailable
   }
 
   /// The kind.

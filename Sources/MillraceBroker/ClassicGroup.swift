@@ -23,6 +23,9 @@ typealias GroupCall = UInt64
 struct GroupProtocol: Equatable, Sendable {
   var name: String
   var metadata: Bytes
+
+  /// What it takes in memory, in bytes.
+  var size: Int { name.utf8.count + metadata.count }
 }
 
 /// The answer to a join.
@@ -96,6 +99,9 @@ struct ClassicGroup {
     var sync: GroupCall?
     /// The generation was announced, and the member has not asked for its assignment yet.
     var owesSync = false
+    /// The generation that it comes with until it joins again, when that is another one than the group's: it had it in a
+    /// group of the consumer protocol, which this one goes on from.
+    var carriedGeneration: Int32?
     var deadline: MonotonicTime
   }
 
@@ -108,8 +114,10 @@ struct ClassicGroup {
   }
 
   let name: String
-  let initialDelay: Duration
-  let largestSize: Int
+  var initialDelay: Duration
+  var largestSize: Int
+  /// Most bytes of metadata that its members may bring, all together.
+  static let largestMetadata = 64 << 20
   private(set) var state = State.empty
   private(set) var generation: Int32 = 0
   private(set) var protocolType = ""
@@ -172,8 +180,8 @@ struct ClassicGroup {
     return found
   }
 
-  private func checkGeneration(_ wanted: Int32) throws(BrokerError) {
-    guard wanted == generation else {
+  private func checkGeneration(_ wanted: Int32, of at: Int) throws(BrokerError) {
+    guard wanted == members[at].carriedGeneration ?? generation else {
       throw BrokerError(.illegalGeneration, "generation \(wanted) of group \(name), \(generation) is current")
     }
   }
@@ -194,6 +202,7 @@ struct ClassicGroup {
     // No time at all would end every rebalance before anybody can come.
     if request.rebalanceTimeout <= .zero { request.rebalanceTimeout = request.sessionTimeout }
     try checkProtocols(request)
+    try checkMetadata(request)
     if request.memberID.isEmpty {
       if let held = index(instance: request.instanceID) { return replaceStatic(held, request, call, now) }
       try checkSize()
@@ -237,6 +246,27 @@ struct ClassicGroup {
     }
   }
 
+  /// What its members have brought and are given, in bytes.
+  var metadataSize: Int {
+    members.reduce(0) { sum, one in one.protocols.reduce(sum + one.assignment.count) { $0 + $1.size } }
+  }
+
+  private func checkMetadata(_ request: GroupJoin) throws(BrokerError) {
+    let own = request.protocols.reduce(0) { $0 + $1.size }
+    let all = members.reduce(own) { sum, one in
+      one.id == request.memberID ? sum : one.protocols.reduce(sum) { $0 + $1.size }
+    }
+    guard all <= ClassicGroup.largestMetadata else {
+      throw BrokerError(
+        .groupTooLarge,
+        "the members of group \(name) would bring \(all) bytes of metadata; \(ClassicGroup.largestMetadata) are allowed"
+      )
+    }
+  }
+
+  /// Whether everybody knows what it shall read.
+  var isSettled: Bool { state == .stable && members.allSatisfy { !$0.owesSync } }
+
   private mutating func add(_ request: GroupJoin, id: String, _ call: GroupCall, _ now: MonotonicTime) {
     members.append(
       Member(
@@ -270,6 +300,18 @@ struct ClassicGroup {
     members[at].protocols = request.protocols
     adoptProtocolType(request)
     members[at].join = call
+    rebalance(now)
+  }
+
+  /// Goes on with the members of a group of the consumer protocol, which all have to join again. The group is new.
+  /// - Parameter generation: the last one that the group has had.
+  mutating func goOn(with taken: [Member], generation last: Int32, now: MonotonicTime) {
+    precondition(members.isEmpty && !taken.isEmpty, "group \(name) has \(members.count) members, \(taken.count) come")
+    members = taken
+    generation = last
+    protocolType = "consumer"
+    protocolName = chooseProtocol()
+    state = .stable
     rebalance(now)
   }
 
@@ -368,6 +410,7 @@ struct ClassicGroup {
     state = .completing
     phaseDeadline = now + longestRebalance
     for index in members.indices {
+      members[index].carriedGeneration = nil
       members[index].assignment = Bytes()
       members[index].owesSync = true
       guard let call = members[index].join else { continue }
@@ -401,7 +444,7 @@ struct ClassicGroup {
   ) {
     do throws(BrokerError) {
       let at = try find(memberID, instance: instanceID)
-      try checkGeneration(wanted)
+      try checkGeneration(wanted, of: at)
       if let type, type != protocolType {
         throw BrokerError(.inconsistentGroupProtocol, "group \(name) speaks \(protocolType), not \(type)")
       }
@@ -452,7 +495,7 @@ struct ClassicGroup {
     memberID: String, instanceID: String?, generation wanted: Int32, now: MonotonicTime
   ) throws(BrokerError) {
     let at = try find(memberID, instance: instanceID)
-    try checkGeneration(wanted)
+    try checkGeneration(wanted, of: at)
     members[at].deadline = now + members[at].sessionTimeout
     if state == .preparing { throw rebalancing }
   }
@@ -525,8 +568,7 @@ struct ClassicGroup {
     if wanted < 0, memberID.isEmpty, instanceID == nil {
       throw BrokerError(.unknownMember, "group \(name) is in use; offsets need a member and its generation")
     }
-    _ = try find(memberID, instance: instanceID)
-    try checkGeneration(wanted)
+    try checkGeneration(wanted, of: try find(memberID, instance: instanceID))
     if state == .completing { throw rebalancing }
   }
 

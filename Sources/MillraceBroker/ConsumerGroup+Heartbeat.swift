@@ -72,22 +72,38 @@ extension ConsumerHeartbeat {
     try require(instanceID != "", "the instance id is empty")
     try require(rackID != "", "the rack id is empty")
     try require(epoch >= ConsumerGroup.pausing, "epoch \(epoch)")
+    try require(rebalanceTimeout.map { $0 > .zero } ?? true, "a rebalance time-out must be above 0")
     try require(!memberID.isEmpty || (epoch == ConsumerGroup.joining && !requiresID), "the member id is empty")
     try require(epoch != ConsumerGroup.pausing || instanceID != nil, "only a static member may leave with epoch -2")
     if epoch == ConsumerGroup.joining {
-      try require(rebalanceTimeout.map { $0 > .zero } ?? false, "joining needs a rebalance time-out")
+      try require(rebalanceTimeout != nil, "joining needs a rebalance time-out")
       try require(owned?.isEmpty ?? false, "joining needs an empty list of partitions")
       try require(
         !(topics ?? []).isEmpty || !(pattern ?? "").isEmpty, "joining needs topics or a regular expression")
     }
-    try require(
-      (topics ?? []).count <= rules.largestSubscription,
-      "\((topics ?? []).count) topics; \(rules.largestSubscription) are allowed")
+    try checkTopics(rules)
     if let assignor, !rules.assignors.contains(where: { $0.rawValue == assignor }) {
       throw BrokerError(
         .unsupportedAssignor,
         "assignor \(assignor); there are \(rules.assignors.map(\.rawValue).joined(separator: ", "))")
     }
+  }
+}
+
+extension ConsumerHeartbeat {
+  /// Checks the topics that a member names.
+  func checkTopics(_ rules: ConsumerGroupRules) throws(BrokerError) {
+    let names = topics ?? []
+    guard names.count <= rules.largestSubscription else {
+      throw BrokerError(
+        .invalidRequest,
+        "a member of group \(group) names \(names.count) topics; \(rules.largestSubscription) are allowed")
+    }
+    guard let long = names.first(where: { $0.utf8.count > ConsumerGroupRules.longestTopicName }) else { return }
+    throw BrokerError(
+      .invalidRequest,
+      "a member of group \(group) names a topic with \(long.utf8.count) bytes; "
+        + "\(ConsumerGroupRules.longestTopicName) are allowed")
   }
 }
 
@@ -101,15 +117,19 @@ extension ConsumerGroup {
   ) throws(BrokerError) -> ConsumerHeartbeatAnswer {
     if beat.epoch == ConsumerGroup.leaving || beat.epoch == ConsumerGroup.pausing { return try leave(beat) }
     var member = try enter(beat, now)
+    member.classic = nil
     let before = Set(member.assigned.keys)
     take(beat, into: &member, known)
     member.sessionDeadline = now + rules.sessionTimeout
     let owned = believed(beat, member)
-    member.reported = beat.owned ?? member.reported
+    // Only what was given to it counts: no list of a client's makes the group remember more than that.
+    if let said = beat.owned {
+      member.reported = said.filter { member.assigned[$0] != nil || member.revoking[$0] != nil }
+    }
     member.saidAll = beat.isFull
     members[member.id] = member
     if epoch != assignmentEpoch { assign() }
-    reconcile(member.id, owned: owned, beat.epoch == ConsumerGroup.joining, now)
+    reconcile(member.id, owned: owned, isFinal: beat.epoch == ConsumerGroup.joining, now)
     guard let settled = members[member.id] else { preconditionFailure("member \(member.id) is gone") }
     let assigned = Set(settled.assigned.keys)
     return ConsumerHeartbeatAnswer(
@@ -123,46 +143,65 @@ extension ConsumerGroup {
   /// is believed once the next heartbeat says little, or the same again, as that of a client does that always says all.
   private func believed(_ beat: ConsumerHeartbeat, _ member: Member) -> Set<TopicIDPartition>? {
     if beat.epoch == ConsumerGroup.joining { return beat.owned }
-    if beat.isFull { return member.saidAll && member.reported == beat.owned ? beat.owned : nil }
+    if beat.isFull {
+      let said = beat.owned?.filter { member.assigned[$0] != nil || member.revoking[$0] != nil }
+      return member.saidAll && member.reported == said ? said : nil
+    }
     return beat.owned ?? (member.saidAll ? member.reported : nil)
   }
 
-  /// The member that a heartbeat is of, new or known.
-  private mutating func enter(_ beat: ConsumerHeartbeat, _ now: MonotonicTime) throws(BrokerError) -> Member {
-    if let instance = beat.instanceID, let holder = instances[instance], beat.epoch == ConsumerGroup.joining {
-      return try takeOver(instance, from: holder, beat)
-    }
-    if beat.epoch == ConsumerGroup.joining {
-      if let member = members[beat.memberID] {
-        guard member.instanceID == beat.instanceID else {
-          throw BrokerError(
-            .fencedInstance, "member \(beat.memberID) of group \(name) joined with another instance id")
-        }
-        return member
+  /// Checks that whoever sends a heartbeat is a member, or may become one; changes nothing.
+  /// - Parameter isClassic: it comes with a request to join of the classic protocol.
+  func checkEntry(_ beat: ConsumerHeartbeat, isClassic: Bool = false) throws(BrokerError) {
+    guard beat.epoch == ConsumerGroup.joining else {
+      let member = try identify(beat.memberID, beat.instanceID)
+      guard member.classic == nil else {
+        throw BrokerError(.unknownMember, "member \(beat.memberID) of group \(name) speaks the classic protocol")
       }
-      guard members.count < rules.largestSize else {
-        throw BrokerError(.groupTooLarge, "group \(name) has \(members.count) members already")
-      }
-      if let instance = beat.instanceID { instances[instance] = beat.memberID }
-      return Member(
-        id: beat.memberID, instanceID: beat.instanceID, clientID: beat.clientID, clientHost: beat.clientHost,
-        rebalanceTimeout: beat.rebalanceTimeout ?? .zero, sessionDeadline: now)
+      if beat.epoch > 0 { try checkEpoch(beat, member) }
+      return
     }
-    let member = try identify(beat)
-    try checkEpoch(beat, member)
-    return member
+    if let instance = beat.instanceID, let holder = instances[instance] {
+      return try checkTakeOver(instance, from: holder, beat, isClassic)
+    }
+    if let member = members[beat.memberID] {
+      guard member.instanceID == beat.instanceID else {
+        throw BrokerError(
+          .fencedInstance, "member \(beat.memberID) of group \(name) joined with another instance id")
+      }
+      return
+    }
+    guard members.count < rules.largestSize else {
+      throw BrokerError(.groupTooLarge, "group \(name) has \(members.count) members already")
+    }
   }
 
-  private func identify(_ beat: ConsumerHeartbeat) throws(BrokerError) -> Member {
-    if let instance = beat.instanceID {
-      guard let holder = instances[instance] else {
-        throw BrokerError(.unknownMember, "group \(name) has no instance \(instance)")
+  /// The member that a heartbeat is of, new or known.
+  mutating func enter(
+    _ beat: ConsumerHeartbeat, _ now: MonotonicTime, isClassic: Bool = false
+  ) throws(BrokerError) -> Member {
+    try checkEntry(beat, isClassic: isClassic)
+    if beat.epoch == ConsumerGroup.joining, let instance = beat.instanceID, let holder = instances[instance] {
+      return try takeOver(instance, from: holder, beat)
+    }
+    if let member = members[beat.memberID] { return member }
+    if let instance = beat.instanceID { instances[instance] = beat.memberID }
+    return Member(
+      id: beat.memberID, instanceID: beat.instanceID, clientID: beat.clientID, clientHost: beat.clientHost,
+      rebalanceTimeout: beat.rebalanceTimeout ?? .zero, sessionDeadline: now)
+  }
+
+  /// The member with an id, after checking that nobody else took over its instance id.
+  func identify(_ id: String, _ instanceID: String?) throws(BrokerError) -> Member {
+    if let instanceID {
+      guard let holder = instances[instanceID] else {
+        throw BrokerError(.unknownMember, "group \(name) has no instance \(instanceID)")
       }
-      guard holder == beat.memberID else {
-        throw BrokerError(.fencedInstance, "instance \(instance) of group \(name) is now member \(holder)")
+      guard holder == id else {
+        throw BrokerError(.fencedInstance, "instance \(instanceID) of group \(name) is now member \(holder)")
       }
     }
-    return try find(beat.memberID)
+    return try find(id)
   }
 
   /// The answer to a heartbeat can be lost: a member may come with its earlier epoch while it has no more than it should.
@@ -178,19 +217,30 @@ extension ConsumerGroup {
       "epoch \(beat.epoch) of member \(member.id) of group \(name), which has \(member.epoch)")
   }
 
-  /// A static member joins under an instance id that is taken: its own, after a restart.
-  private mutating func takeOver(
-    _ instance: String, from holder: String, _ beat: ConsumerHeartbeat
-  ) throws(BrokerError) -> Member {
+  /// Where one of the two speaks the classic protocol, whose static members do not say that they leave, the newer one
+  /// takes over at once, as it does there.
+  private func checkTakeOver(
+    _ instance: String, from holder: String, _ beat: ConsumerHeartbeat, _ isClassic: Bool
+  ) throws(BrokerError) {
     let old = try find(holder)
-    if holder == beat.memberID { return old }
-    guard old.epoch == ConsumerGroup.pausing else {
+    if holder == beat.memberID { return }
+    guard old.epoch == ConsumerGroup.pausing || isClassic || old.classic != nil else {
       throw BrokerError(
         .unreleasedInstance, "instance \(instance) of group \(name) is still held by member \(holder)")
     }
     guard members[beat.memberID] == nil else {
       throw BrokerError(.fencedInstance, "member \(beat.memberID) of group \(name) joined with another instance id")
     }
+  }
+
+  /// A static member joins under an instance id that is taken: its own, after a restart.
+  private mutating func takeOver(
+    _ instance: String, from holder: String, _ beat: ConsumerHeartbeat
+  ) throws(BrokerError) -> Member {
+    let old = try find(holder)
+    if holder == beat.memberID { return old }
+    // What the earlier one had to give up goes with it.
+    release(old.revoking.keys)
     var member = Member(
       id: beat.memberID, instanceID: instance, clientID: beat.clientID, clientHost: beat.clientHost,
       rebalanceTimeout: old.rebalanceTimeout, sessionDeadline: old.sessionDeadline)
@@ -198,6 +248,7 @@ extension ConsumerGroup {
     member.pattern = old.pattern
     member.assignor = old.assignor
     member.topics = old.topics
+    member.subscription = old.subscription
     member.assigned = old.assigned
     for partition in old.assigned.keys { holders[partition] = member.id }
     members[holder] = nil
@@ -207,7 +258,7 @@ extension ConsumerGroup {
   }
 
   /// Takes over what a heartbeat says about the member; what changes the assignment raises the group's epoch.
-  private mutating func take(_ beat: ConsumerHeartbeat, into member: inout Member, _ known: some GroupTopics) {
+  mutating func take(_ beat: ConsumerHeartbeat, into member: inout Member, _ known: some GroupTopics) {
     member.clientID = beat.clientID
     member.clientHost = beat.clientHost
     if let rack = beat.rackID { member.rackID = rack }
@@ -219,9 +270,11 @@ extension ConsumerGroup {
     if let pattern = beat.pattern { member.pattern = pattern.isEmpty ? nil : pattern }
     if let assignor = beat.assignor { member.assignor = assignor }
     let isChanged = (before.0, before.1) != (member.names, member.pattern)
-    if isNew || isChanged { member.topics = resolve(member, known) }
+    if isNew || isChanged {
+      let isGone = subscribe(&member, to: resolve(member, known))
+      followTopics(of: member, known, isGone: isGone)
+    }
     members[member.id] = member
-    if isNew || isChanged { collectTopics(known) }
     if isNew || isChanged || (before.2 != member.assignor && before.3 != preferredAssignor) { raiseEpoch() }
   }
 
@@ -237,7 +290,8 @@ extension ConsumerGroup {
   }
 
   private mutating func leave(_ beat: ConsumerHeartbeat) throws(BrokerError) -> ConsumerHeartbeatAnswer {
-    var member = try identify(beat)
+    try checkEntry(beat)
+    var member = try find(beat.memberID)
     if beat.epoch == ConsumerGroup.pausing {
       // What it has is kept for it until its session ends; what it had to give up, it has given up.
       release(member.revoking.keys)

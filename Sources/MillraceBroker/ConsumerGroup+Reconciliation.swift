@@ -13,7 +13,7 @@ extension ConsumerGroup {
           // What a member has counts where there is no target for it yet.
           AssignorMember(
             id: member.id, instanceID: member.instanceID, topics: member.topics,
-            current: target[member.id] ?? Set(member.assigned.keys))
+            current: target[member.id] ?? Set(member.assigned.keys), subscription: member.subscription)
         }, topics: topics))
     assignmentEpoch = epoch
   }
@@ -21,8 +21,8 @@ extension ConsumerGroup {
   /// Brings a member as near to its target as others allow.
   /// - Parameters:
   ///   - owned: what the member has, nil when that is not known.
-  ///   - isJoining: it has nothing at all, and was told nothing that it would still follow.
-  mutating func reconcile(_ id: String, owned: Set<TopicIDPartition>?, _ isJoining: Bool, _ now: MonotonicTime) {
+  ///   - isFinal: it has no more than that, and was told nothing that it would still follow.
+  mutating func reconcile(_ id: String, owned: Set<TopicIDPartition>?, isFinal: Bool, _ now: MonotonicTime) {
     guard var member = members[id], !isReconciled(member) else { return }
     if member.state == .unrevoked {
       guard hasGivenUp(member.revoking.keys, owned) else { return }
@@ -34,7 +34,7 @@ extension ConsumerGroup {
     let surplus = member.assigned.filter { !wanted.contains($0.key) }
     if !surplus.isEmpty {
       for partition in surplus.keys { member.assigned[partition] = nil }
-      if !isJoining {
+      if !isFinal || !hasGivenUp(surplus.keys, owned) {
         // Its epoch stays, so that it can still commit what it has worked on.
         member.revoking = surplus
         member.state = .unrevoked

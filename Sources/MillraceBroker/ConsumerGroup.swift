@@ -29,6 +29,8 @@ import MillraceModel
 protocol GroupTopics {
   /// Identity and number of partitions, nil when there is no such topic.
   func topic(_ name: String) -> (id: TopicID, partitions: Int32)?
+  /// Number of partitions of the topic with this identity, nil when there is none.
+  func partitions(of id: TopicID) -> Int32?
   /// Names of topics that a regular expression stands for.
   func names(matching pattern: String) -> [String]
 }
@@ -42,6 +44,8 @@ struct ConsumerGroupRules: Sendable {
   var assignors: [ServerAssignor] = [.uniform, .range]
   /// Most topics that one member may name.
   var largestSubscription = 10_000
+  /// Longest name of a topic, in bytes. Source: Kafka, `Topic.MAX_NAME_LENGTH`.
+  static let longestTopicName = 249
 }
 
 struct ConsumerGroup {
@@ -77,6 +81,8 @@ struct ConsumerGroup {
     var assignor: String?
     /// Topics of the subscription that exist.
     var topics: Set<TopicID> = []
+    /// Number of that subscription among those of the group, nil before there is one.
+    var subscription: Int?
     var epoch: Int32 = 0
     var earlierEpoch: Int32 = 0
     var state = State.stable
@@ -91,10 +97,17 @@ struct ConsumerGroup {
     var sessionDeadline: MonotonicTime
     /// Set while it has something to give up.
     var rebalanceDeadline: MonotonicTime?
+    /// Set for a member that speaks the classic protocol (ConsumerGroup+Classic.swift).
+    var classic: ClassicPart?
+
+    /// When the group has to look at it next.
+    var deadline: MonotonicTime {
+      min(sessionDeadline, rebalanceDeadline ?? sessionDeadline, classic?.deadline ?? sessionDeadline)
+    }
   }
 
   let name: String
-  let rules: ConsumerGroupRules
+  var rules: ConsumerGroupRules
   var epoch: Int32
   var assignmentEpoch: Int32
   var assignor: ServerAssignor
@@ -106,6 +119,7 @@ struct ConsumerGroup {
   var holders: [TopicIDPartition: String] = [:]
   /// Partitions of all subscribed topics that exist.
   var topics: [TopicID: Int32] = [:]
+  var subscriptions = GroupSubscriptions()
 
   /// A group without members.
   /// - Parameter epoch: below all epochs that it will give out.
@@ -128,10 +142,7 @@ struct ConsumerGroup {
   /// When ``tick(_:)`` has something to do next.
   var nextDeadline: MonotonicTime? {
     var next: MonotonicTime?
-    for member in members.values {
-      let own = min(member.sessionDeadline, member.rebalanceDeadline ?? member.sessionDeadline)
-      next = min(next ?? own, own)
-    }
+    for member in members.values { next = min(next ?? member.deadline, member.deadline) }
     return next
   }
 
@@ -140,10 +151,8 @@ struct ConsumerGroup {
 
   /// Fences those who were silent for too long, or did not give up in time what they had to.
   mutating func tick(_ now: MonotonicTime) {
-    for member in members.values.sorted(by: { $0.id < $1.id }) {
-      let isLate = member.rebalanceDeadline.map { $0 <= now } ?? false
-      if member.sessionDeadline <= now || isLate { remove(member.id) }
-    }
+    let late = members.values.filter { $0.deadline <= now }
+    for member in late.sorted(by: { $0.id < $1.id }) { remove(member.id) }
   }
 
   /// Takes a member out, with all it had.
@@ -154,7 +163,7 @@ struct ConsumerGroup {
     release(member.revoking.keys)
     target[id] = nil
     raiseEpoch()
-    collectTopics()
+    if let number = member.subscription, subscriptions.leave(number) { dropTopics() }
   }
 
   mutating func release(_ partitions: some Collection<TopicIDPartition>) {
@@ -174,11 +183,11 @@ struct ConsumerGroup {
       guard var member = members[id] else { continue }
       let found = resolve(member, known)
       guard found != member.topics else { continue }
-      member.topics = found
+      subscribe(&member, to: found)
       members[id] = member
       isChanged = true
     }
-    collectTopics(known)
+    topics = subscriptions.topics.reduce(into: [:]) { $0[$1] = known.partitions(of: $1) }
     if isChanged || topics != before { raiseEpoch() }
   }
 
@@ -193,25 +202,25 @@ struct ConsumerGroup {
     return found
   }
 
-  /// Partition counts of all that is subscribed to, from what is there.
-  mutating func collectTopics(_ known: some GroupTopics) {
-    var counts: [TopicID: Int32] = [:]
-    for member in members.values {
-      for name in member.names {
-        if let topic = known.topic(name) { counts[topic.id] = topic.partitions }
-      }
-      guard let pattern = member.pattern else { continue }
-      for name in known.names(matching: pattern) {
-        if let topic = known.topic(name) { counts[topic.id] = topic.partitions }
-      }
-    }
-    topics = counts
+  /// Gives a member its subscription, which it shares with those who have the same.
+  /// - Returns: whether the last one that others had is gone, so that topics may be without subscribers.
+  @discardableResult
+  mutating func subscribe(_ member: inout Member, to found: Set<TopicID>) -> Bool {
+    let isGone = member.subscription.map { subscriptions.leave($0) } ?? false
+    let (number, topics) = subscriptions.enter(found)
+    member.subscription = number
+    member.topics = topics
+    return isGone
   }
 
-  /// Drops topics that nobody subscribes to any more.
-  private mutating func collectTopics() {
-    var subscribed: Set<TopicID> = []
-    for member in members.values { subscribed.formUnion(member.topics) }
+  /// Learns the partition counts of a member's topics, and drops topics that nobody subscribes to any more.
+  mutating func followTopics(of member: Member, _ known: some GroupTopics, isGone: Bool) {
+    for id in member.topics where topics[id] == nil { topics[id] = known.partitions(of: id) }
+    if isGone { dropTopics() }
+  }
+
+  private mutating func dropTopics() {
+    let subscribed = subscriptions.topics
     topics = topics.filter { subscribed.contains($0.key) }
   }
 
@@ -227,6 +236,7 @@ struct ConsumerGroup {
     if wanted < 0, members.isEmpty { return }
     let member = try find(memberID)
     if wanted == member.epoch, wanted >= 0 { return }
+    if member.classic != nil { throw wrongGeneration(member, wanted) }
     guard let partitions else { throw stale(member, wanted) }
     for partition in partitions {
       guard wanted >= 0, wanted < member.epoch, let since = member.assigned[partition] ?? member.revoking[partition],

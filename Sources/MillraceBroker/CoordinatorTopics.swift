@@ -18,6 +18,11 @@ final class CoordinatorTopics: GroupTopics {
   /// Topics that the entries were held against, and the version at which they were.
   private var names: Set<String> = []
   private var version = -1
+  private var counted: (version: Int, partitions: Int)?
+  /// Compiled expressions that are kept without being in use, so that members that come and go cost no compiling.
+  static let spareEntries = 64
+  /// How many entries there may be before those that are not in use are looked for.
+  private var entryLimit = CoordinatorTopics.spareEntries
 
   init(metadata: Metadata, logger: Logger) {
     self.metadata = metadata
@@ -31,6 +36,16 @@ final class CoordinatorTopics: GroupTopics {
     metadata.topics[name].map { ($0.id, Int32($0.partitions.count)) }
   }
 
+  func partitions(of id: TopicID) -> Int32? { metadata.topic(id).map { Int32($0.partitions.count) } }
+
+  /// How many partitions there are in all topics together.
+  var partitionCount: Int {
+    if let counted, counted.version == metadata.topicsVersion { return counted.partitions }
+    let sum = metadata.topics.values.reduce(0) { $0 + $1.partitions.count }
+    counted = (metadata.topicsVersion, sum)
+    return sum
+  }
+
   /// Names in order; none for an expression that was not added.
   func names(matching pattern: String) -> [String] {
     refresh()
@@ -38,7 +53,7 @@ final class CoordinatorTopics: GroupTopics {
   }
 
   /// Compiles an expression and holds it against all topics; internal ones are left out.
-  /// - Parameter inUse: expressions that groups have; others are forgotten.
+  /// - Parameter inUse: expressions that groups have; others are forgotten when there are too many.
   /// - Throws: `.invalidPattern`
   func add(_ text: String, inUse: () -> Set<String>) throws(BrokerError) {
     refresh()
@@ -46,8 +61,11 @@ final class CoordinatorTopics: GroupTopics {
     do throws(PatternError) {
       let pattern = try Pattern(text)
       let found = try pattern.filter(names.sorted())
-      let used = inUse()
-      entries = entries.filter { used.contains($0.key) }
+      if entries.count >= entryLimit {
+        let used = inUse()
+        entries = entries.filter { used.contains($0.key) }
+        entryLimit = 2 * entries.count + CoordinatorTopics.spareEntries
+      }
       entries[text] = Entry(pattern: pattern, names: found)
     } catch {
       throw BrokerError(.invalidPattern, "regular expression: \(error)")

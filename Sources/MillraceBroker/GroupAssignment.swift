@@ -32,6 +32,8 @@ struct AssignorMember {
   var topics: Set<TopicID>
   /// What the last target gave it; may name what no longer exists.
   var current: Set<TopicIDPartition>
+  /// Members with the same number have equal `topics`, so that these need not be compared; nil when that is not known.
+  var subscription: Int?
 }
 
 /// What an assignor is given. An assignor gives each partition of each subscribed topic to exactly one subscriber.
@@ -54,8 +56,15 @@ struct AssignorInput {
 
   /// Subscribed topics that exist, in order.
   var sortedTopics: [TopicID] {
+    var seen: Set<Int> = []
+    let distinct = members.filter { member in member.subscription.map { seen.insert($0).inserted } ?? true }
+    return AssignorInput.sorted(distinct.map(\.topics), topics)
+  }
+
+  /// The topics of all subscriptions that exist, in order.
+  static func sorted(_ subscriptions: [Set<TopicID>], _ topics: [TopicID: Int32]) -> [TopicID] {
     var subscribed: Set<TopicID> = []
-    for member in members { subscribed.formUnion(member.topics) }
+    for subscription in subscriptions { subscribed.formUnion(subscription) }
     return subscribed.filter { topics[$0] != nil }.sorted { ($0.high, $0.low) < ($1.high, $1.low) }
   }
 }

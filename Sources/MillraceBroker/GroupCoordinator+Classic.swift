@@ -5,16 +5,22 @@ import MillraceIO
 import MillraceModel
 
 extension GroupCoordinator {
+  /// Most bytes of protocols that one member of a classic group may offer, and of the assignment that it may get.
+  static let largestMetadata = 1 << 20
+  /// Most protocols that one member may offer.
+  static let mostProtocols = 100
+
   /// Runs `event` on a group (a new one when `create`), then does what it led to and sets the timer anew.
   func change(_ name: String, _ event: (inout ClassicGroup) -> Void) {
     var group =
       groups.removeValue(forKey: name)
       ?? ClassicGroup(
         name: name, initialDelay: broker.settings.initialRebalanceDelay, largestSize: broker.settings.largestGroup)
-    let before = (group.state, group.generation)
+    let before = (group.state, group.generation, group.members.count)
     event(&group)
     let actions = group.takeActions()
-    if before != (group.state, group.generation) {
+    if before != (group.state, group.generation, group.members.count) { weigh(group) }
+    if (before.0, before.1) != (group.state, group.generation) {
       broker.logger.log(
         .info, "groups", "group changed",
         [
@@ -38,6 +44,13 @@ extension GroupCoordinator {
     }
   }
 
+  /// Counts what a group's members have brought.
+  private func weigh(_ group: ClassicGroup) {
+    let size = group.metadataSize
+    metadataSize += size - (metadataSizes.removeValue(forKey: group.name) ?? 0)
+    if size > 0 { metadataSizes[group.name] = size }
+  }
+
   /// Joins a group; the answer comes when all its members have.
   public func join(_ request: GroupJoinRequest, completion: @escaping (Result<GroupJoined, BrokerError>) -> Void) {
     do throws(BrokerError) {
@@ -49,15 +62,21 @@ extension GroupCoordinator {
           .invalidSessionTimeout,
           "session time-out of \(milliseconds) ms, \(allowed.lowerBound) to \(allowed.upperBound) are allowed")
       }
+      let size = request.protocols.reduce(0) { $0 + $1.name.utf8.count + $1.metadata.count }
+      guard size <= GroupCoordinator.largestMetadata, request.protocols.count <= GroupCoordinator.mostProtocols else {
+        throw BrokerError(
+          .invalidRequest,
+          "a member of group \(request.group) offers \(request.protocols.count) protocols with \(size) bytes; "
+            + "\(GroupCoordinator.mostProtocols) with \(GroupCoordinator.largestMetadata) are allowed")
+      }
+      guard metadataSize + size <= mostMetadata else {
+        throw BrokerError(
+          .groupTooLarge,
+          "the members of all groups have brought \(metadataSize) bytes of metadata; \(mostMetadata) are allowed")
+      }
     } catch {
       return completion(.failure(error))
     }
-    if !request.memberID.isEmpty, groups[request.group] == nil {
-      return completion(.failure(unknown(request.group, request.memberID)))
-    }
-    if let refusal = becomeClassic(request.group) { return completion(.failure(refusal)) }
-    let call = call()
-    joins[call] = completion
     let join = GroupJoin(
       memberID: request.memberID, instanceID: request.instanceID, clientID: request.clientID,
       clientHost: request.clientHost, sessionTimeout: request.sessionTimeout,
@@ -66,7 +85,19 @@ extension GroupCoordinator {
         // A copy, because the metadata outlives the request whose memory it is in.
         GroupProtocol(name: one.name, metadata: one.metadata.withBuffer { Bytes(copying: $0) })
       }, requiresKnownID: request.requiresKnownID, newMemberID: newMemberID(request.clientID))
-    change(request.group) { $0.join(join, call: call, now: broker.reactor.now) }
+    if isConsumerGroup(request.group) { return joinConsumerGroup(join, request.group, completion: completion) }
+    if !request.memberID.isEmpty, groups[request.group] == nil {
+      return completion(.failure(unknown(request.group, request.memberID)))
+    }
+    if let refusal = becomeClassic(request.group) { return completion(.failure(refusal)) }
+    let call = call()
+    joins[call] = completion
+    change(request.group) {
+      // These can be changed at any time.
+      $0.initialDelay = broker.settings.initialRebalanceDelay
+      $0.largestSize = broker.settings.largestGroup
+      $0.join(join, call: call, now: broker.reactor.now)
+    }
   }
 
   /// Gets a member's assignment; the leader brings everybody's.
@@ -75,8 +106,19 @@ extension GroupCoordinator {
     protocolName: String?, assignments: [(memberID: String, assignment: Bytes)],
     completion: @escaping (Result<GroupSynced, BrokerError>) -> Void
   ) {
+    if consumers[group] != nil {
+      return syncConsumerGroup(
+        group, memberID, instanceID, generation: generation, type: protocolType, chosen: protocolName,
+        completion: completion)
+    }
     do throws(BrokerError) {
       try checkMember(group, memberID)
+      for (id, assignment) in assignments where assignment.count > GroupCoordinator.largestMetadata {
+        throw BrokerError(
+          .invalidRequest,
+          "the assignment of member \(id) of group \(group) has \(assignment.count) bytes; "
+            + "\(GroupCoordinator.largestMetadata) are allowed")
+      }
     } catch {
       return completion(.failure(error))
     }
@@ -101,6 +143,9 @@ extension GroupCoordinator {
   /// A member lives.
   /// - Throws: `.rebalanceInProgress` when it has to join again, `.unknownMember`, `.illegalGeneration`, `.fencedInstance`.
   public func heartbeat(group: String, memberID: String, instanceID: String?, generation: Int32) throws(BrokerError) {
+    if consumers[group] != nil {
+      return try heartbeatConsumerGroup(group, memberID, instanceID, generation: generation)
+    }
     try checkMember(group, memberID)
     var failure: BrokerError?
     change(group) { state in

@@ -1,9 +1,7 @@
-// GroupCoordinator+Consumer: groups of the consumer protocol: heartbeats, time-outs, durable epochs, change of protocol.
+// GroupCoordinator+Consumer: groups of the consumer protocol: heartbeats, time-outs, settings.
 //
 // Members live in memory, as those of classic groups do; after a restart their heartbeats are refused and they join again.
-// Epochs never go back over a restart, so that a request from before it is never taken for one of after it: they are
-// reserved durably, a block at a time, and no answer with an epoch leaves before its reservation is durable. The
-// reservation also is what makes a group without members one of this protocol.
+// Epochs never go back over a restart: GroupCoordinator+Epochs.swift.
 
 import MillraceBase
 import MillraceIO
@@ -13,21 +11,21 @@ import MillraceModel
 /// A group with what the coordinator has to know about it.
 struct HeldConsumerGroup {
   var group: ConsumerGroup
-  /// Epochs below this one are reserved, or will be once `openReservations` are durable.
-  var reserved: Int32
-  var openReservations = 0
+  /// Tells this group from others that have had, or will have, the same name.
+  let life: UInt64
+  /// Epochs below this one are reserved durably.
+  var durable: Int32
   /// Version of the topics that the group knows.
   var topicsVersion: Int
 }
 
 extension GroupCoordinator {
-  /// Epochs that are reserved at a time: a restart leaps by at most this many.
-  static let epochBlock: Int32 = 100
-
   /// Takes a member's heartbeat; the answer comes at once, or when a new block of epochs is durable.
   ///
   /// - Errors: `.invalidRequest`, `.unsupportedAssignor`, `.invalidPattern`, `.unknownGroup` (a classic group with members
-  ///   has this name), `.unknownMember`, `.fencedMemberEpoch`, `.fencedInstance`, `.unreleasedInstance`, `.groupTooLarge`.
+  ///   has this name and cannot change its protocol), `.groupLoading` (it can, once it has settled), `.unknownMember`,
+  ///   `.fencedMemberEpoch`, `.fencedInstance`, `.unreleasedInstance`, `.groupTooLarge`, `.groupUnavailable` (nothing could
+  ///   be made durable: the member should try again).
   public func heartbeat(
     _ asked: ConsumerHeartbeat, completion: @escaping (Result<ConsumerHeartbeatAnswer, BrokerError>) -> Void
   ) {
@@ -36,52 +34,94 @@ extension GroupCoordinator {
       guard broker.isOpen else { throw BrokerError(.stopped, "the broker is closing") }
       try beat.check(broker.settings.consumerGroups)
       if beat.memberID.isEmpty { beat.memberID = newMemberID(beat.clientID) }
+      let fresh = consumers[beat.group] == nil ? try begin(beat) : nil
+      // Who is no member and cannot become one costs no work on its expression.
+      try (fresh ?? consumers[beat.group])?.group.checkEntry(beat)
       if let pattern = beat.pattern, !pattern.isEmpty {
         try topics.add(pattern) { consumers.values.reduce(into: []) { $0.formUnion($1.group.patterns) } }
       }
-      var held = try hold(beat)
-      if held.topicsVersion != topics.currentVersion {
-        held.topicsVersion = topics.currentVersion
-        held.group.topicsChanged(topics)
+      if fresh != nil { dropClassic(beat.group) }
+      run(beat.group, fresh, tells: \.epoch, completion) { [self] group throws(BrokerError) in
+        try group.heartbeat(beat, topics: topics, now: broker.reactor.now)
       }
-      let answer: Result<ConsumerHeartbeatAnswer, BrokerError>
-      do throws(BrokerError) {
-        answer = .success(try held.group.heartbeat(beat, topics: topics, now: broker.reactor.now))
-      } catch {
-        answer = .failure(error)
-      }
-      if settle(held) == 0 { return completion(answer) }
-      broker.whenDurable { error in completion(error.map { .failure($0) } ?? answer) }
     } catch {
       completion(.failure(error))
     }
   }
 
-  /// The group that a heartbeat is for, taken out of `consumers`' care until it is settled.
-  private func hold(_ beat: ConsumerHeartbeat) throws(BrokerError) -> HeldConsumerGroup {
-    if let held = consumers[beat.group] { return held }
-    // Either its members went, or the broker was restarted: who knows an epoch has to join again.
-    guard beat.epoch == ConsumerGroup.joining else { throw unknown(beat.group, beat.memberID) }
-    if let classic = groups[beat.group] {
-      guard classic.state == .empty else {
-        throw BrokerError(.unknownGroup, "group \(beat.group) is a classic group with members")
-      }
-      groups[beat.group] = nil
+  /// Checks a list of partitions that a heartbeat brings, before anything is made of it.
+  /// - Parameter count: entries in the list.
+  /// - Throws: `.unknownMember`; `.invalidRequest` when there are more than partitions in all, and more than it was given.
+  public func checkReport(of memberID: String, in group: String, epoch: Int32, partitions count: Int)
+    throws(BrokerError)
+  {
+    var most = 0
+    if epoch > 0 {
+      guard let member = consumers[group]?.group.members[memberID] else { throw unknown(group, memberID) }
+      most = max(member.assigned.count + member.revoking.count, topics.partitionCount)
     }
-    let reserved = broker.metadata.groupEpochs[beat.group] ?? 1
-    return HeldConsumerGroup(
-      group: ConsumerGroup(name: beat.group, rules: broker.settings.consumerGroups, epoch: reserved - 1),
-      reserved: reserved, topicsVersion: topics.currentVersion)
+    guard count <= most else {
+      throw BrokerError(
+        .invalidRequest,
+        "heartbeat for group \(group): member \(memberID) has \(count) partitions; \(most) are possible")
+    }
   }
 
-  /// Keeps or forgets a group after an event, reserves epochs, sets its timer, and tells operators.
-  /// - Returns: how many reservations are not durable yet.
-  @discardableResult
-  private func settle(_ changed: HeldConsumerGroup) -> Int {
-    var held = changed
+  /// A new group for a heartbeat.
+  private func begin(_ beat: ConsumerHeartbeat) throws(BrokerError) -> HeldConsumerGroup {
+    // Either its members went, or the broker was restarted: who knows an epoch has to join again.
+    guard beat.epoch == ConsumerGroup.joining else { throw unknown(beat.group, beat.memberID) }
+    let reserved = broker.metadata.groupEpochs[beat.group] ?? 1
+    guard let classic = groups[beat.group], classic.state != .empty else {
+      return newLife(ConsumerGroup(name: beat.group, rules: rules(of: beat.group), epoch: reserved - 1))
+    }
+    return newLife(try upgrade(classic, epoch: reserved - 1))
+  }
+
+  private func newLife(_ group: ConsumerGroup) -> HeldConsumerGroup {
+    defer { nextLife += 1 }
+    return HeldConsumerGroup(
+      group: group, life: nextLife, durable: broker.metadata.groupEpochs[group.name] ?? 1,
+      topicsVersion: topics.currentVersion)
+  }
+
+  /// Runs `event` on a group, keeps it, and answers when what it tells is durable.
+  /// - Parameters:
+  ///   - fresh: the group when there is none of the name.
+  ///   - tells: the epoch in an answer.
+  func run<Answer>(
+    _ name: String, _ fresh: HeldConsumerGroup? = nil, tells epoch: (Answer) -> Int32,
+    _ completion: @escaping (Result<Answer, BrokerError>) -> Void,
+    _ event: (inout ConsumerGroup) throws(BrokerError) -> Answer
+  ) {
+    let isKnown = consumers[name] != nil
+    // Taken out meanwhile, so that changing it does not copy it.
+    guard var changed = consumers.removeValue(forKey: name) ?? fresh else {
+      return completion(.failure(BrokerError(.unknownMember, "group \(name) has no members")))
+    }
+    let before: Standing = (changed.group.state, changed.group.epoch, isKnown)
+    if changed.topicsVersion != topics.currentVersion {
+      changed.topicsVersion = topics.currentVersion
+      changed.group.topicsChanged(topics)
+    }
+    do throws(BrokerError) {
+      let answer = try event(&changed.group)
+      let life = changed.life
+      settle(changed, before)
+      whenReserved(name, life, epoch(answer)) { error in completion(error.map { .failure($0) } ?? .success(answer)) }
+    } catch {
+      settle(changed, before)
+      completion(.failure(error))
+    }
+  }
+
+  /// How a group stood before an event.
+  private typealias Standing = (state: ConsumerGroup.State, epoch: Int32, isKnown: Bool)
+
+  /// Keeps or forgets a group after an event, sets its timer, and tells operators.
+  private func settle(_ held: HeldConsumerGroup, _ before: Standing) {
     let name = held.group.name
-    let before = consumers[name]?.group
-    if before?.state != held.group.state || before?.epoch != held.group.epoch {
+    if !before.isKnown || before.state != held.group.state || before.epoch != held.group.epoch {
       broker.logger.log(
         .info, "groups", "consumer group changed",
         [
@@ -92,32 +132,22 @@ extension GroupCoordinator {
     timers.removeValue(forKey: name)?.cancel()
     if held.group.members.isEmpty, broker.metadata.groupOffsets[name] == nil {
       consumers[name] = nil
-      if before != nil || broker.metadata.groupEpochs[name] != nil { end(name) }
-      return 0
+      if before.isKnown || broker.metadata.groupEpochs[name] != nil { end(name) }
+      return
     }
-    if held.group.epoch >= held.reserved, held.reserved < .max {
-      let (next, isOver) = held.group.epoch.addingReportingOverflow(GroupCoordinator.epochBlock)
-      held.reserved = isOver ? .max : next
-      held.openReservations += 1
-      consumers[name] = held
-      broker.record(.groupEpochsReserved(group: name, next: held.reserved)) { [weak self] _ in
-        self?.consumers[name]?.openReservations -= 1
-      }
-    } else {
-      consumers[name] = held
-    }
+    if held.group.isAllClassic, broker.settings.groupMigration.allowsDowngrade { return downgrade(held) }
+    consumers[name] = held
     if let deadline = held.group.nextDeadline {
       timers[name] = broker.reactor.schedule(after: max(.zero, deadline - broker.reactor.now)) { [weak self] in
         self?.tick(name)
       }
     }
-    return consumers[name]?.openReservations ?? 0
   }
 
   private func tick(_ name: String) {
-    guard var held = consumers[name] else { return }
-    held.group.tick(broker.reactor.now)
-    settle(held)
+    guard consumers[name] != nil else { return }
+    let now = broker.reactor.now
+    run(name, tells: { (_: Void) in -1 }, { _ in }) { group in group.tick(now) }
   }
 
   /// Forgets groups that have neither members nor offsets any more, after offsets were deleted.
@@ -128,8 +158,6 @@ extension GroupCoordinator {
       end(name)
     }
   }
-
-  private func end(_ name: String) { broker.record(.consumerGroupEnded(group: name)) { _ in } }
 
   /// Makes room for a classic group: one of the consumer protocol must be empty.
   /// - Returns: why that is not so.
@@ -144,13 +172,32 @@ extension GroupCoordinator {
     return nil
   }
 
-  /// An administrator takes a static member out by its instance id; members leave with a heartbeat.
+  /// A classic member leaves; an administrator takes a static member out by its instance id. Others leave with a heartbeat.
   func leaveConsumerGroup(_ name: String, _ memberID: String, _ instanceID: String?) throws(BrokerError) {
-    guard var held = consumers[name] else { throw unknown(name, memberID) }
-    guard let instanceID else { throw unknown(name, memberID) }
-    try held.group.remove(instance: instanceID)
-    settle(held)
+    var refusal: BrokerError?
+    run(name, tells: { (_: Void) in -1 }, { if case .failure(let error) = $0 { refusal = error } }) {
+      group throws(BrokerError) in
+      if let instanceID, memberID.isEmpty {
+        try group.remove(instance: instanceID)
+      } else {
+        try group.leaveClassic(memberID, instanceID)
+      }
+    }
+    if let refusal { throw refusal }
   }
+
+  // MARK: Rules
+
+  /// What holds for a group of the consumer protocol, with its own settings.
+  func rules(of name: String) -> ConsumerGroupRules {
+    var rules = broker.settings.consumerGroups
+    let own = broker.configs(of: ConfigResource(.group, name))
+    if !own.isEmpty { GroupSettings.apply(own, to: &rules, broker.settings) }
+    return rules
+  }
+
+  /// A group's settings were changed.
+  func settingsChanged(_ name: String) { consumers[name]?.group.rules = rules(of: name) }
 
   // MARK: Looking
 
@@ -158,10 +205,9 @@ extension GroupCoordinator {
   /// - Throws: `.unknownGroup`, also for a classic group.
   public func describeConsumerGroup(_ name: String) throws(BrokerError) -> ConsumerGroupDescription {
     guard kind(name) == .consumer else { throw BrokerError(.unknownGroup, "group \(name) is not a consumer group") }
-    let rules = broker.settings.consumerGroups
     let group =
       consumers[name]?.group
-      ?? ConsumerGroup(name: name, rules: rules, epoch: (broker.metadata.groupEpochs[name] ?? 1) - 1)
+      ?? ConsumerGroup(name: name, rules: rules(of: name), epoch: (broker.metadata.groupEpochs[name] ?? 1) - 1)
     return ConsumerGroupDescription(
       name: name, state: group.state.rawValue, epoch: group.epoch, assignmentEpoch: group.assignmentEpoch,
       assignor: group.assignor.rawValue,
@@ -169,7 +215,8 @@ extension GroupCoordinator {
         ConsumerMemberDescription(
           id: member.id, instanceID: member.instanceID, rackID: member.rackID, epoch: member.epoch,
           clientID: member.clientID, clientHost: member.clientHost, topics: member.names, pattern: member.pattern,
-          assigned: member.assigned.keys.sorted(), target: (group.target[member.id] ?? []).sorted())
+          assigned: member.assigned.keys.sorted(), target: (group.target[member.id] ?? []).sorted(),
+          isClassic: member.classic != nil)
       })
   }
 

@@ -19,6 +19,14 @@ public final class GroupCoordinator {
   var syncs: [GroupCall: (Result<GroupSynced, BrokerError>) -> Void] = [:]
   let topics: CoordinatorTopics
   private var nextCall: GroupCall = 1
+  var nextLife: UInt64 = 1
+  /// Bytes that members of classic groups have brought and are given, by group and in all.
+  var metadataSizes: [String: Int] = [:]
+  var metadataSize = 0
+  /// How many there may be before nobody else can join.
+  var mostMetadata = 256 << 20
+  /// How classic consumers write what they say to each other; set once, by a protocol server, before the first member.
+  public var classicCodec: (any ClassicConsumerCodec)?
 
   init(broker: Broker) {
     self.broker = broker
@@ -50,6 +58,7 @@ public final class GroupCoordinator {
   ) throws(BrokerError) {
     try checkName(group)
     if let held = consumers[group] {
+      if generation >= 0, instanceID != nil { _ = try held.group.identify(memberID, instanceID) }
       return try held.group.checkCommit(memberID: memberID, epoch: generation, partitions: partitions)
     }
     guard let state = groups[group] else {

@@ -137,4 +137,6 @@ public struct ConsumerMemberDescription: Sendable {
   public var assigned: [TopicIDPartition]
   /// What it shall have, in order.
   public var target: [TopicIDPartition]
+  /// It speaks the classic protocol.
+  public var isClassic: Bool
 }

@@ -128,6 +128,11 @@ public struct BrokerSettings: Sendable {
       "group.consumer.assignors", .list, "uniform,range", words: ["uniform", "range"],
       "Assignors that members of consumer groups may ask for; the first is used when none is asked for."),
     Setting(
+      "group.consumer.migration.policy", .string, "bidirectional",
+      words: ["disabled", "upgrade", "downgrade", "bidirectional"],
+      "Whether a group with members may change from the classic to the consumer protocol (upgrade) and back (downgrade)."
+    ),
+    Setting(
       "offset.metadata.max.bytes", .int, "4096", range: 0...1_000_000, dynamic: true,
       "Longest text committed with an offset."),
     Setting(
@@ -260,6 +265,15 @@ public struct BrokerSettings: Sendable {
   }
   /// `group.max.size`
   public var largestGroup: Int { number("group.max.size") }
+  /// `group.consumer.migration.policy`
+  var groupMigration: GroupMigration {
+    text("group.consumer.migration.policy").flatMap { GroupMigration(rawValue: $0) } ?? .bidirectional
+  }
+  /// `group.consumer.min.NAME` and `group.consumer.max.NAME`.
+  func consumerGroupRange(_ name: String) -> ClosedRange<Int> {
+    let least = number("group.consumer.min.\(name)")
+    return least...max(least, number("group.consumer.max.\(name)"))
+  }
   /// What holds for groups of the consumer protocol; see ``checkConsumerGroups()``.
   var consumerGroups: ConsumerGroupRules {
     ConsumerGroupRules(

@@ -3,22 +3,24 @@
 // 1. Everybody keeps what it has and may have.
 // 2. What is free goes to the subscriber with the least, topics with few subscribers first.
 // 3. While some member can pass on load, along a chain of members each of whom hands one partition to the next, to one
-//    that has at least two fewer, it does, by the shortest chain.
+//    that has at least two fewer, it does, by a shortest chain (UniformAssignor+Leveling.swift).
 // When no such chain is left, no other distribution is more even. Source: Harvey et al., "Semi-matchings for bipartite
 // graphs and load balancing", 2003. With equal subscriptions chains have length one, and the fewest possible partitions
 // move: each one that moves leaves a member above the final level.
 //
-// Members with equal subscriptions form a class; chains are searched over classes and topics, of which there are few.
+// Members with equal subscriptions form a class: among them anything can be handed over directly, so that chains need be
+// searched over classes only. With C classes of T topics, P partitions and M members an assignment costs
+// O((M + P) log P + C·T) and, for each chain that more than one class takes part in, at most O(C·T) more.
 
 import MillraceModel
 
 enum UniformAssignor {
-  /// Most chains that one assignment follows. Groups of ordinary size need none beyond their partitions; past this the
-  /// result is still valid, only less even.
-  static let mostChains = 100_000
+  /// Most steps of searching for chains in one assignment, which bounds the time that it takes. Groups of ordinary size
+  /// need far fewer; past this the result is still valid, only less even.
+  static let mostSteps = 5_000_000
 
   static func assign(_ input: AssignorInput) -> [String: Set<TopicIDPartition>] {
-    var distribution = Distribution(input)
+    var distribution = UniformDistribution(input)
     distribution.keepCurrent()
     distribution.dealFree()
     distribution.level()
@@ -27,53 +29,64 @@ enum UniformAssignor {
 }
 
 /// A distribution under way. Members, topics and classes go by index.
-private struct Distribution {
-  private let members: [AssignorMember]
+struct UniformDistribution {
+  let members: [AssignorMember]
   private let topics: [TopicID]
   private let counts: [Int]
   private let topicIndexes: [TopicID: Int]
   /// Topics of each class of members with equal subscriptions.
-  private var classTopics: [[Int]] = []
-  private var classMembers: [[Int]] = []
-  private var classOf: [Int] = []
+  private(set) var classTopics: [[Int]] = []
+  private(set) var classMembers: [[Int]] = []
+  private(set) var classOf: [Int] = []
   /// Classes of each topic's subscribers.
-  private var topicClasses: [[Int]] = []
+  private(set) var topicClasses: [[Int]]
   /// By topic: the member that has each partition, −1 for none.
   private var owners: [[Int]]
   /// By member: partitions of each topic, in the order in which they came; the last one goes first.
-  private var held: [[Int: [Int32]]]
-  private var loads: [Int]
+  private(set) var held: [[Int: [Int32]]]
+  private(set) var loads: [Int]
 
   init(_ input: AssignorInput) {
     members = input.sortedMembers
-    let topics = input.sortedTopics
+    var classes: [SubscriptionKey: Int] = [:]
+    var subscriptions: [Set<TopicID>] = []
+    for (at, member) in members.enumerated() {
+      let key = member.subscription.map { SubscriptionKey.number($0) } ?? .topics(member.topics)
+      let number = classes[key] ?? subscriptions.count
+      if number == subscriptions.count {
+        classes[key] = number
+        subscriptions.append(member.topics)
+        classMembers.append([])
+      }
+      classMembers[number].append(at)
+      classOf.append(number)
+    }
+    let topics = AssignorInput.sorted(subscriptions, input.topics)
     self.topics = topics
     counts = topics.map { Int(input.topics[$0] ?? 0) }
-    topicIndexes = Dictionary(uniqueKeysWithValues: topics.enumerated().map { ($1, $0) })
+    let indexes = Dictionary(uniqueKeysWithValues: topics.enumerated().map { ($1, $0) })
+    topicIndexes = indexes
     owners = counts.map { Array(repeating: -1, count: $0) }
     held = Array(repeating: [:], count: members.count)
     loads = Array(repeating: 0, count: members.count)
     topicClasses = Array(repeating: [], count: topics.count)
-    var classes: [Set<TopicID>: Int] = [:]
-    for (at, member) in members.enumerated() {
-      if let known = classes[member.topics] {
-        classMembers[known].append(at)
-        classOf.append(known)
-        continue
-      }
-      let number = classTopics.count
-      classes[member.topics] = number
-      classOf.append(number)
-      classMembers.append([at])
-      classTopics.append(member.topics.compactMap { topicIndexes[$0] }.sorted())
+    for (number, subscription) in subscriptions.enumerated() {
+      classTopics.append(subscription.compactMap { indexes[$0] }.sorted())
       for topic in classTopics[number] { topicClasses[topic].append(number) }
     }
   }
 
+  private enum SubscriptionKey: Hashable {
+    case number(Int)
+    case topics(Set<TopicID>)
+  }
+
   var result: [String: Set<TopicIDPartition>] {
     var result: [String: Set<TopicIDPartition>] = [:]
+    result.reserveCapacity(members.count)
     for (at, member) in members.enumerated() {
       var set: Set<TopicIDPartition> = []
+      set.reserveCapacity(loads[at])
       for (topic, partitions) in held[at] {
         for partition in partitions { set.insert(TopicIDPartition(topics[topic], partition)) }
       }
@@ -88,57 +101,8 @@ private struct Distribution {
     loads[member] += 1
   }
 
-  mutating func keepCurrent() {
-    for (at, member) in members.enumerated() {
-      for one in member.current.sorted() where member.topics.contains(one.topic) {
-        guard let topic = topicIndexes[one.topic], one.partition >= 0, Int(one.partition) < counts[topic],
-          owners[topic][Int(one.partition)] < 0
-        else { continue }
-        give(topic, one.partition, to: at)
-      }
-    }
-  }
-
-  mutating func dealFree() {
-    let order = topics.indices.sorted { left, right in
-      let fewer = subscribers(left) - subscribers(right)
-      return fewer == 0 ? left < right : fewer < 0
-    }
-    // One heap a class, so that a partition costs no walk over all members.
-    var heaps = classMembers.map { LoadHeap($0, loads) }
-    for topic in order {
-      for partition in owners[topic].indices where owners[topic][partition] < 0 {
-        var best: Int?
-        for number in topicClasses[topic] {
-          if best.map({ heaps[number].least < heaps[$0].least }) ?? true { best = number }
-        }
-        guard let best else { continue }
-        give(topic, Int32(partition), to: heaps[best].addToLeast())
-      }
-    }
-  }
-
-  private func subscribers(_ topic: Int) -> Int { topicClasses[topic].reduce(0) { $0 + classMembers[$1].count } }
-
-  mutating func level() {
-    var chains = 0
-    var isEven = false
-    while !isEven {
-      isEven = true
-      // From the top, one level at a time, so that nobody falls below the final level and has to be filled again.
-      for load in stride(from: loads.max() ?? 0, to: 1, by: -1) {
-        for start in members.indices where loads[start] == load {
-          guard let chain = shortestChain(from: start) else { continue }
-          guard chains < UniformAssignor.mostChains else { return }
-          chains += 1
-          isEven = false
-          for (from, topic, to) in chain { move(topic, from, to) }
-        }
-      }
-    }
-  }
-
-  private mutating func move(_ topic: Int, _ from: Int, _ to: Int) {
+  /// Hands one partition of a topic from a member that has one to another.
+  mutating func hand(_ topic: Int, from: Int, to: Int) {
     guard let partition = held[from][topic]?.popLast() else {
       preconditionFailure("member \(from) has nothing of topic \(topic) to give")
     }
@@ -147,68 +111,57 @@ private struct Distribution {
     give(topic, partition, to: to)
   }
 
-  /// The shortest chain of hand-overs from a member to one that has at least two fewer; nil when there is none.
-  private func shortestChain(from start: Int) -> [(from: Int, topic: Int, to: Int)]? {
-    let limit = loads[start] - 2
-    guard limit >= 0 else { return nil }
-    var cameFrom: [Int: (from: Int, topic: Int)] = [:]
-    var seenTopics = Set<Int>()
-    var queue = [start]
-    var next = 0
-    while next < queue.count {
-      let member = queue[next]
-      next += 1
-      var best: (member: Int, topic: Int)?
-      for topic in held[member].keys.sorted() where !seenTopics.contains(topic) {
-        seenTopics.insert(topic)
-        for number in topicClasses[topic] {
-          for candidate in classMembers[number] where candidate != start && cameFrom[candidate] == nil {
-            cameFrom[candidate] = (member, topic)
-            queue.append(candidate)
-            if loads[candidate] <= limit, best.map({ loads[candidate] < loads[$0.member] }) ?? true {
-              best = (candidate, topic)
-            }
-          }
-        }
+  mutating func keepCurrent() {
+    for (at, member) in members.enumerated() {
+      for one in member.current.sorted() {
+        guard let topic = topicIndexes[one.topic], one.partition >= 0, Int(one.partition) < counts[topic],
+          owners[topic][Int(one.partition)] < 0, member.topics.contains(one.topic)
+        else { continue }
+        give(topic, one.partition, to: at)
       }
-      if let best { return path(to: best.member, cameFrom) }
     }
-    return nil
   }
 
-  private func path(to end: Int, _ cameFrom: [Int: (from: Int, topic: Int)]) -> [(from: Int, topic: Int, to: Int)] {
-    var chain: [(from: Int, topic: Int, to: Int)] = []
-    var at = end
-    while let step = cameFrom[at] {
-      chain.append((step.from, step.topic, at))
-      at = step.from
+  mutating func dealFree() {
+    let subscribers = topicClasses.map { $0.reduce(0) { $0 + classMembers[$1].count } }
+    let order = topics.indices.sorted { (subscribers[$0], $0) < (subscribers[$1], $1) }
+    // One heap a class, and one of each topic's classes, so that a partition costs no walk over all members.
+    var heaps = classMembers.map { members in LoadHeap(members.map { (loads[$0], $0) }) }
+    for topic in order where owners[topic].contains(-1) {
+      var classes = LoadHeap(topicClasses[topic].map { (heaps[$0].least, $0) })
+      for partition in owners[topic].indices where owners[topic][partition] < 0 {
+        let best = classes.top
+        let taker = heaps[best].top
+        heaps[best].raiseTop(to: loads[taker] + 1)
+        classes.raiseTop(to: heaps[best].least)
+        give(topic, Int32(partition), to: taker)
+      }
     }
-    return chain
   }
 }
 
-/// Members of one class, the one with the least load on top.
+/// Numbers by their load, the one with the least on top; of equal ones the lowest number.
 private struct LoadHeap {
-  private var heap: [(load: Int, member: Int)]
+  private var heap: [(load: Int, number: Int)]
 
-  init(_ members: [Int], _ loads: [Int]) {
+  init(_ entries: [(Int, Int)]) {
     // Sorted, which is a heap.
-    heap = members.map { (loads[$0], $0) }.sorted { $0 < $1 }
+    heap = entries.sorted { $0 < $1 }.map { (load: $0.0, number: $0.1) }
   }
 
-  var least: (load: Int, member: Int) { heap[0] }
+  var least: Int { heap[0].load }
+  var top: Int { heap[0].number }
 
-  /// Gives one more to the member on top, and tells which it is.
-  mutating func addToLeast() -> Int {
-    let member = heap[0].member
-    heap[0].load += 1
+  /// Gives the number on top a larger load, so that it sinks.
+  mutating func raiseTop(to load: Int) {
+    heap[0].load = load
     var at = 0
     while true {
       var smallest = at
       for child in [2 * at + 1, 2 * at + 2] where child < heap.count && heap[child] < heap[smallest] {
         smallest = child
       }
-      if smallest == at { return member }
+      if smallest == at { return }
       heap.swapAt(at, smallest)
       at = smallest
     }

@@ -56,6 +56,13 @@ public struct ConsumerProtocolSubscription: Equatable, Sendable {
   /// A subscription to `topics`.
   public init(topics: [String] = []) { self.topics = topics }
 
+  /// The version that a subscription is written in, 3 for a higher one: an assignment in the same is understood.
+  /// - Throws: when bytes are missing or the version is negative.
+  public static func version(of bytes: Bytes) throws(DecodingError) -> Int16 {
+    var reader = ByteReader(bytes)
+    return try reader.consumerProtocolVersion()
+  }
+
   /// Reads the version and what it holds.
   /// - Throws: when bytes are missing or the version is negative.
   public init(_ bytes: Bytes) throws(DecodingError) {

@@ -54,6 +54,8 @@ extension KafkaErrorCode {
       case .policyViolation: .policyViolation
       case .unknownGroup: .groupIDNotFound
       case .groupNotEmpty: .nonEmptyGroup
+      case .groupLoading: .coordinatorLoadInProgress
+      case .groupUnavailable: .coordinatorNotAvailable
       }
   }
 

@@ -48,6 +48,7 @@ public final class KafkaServer {
     let seed =
       UInt64(bitPattern: broker.reactor.wallClock.milliseconds) ^ UInt64(bitPattern: broker.reactor.now.nanoseconds)
     sessions = FetchSessions(limit: broker.settings.fetchSessions, seed: seed)
+    broker.groups.classicCodec = KafkaConsumerCodec()
   }
 
   /// Listens on one more address.

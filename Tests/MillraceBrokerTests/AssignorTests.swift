@@ -251,3 +251,55 @@ func largeGroup() {
   #expect(problem(input(topics, members + [(id: "new", topics: Array(1...20))]), second) == nil)
   #expect(second["new"]?.count == 99)
 }
+
+@Test("agrees with the plain rules: uniform, any subscriptions: the same loads, and hardly more moves")
+func agreesUniform() {
+  var (moves, plain) = (0, 0)
+  for seed: UInt64 in 1...600 {
+    var random = SeededRandom(seed: seed)
+    var input = randomInput(&random, equal: random.oneIn(3), topics: 8, members: 12)
+    var result = UniformAssignor.assign(input)
+    for step in 0..<6 {
+      input = changed(input, result, &random)
+      result = UniformAssignor.assign(input)
+      let expected = NaiveUniformAssignor.assign(input)
+      #expect(problem(input, result) == nil, "seed \(seed), step \(step)")
+      #expect(
+        result.values.map(\.count).sorted() == expected.values.map(\.count).sorted(), "seed \(seed), step \(step)")
+      moves += moved(input, result)
+      plain += moved(input, expected)
+    }
+  }
+  #expect(plain > 2000, "the groups hardly ever had to move anything: \(plain)")
+  #expect(moves * 100 <= plain * 102, "\(moves) partitions moved, \(plain) by the plain rules")
+}
+
+@Test("uniform: after another assignor, and with a subscription for each member, the result is as even as can be")
+func uniformManyClasses() {
+  // Member n reads topics n to n + 4: chains along the members are the only way to even things out.
+  let topics = Dictionary(uniqueKeysWithValues: (0..<64).map { ($0, Int32($0 < 4 ? 40 : 4)) })
+  let members = (0..<60).map { (id: "m\(100 + $0)", topics: Array($0..<($0 + 5))) }
+  let first = RangeAssignor.assign(input(topics, members))
+  let given = input(topics, members, current: first)
+  let result = UniformAssignor.assign(given)
+  #expect(problem(given, result) == nil)
+  let expected = NaiveUniformAssignor.assign(given)
+  #expect(result.values.map(\.count).sorted() == expected.values.map(\.count).sorted())
+  var again = given
+  for at in again.members.indices { again.members[at].current = result[again.members[at].id] ?? [] }
+  #expect(UniformAssignor.assign(again) == result)
+}
+
+@Test("uniform: members that are known to subscribe to the same are assigned as if that had to be found out")
+func uniformNumberedSubscriptions() {
+  for seed: UInt64 in 1...100 {
+    var random = SeededRandom(seed: seed)
+    var input = randomInput(&random, equal: false)
+    let result = ServerAssignor.allCases.map { $0.assign(input) }
+    var subscriptions = GroupSubscriptions()
+    for at in input.members.indices {
+      input.members[at].subscription = subscriptions.enter(input.members[at].topics).number
+    }
+    #expect(ServerAssignor.allCases.map { $0.assign(input) } == result, "seed \(seed)")
+  }
+}

@@ -78,12 +78,15 @@ func refusedBrokerSettings() throws {
   #expect(world.broker.settings.sessionTimeouts == 1...5999)
 }
 
-@Test("a group's settings are kept with the group's name")
+@Test("a group's settings are kept with the group's name, and count for it alone")
 func groupSettings() throws {
   let world = try AdminWorld()
-  try world.configure(ConfigResource(.group, "g"), ("consumer.session.timeout.ms", .set("1234")))
+  try world.configure(ConfigResource(.group, "g"), ("consumer.session.timeout.ms", .set("50000")))
+  #expect(
+    refusal { try world.configure(ConfigResource(.group, "g"), ("consumer.session.timeout.ms", .set("1234"))) }
+      == .invalidConfig)
   try world.restart()
-  #expect(world.broker.setting("consumer.session.timeout.ms", ofGroup: "g") == "1234")
-  #expect(world.broker.setting("consumer.session.timeout.ms", ofGroup: "h") == "45000")
+  #expect(world.broker.groups.rules(of: "g").sessionTimeout == .seconds(50))
+  #expect(world.broker.groups.rules(of: "h").sessionTimeout == .seconds(45))
   #expect(world.broker.configuredResources == [ConfigResource(.group, "g")])
 }

@@ -10,13 +10,18 @@ import MillraceModel
 struct PlayedTopics: GroupTopics {
   var topics: [String: (id: TopicID, partitions: Int32)] = [:]
   private var made: UInt64 = 0
+  /// All partitions that there have ever been.
+  private(set) var all: Set<TopicIDPartition> = []
 
   mutating func make(_ name: String, _ partitions: Int32) {
     made += 1
     topics[name] = (TopicID(high: 7, low: made), partitions)
+    // Topics grow by a few at most.
+    for partition in 0..<(partitions + 200) { all.insert(TopicIDPartition(TopicID(high: 7, low: made), partition)) }
   }
 
   func topic(_ name: String) -> (id: TopicID, partitions: Int32)? { topics[name] }
+  func partitions(of id: TopicID) -> Int32? { topics.values.first { $0.id == id }?.partitions }
   func names(matching pattern: String) -> [String] { topics.keys.filter { $0.hasPrefix(pattern) }.sorted() }
 }
 
@@ -204,7 +209,14 @@ final class ConsumerGroupWorld {
       require((member.rebalanceDeadline != nil) == (member.state == .unrevoked), "\(member.id) has a wrong deadline")
       require(member.instanceID.map { group.instances[$0] == member.id } ?? true, "\(member.id) lost its instance")
       require(member.topics.isSubset(of: Set(group.topics.keys)), "\(member.id) has topics that the group has not")
+      require(
+        member.reported.isSubset(of: topics.all),
+        "\(member.id) made the group remember \(member.reported.count) partitions")
     }
+    let subscribed = group.members.values.reduce(into: Set()) { $0.formUnion($1.topics) }
+    require(
+      Set(group.topics.keys) == subscribed, "the group knows \(group.topics.count) of \(subscribed.count) topics")
+    require(group.subscriptions.topics == subscribed, "the subscriptions hold other topics than the members'")
     require(holders == group.holders, "holders are \(group.holders), they should be \(holders)")
     require(group.instances.count == group.members.values.count { $0.instanceID != nil }, "instances without members")
     require(group.assignmentEpoch <= group.epoch, "assignment epoch \(group.assignmentEpoch) of \(group.epoch)")

@@ -25,7 +25,7 @@ func validateOnly() throws {
   let client = AdminClient(try ServerWorld())
   let changes: [(Int8, String, String, String)] = [
     (2, "t", "retention.ms", "5"), (4, "0", "num.partitions", "7"), (4, "", "num.partitions", "7"),
-    (32, "g", "consumer.session.timeout.ms", "5"), (16, "m", "interval.ms", "500"), (8, "0", "root", "DEBUG"),
+    (32, "g", "consumer.session.timeout.ms", "50000"), (16, "m", "interval.ms", "500"), (8, "0", "root", "DEBUG"),
   ]
   for (type, name, key, value) in changes {
     #expect(try client.alter(type, name, [(key, 0, value)], validateOnly: true).errorCode == .none, "\(type)")
@@ -108,7 +108,7 @@ func brokerSources() throws {
 @Test("resources with settings are listed by their types")
 func listedResources() throws {
   let client = AdminClient(try ServerWorld())
-  _ = try client.alter(32, "g", [("consumer.session.timeout.ms", 0, "5")])
+  _ = try client.alter(32, "g", [("consumer.session.timeout.ms", 0, "50000")])
   _ = try client.alter(16, "m", [("interval.ms", 0, "500")])
   func list(_ types: [Int8], _ version: Int16 = 1) throws -> [String] {
     let answer = try client.ask(ListConfigResourcesRequest(resourceTypes: types), version)

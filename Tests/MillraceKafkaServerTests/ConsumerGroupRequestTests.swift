@@ -2,135 +2,14 @@
 // protocol, topics that come later, restarts.
 
 import MillraceBase
-import MillraceBroker
 import MillraceKafkaProtocol
 import MillraceLog
 import MillraceModel
 import MillraceSimulation
 import Testing
 
+@testable import MillraceBroker
 @testable import MillraceKafkaServer
-
-/// A broker that can be restarted, and one connection to it.
-private final class GroupServer {
-  let world = SimulatedWorld(seed: 3)
-  private(set) var broker: Broker
-  private var disk: SimulatedFileSystem
-  private var server: KafkaServer
-  private var settings: BrokerSettings
-  private var connection: PlayedConnection
-  private var correlation: Int32 = 0
-
-  init(setting name: String? = nil, _ value: String = "") throws {
-    settings = BrokerSettings()
-    if let name { try settings.set(name, value) }
-    disk = SimulatedFileSystem(world: world)
-    broker = try GroupServer.open(world, disk, settings)
-    server = KafkaServer(broker: broker, logger: .silent)
-    connection = GroupServer.connect(server)
-    try makeTopic("t", 4)
-  }
-
-  deinit { world.tearDown() }
-
-  private static func open(
-    _ world: SimulatedWorld, _ disk: SimulatedFileSystem, _ settings: BrokerSettings
-  ) throws -> Broker {
-    try Broker(
-      log: LogConfiguration(directory: "/data"), settings: settings, fileSystem: disk,
-      reactor: SimulatedReactor(world: world, name: "broker"), writer: SimulatedExecutor(world: world),
-      background: SimulatedExecutor(world: world), logger: .silent, seed: 1)
-  }
-
-  private static func connect(_ server: KafkaServer) -> PlayedConnection {
-    let connection = PlayedConnection()
-    connection.handler = KafkaConnection(server: server, connection: connection, number: 1)
-    return connection
-  }
-
-  /// Kill -9 and start.
-  func restart() throws {
-    world.restart()
-    disk = disk.reopen()
-    broker = try GroupServer.open(world, disk, settings)
-    server = KafkaServer(broker: broker, logger: .silent)
-    connection = GroupServer.connect(server)
-  }
-
-  func makeTopic(_ name: String, _ partitions: Int) throws {
-    var isMade = false
-    broker.createTopic(name, partitions: partitions) { if case .success = $0 { isMade = true } }
-    try #require(world.run { isMade })
-  }
-
-  func deleteTopic(_ name: String) throws {
-    var isGone = false
-    broker.deleteTopic(try #require(broker.topic(name))) { _ in isGone = true }
-    try #require(world.run { isGone })
-  }
-
-  func ask<Request: KafkaRequest>(_ request: Request, _ version: Int16) throws -> Request.Response {
-    correlation += 1
-    let wanted = correlation
-    connection.receive(frame(request, version, wanted))
-    try #require(world.run { self.connection.answers.ids.last == wanted })
-    return try connection.last(Request.self, version)
-  }
-
-  func beat(
-    _ member: String, _ epoch: Int32, group: String = "g", instance: String? = nil, topics: [String]? = nil,
-    pattern: String? = nil, assignor: String? = nil, owned: [(TopicID, [Int32])]? = nil, version: Int16 = 1
-  ) throws -> ConsumerGroupHeartbeatResponse {
-    let isJoin = epoch == 0
-    let isDefault = isJoin && topics == nil && pattern == nil
-    return try ask(
-      ConsumerGroupHeartbeatRequest(
-        groupID: group, memberID: member, memberEpoch: epoch, instanceID: instance, rackID: "rack",
-        rebalanceTimeoutMilliseconds: isJoin ? 30_000 : -1, subscribedTopicNames: isDefault ? ["t"] : topics,
-        subscribedTopicRegex: pattern, serverAssignor: assignor,
-        topicPartitions: isJoin ? [] : owned?.map { .init(topicID: $0.0, partitions: $0.1) }), version)
-  }
-
-  func commit(_ member: String, _ epoch: Int32, _ offset: Int64, partition: Int32 = 0) throws -> KafkaErrorCode? {
-    let answer = try ask(
-      OffsetCommitRequest(
-        groupID: "g", generationIDOrMemberEpoch: epoch, memberID: member,
-        topics: [
-          .init(name: "t", partitions: [.init(partitionIndex: partition, committedOffset: offset)])
-        ]), 9)
-    return answer.topics.first?.partitions.first?.errorCode
-  }
-
-  func fetch(_ member: String?, _ epoch: Int32) throws -> (KafkaErrorCode?, Int64?) {
-    let answer = try ask(
-      OffsetFetchRequest(
-        groups: [
-          .init(
-            groupID: "g", memberID: member, memberEpoch: epoch,
-            topics: [.init(name: "t", partitionIndexes: [0])])
-        ]), 9)
-    return (answer.groups.first?.errorCode, answer.groups.first?.topics.first?.partitions.first?.committedOffset)
-  }
-
-  func list(states: [String] = [], types: [String] = []) throws -> [[String]] {
-    try ask(ListGroupsRequest(statesFilter: states, typesFilter: types), 5).groups.map {
-      [$0.groupID, $0.protocolType, $0.groupState, $0.groupType]
-    }
-  }
-
-  func described(_ group: String = "g") throws -> ConsumerGroupDescribeResponse.DescribedGroup {
-    try #require(try ask(ConsumerGroupDescribeRequest(groupIDs: [group]), 1).groups.first)
-  }
-
-  func joinClassic(_ member: String = "") throws -> JoinGroupResponse {
-    try ask(
-      JoinGroupRequest(
-        groupID: "g", sessionTimeoutMilliseconds: 10_000, rebalanceTimeoutMilliseconds: 10_000, memberID: member,
-        protocolType: "consumer", protocols: [.init(name: "range", metadata: Bytes())]), 3)
-  }
-
-  var id: TopicID { broker.topic("t")?.id ?? .zero }
-}
 
 private func count(_ answer: ConsumerGroupHeartbeatResponse) -> Int? {
   answer.assignment.map { $0.topicPartitions.reduce(0) { $0 + $1.partitions.count } }
@@ -181,6 +60,72 @@ func refusalCodes() throws {
   #expect(try server.beat("m2", 0).errorCode == .groupMaxSizeReached)
   #expect(try server.beat("m1", 9, instance: "i").errorCode == .fencedMemberEpoch)
   #expect(try server.beat("m3", 1, instance: "i").errorCode == .fencedInstanceID)
+}
+
+@Test("a list of partitions that nobody could have is refused, and whether one is a member is looked at first")
+func boundedReports() throws {
+  let server = try GroupServer()
+  #expect(try server.beat("m1", 0).errorCode == .none)
+  let many = Array(0..<Int32(100_000))
+  let refused = try server.beat("m1", 1, owned: [(server.id, many)])
+  #expect(refused.errorCode == .invalidRequest && refused.errorMessage?.contains("100000") == true)
+  #expect(try server.beat("ghost", 1, owned: [(server.id, many)]).errorCode == .unknownMemberID)
+  #expect(try server.beat("m1", 1, owned: [(server.id, [0, 1, 2, 3])]).errorCode == .none)
+  #expect(try server.beat("m1", -1, owned: [(server.id, many)]).errorCode == .none, "who leaves, leaves")
+}
+
+@Test("the expression of one who is no member, or cannot become one, is not even compiled")
+func membershipBeforeExpressions() throws {
+  let server = try GroupServer(setting: "group.consumer.max.size", "1")
+  #expect(try server.beat("m1", 0).errorCode == .none)
+  #expect(try server.beat("ghost", 5, pattern: "(").errorCode == .unknownMemberID)
+  #expect(try server.beat("m1", 9, pattern: "(").errorCode == .fencedMemberEpoch)
+  #expect(try server.beat("m2", 0, pattern: "(").errorCode == .groupMaxSizeReached)
+  #expect(try server.beat("m1", 1, pattern: "(").errorCode == .invalidRegularExpression)
+}
+
+@Test("names that no topic can have, and a rebalance time-out that is none, are refused")
+func boundedHeartbeats() throws {
+  let server = try GroupServer()
+  let long = String(repeating: "x", count: 250)
+  #expect(try server.beat("m1", 0, topics: [long]).errorCode == .invalidRequest)
+  #expect(try server.beat("m1", 0, topics: [String(long.dropLast())]).errorCode == .none)
+  let answer = try server.ask(
+    ConsumerGroupHeartbeatRequest(groupID: "g", memberID: "m1", memberEpoch: 1, rebalanceTimeoutMilliseconds: -7), 1)
+  #expect(answer.errorCode == .invalidRequest)
+}
+
+@Test("a group's own session time-out and heartbeat interval count at once, within the broker's limits")
+func groupSettings() throws {
+  let server = try GroupServer()
+  #expect(try server.beat("m1", 0).heartbeatIntervalMilliseconds == 5000)
+  #expect(try server.settings()["consumer.session.timeout.ms"].map { $0 == ("45000", 5) } == true)
+  let changed = try server.configure([
+    ("consumer.session.timeout.ms", "60000"), ("consumer.heartbeat.interval.ms", "7000"),
+  ])
+  #expect(changed.0 == .none)
+  #expect(try server.settings()["consumer.session.timeout.ms"].map { $0 == ("60000", 8) } == true)
+  #expect(try server.beat("m1", 1).heartbeatIntervalMilliseconds == 7000)
+  server.world.run(for: .seconds(50))
+  #expect(try server.beat("m1", 1).errorCode == .none, "the session is 60 s now")
+  server.world.run(for: .seconds(61))
+  #expect(try server.beat("m1", 1).errorCode == .unknownMemberID)
+  #expect(try server.beat("m2", 0, group: "other").heartbeatIntervalMilliseconds == 5000)
+  // Durable, and there for a group that begins later.
+  try server.restart()
+  #expect(try server.beat("m1", 0).heartbeatIntervalMilliseconds == 7000)
+  #expect(try server.configure([("consumer.heartbeat.interval.ms", nil)]).0 == .none)
+  #expect(try server.beat("m1", 0).heartbeatIntervalMilliseconds == 5000)
+  for (name, value) in [
+    ("consumer.session.timeout.ms", "44999"), ("consumer.session.timeout.ms", "60001"),
+    ("consumer.heartbeat.interval.ms", "4999"), ("consumer.heartbeat.interval.ms", "15001"),
+    ("consumer.session.timeout.ms", "soon"), ("consumer.assignor", "uniform"),
+    ("share.isolation.level", "serializable"),
+  ] {
+    let refused = try server.configure([(name, value)])
+    #expect(refused.0 == .invalidConfig && refused.1.contains(name), "\(name)=\(value): \(refused)")
+  }
+  #expect(try server.configure([("share.session.timeout.ms", "50000")]).0 == .none)
 }
 
 @Test("in version 0 the broker makes the member's id")
@@ -277,7 +222,7 @@ func durableEpochs() throws {
   #expect(try server.beat("new", 0).memberEpoch > last)
 }
 
-@Test("a group has one protocol at a time, and changes it while it is empty")
+@Test("a group whose members cannot be understood has one protocol at a time, and changes it while it is empty")
 func changeOfProtocol() throws {
   let server = try GroupServer()
   let classic = try server.joinClassic()
@@ -290,7 +235,7 @@ func changeOfProtocol() throws {
   #expect(count(try server.beat("m1", 0)) == 4)
   #expect(try server.list() == [["g", "consumer", "Stable", "consumer"]])
   #expect(try server.joinClassic().errorCode == .inconsistentGroupProtocol)
-  #expect(try server.joinClassic("x").errorCode == .unknownMemberID)
+  #expect(try server.joinClassic("x").errorCode == .inconsistentGroupProtocol)
   let heartbeat = try server.ask(HeartbeatRequest(groupID: "g", generationID: 1, memberID: "m1"), 3)
   #expect(heartbeat.errorCode == .unknownMemberID)
   _ = try server.beat("m1", -1)
@@ -320,4 +265,148 @@ func contradictingSettings() {
     #expect(throws: BrokerError.self, "\(name)") { _ = try GroupServer(setting: name, value) }
   }
   #expect(throws: BrokerError.self) { _ = try GroupServer(setting: "group.consumer.assignors", "sticky") }
+}
+
+/// A stable classic group of two members that can be read; their ids and generation.
+private func classicPair(_ server: GroupServer) throws -> (ids: [String], generation: Int32) {
+  let one = try server.joinReadable()
+  #expect(try server.sync(one.memberID, one.generationID, leads: [one.memberID])?.count == 4)
+  // The second one's join is answered when the first has come again.
+  let id = try server.ask(
+    JoinGroupRequest(
+      groupID: "g", sessionTimeoutMilliseconds: 10_000, rebalanceTimeoutMilliseconds: 10_000, memberID: "",
+      protocolType: "consumer", protocols: [.init(name: "range", metadata: server.subscription())]), 5
+  ).memberID
+  var joined: [String: Int32] = [:]
+  for member in [id, one.memberID] {
+    server.broker.groups.join(
+      .init(
+        group: "g", memberID: member, instanceID: nil, clientID: "test", clientHost: "/h", sessionTimeout: .seconds(10),
+        rebalanceTimeout: .seconds(10), protocolType: "consumer", protocols: [("range", server.subscription())],
+        requiresKnownID: true)
+    ) { result in
+      if case .success(let answer) = result { joined[answer.memberID] = answer.generation }
+    }
+  }
+  try #require(server.world.run { joined.count == 2 })
+  let generation = try #require(joined[id])
+  let leads = [one.memberID, id]
+  #expect(try server.beat("early", 0).errorCode == .coordinatorLoadInProgress, "it is not settled yet")
+  #expect(try server.sync(one.memberID, generation, leads: leads) == [0, 2])
+  #expect(try server.sync(id, generation) == [1, 3])
+  return (leads, generation)
+}
+
+@Test("a live classic group goes over to the consumer protocol with its first such member, and back with its last")
+func onlineMigration() throws {
+  let server = try GroupServer()
+  let (ids, generation) = try classicPair(server)
+  #expect(try server.commit(ids[0], generation, 7) == KafkaErrorCode.none)
+  let new = try server.beat("new", 0)
+  #expect(new.errorCode == .none && count(new) == 0 && new.memberEpoch > generation)
+  #expect(try server.list() == [["g", "consumer", "Reconciling", "consumer"]])
+  #expect(try server.described().members.map(\.memberType).sorted() == [0, 0, 1])
+  // What was worked on before is committed under the old generation; then everybody joins again.
+  #expect(try server.commit(ids[0], generation, 8) == KafkaErrorCode.none)
+  var epochs: [String: Int32] = [:]
+  var held: [String: [Int32]] = [:]
+  for id in ids {
+    #expect(try server.beatClassic(id, generation) == .rebalanceInProgress)
+    let joined = try server.joinReadable(id)
+    #expect(
+      joined.errorCode == .none && joined.leader == "" && joined.protocolName == "range" && joined.members.isEmpty)
+    epochs[id] = joined.generationID
+    held[id] = try server.sync(id, joined.generationID)
+  }
+  let told = try server.beat("new", new.memberEpoch)
+  #expect(Set(held.values.flatMap { $0 }).count == 3 && count(told) == 1)
+  #expect(try server.list() == [["g", "consumer", "Stable", "consumer"]])
+  #expect(try server.beatClassic(ids[0], try #require(epochs[ids[0]])) == .none)
+  #expect(try server.commit(ids[0], generation, 9) == .illegalGeneration)
+  // The epochs that classic members hear are durable as well.
+  #expect(try server.leaveClassic(ids[1]) == .none)
+  #expect(try server.leaveClassic("new") == .unknownMemberID, "one of the consumer protocol leaves with a heartbeat")
+  #expect(try server.beat("new", -1).errorCode == .none)
+  #expect(try server.list() == [["g", "consumer", "PreparingRebalance", "classic"]])
+  let epoch = try #require(epochs[ids[0]])
+  #expect(try server.commit(ids[0], epoch, 10) == KafkaErrorCode.none, "nothing that was worked on is lost")
+  #expect(try server.beatClassic(ids[0], epoch) == .rebalanceInProgress)
+  let again = try server.joinReadable(ids[0])
+  #expect(again.leader == ids[0] && again.generationID > epoch)
+  #expect(try server.sync(ids[0], again.generationID, leads: [ids[0]])?.count == 4)
+  #expect(try server.fetch(nil, -1) == (KafkaErrorCode.none, 10))
+}
+
+@Test("a classic member joins a group of the consumer protocol that has members; its epochs survive a restart")
+func classicJoinsConsumerGroup() throws {
+  let server = try GroupServer()
+  #expect(count(try server.beat("new", 0)) == 4)
+  let joined = try server.joinReadable()
+  #expect(joined.errorCode == .none && joined.generationID == 2)
+  #expect(try server.sync(joined.memberID, 2) == [])
+  let told = try server.beat("new", 1)
+  let kept = told.assignment?.topicPartitions.first?.partitions ?? []
+  #expect(try server.beat("new", 1, owned: [(server.id, kept)]).memberEpoch == 2)
+  #expect(try server.beatClassic(joined.memberID, 2) == .rebalanceInProgress, "what it waits for is free")
+  let again = try server.joinReadable(joined.memberID)
+  #expect(try server.sync(joined.memberID, again.generationID)?.count == 2)
+  #expect(try server.commit(joined.memberID, again.generationID, 3) == KafkaErrorCode.none)
+  #expect(try server.sync(joined.memberID, 77) == nil)
+  try server.restart()
+  #expect(try server.beatClassic(joined.memberID, again.generationID) == .unknownMemberID)
+  #expect(try server.beat("new", 0).memberEpoch > again.generationID)
+}
+
+@Test("a policy keeps groups with members from changing their protocol")
+func migrationPolicy() throws {
+  let server = try GroupServer(setting: "group.consumer.migration.policy", "downgrade")
+  let joined = try server.joinReadable()
+  #expect(try server.sync(joined.memberID, joined.generationID, leads: [joined.memberID])?.count == 4)
+  #expect(try server.beat("new", 0).errorCode == .groupIDNotFound)
+  let other = try GroupServer(setting: "group.consumer.migration.policy", "upgrade")
+  #expect(try other.beat("new", 0).errorCode == .none)
+  let classic = try other.joinReadable()
+  #expect(classic.errorCode == .none)
+  #expect(try other.beat("new", -1).errorCode == .none)
+  #expect(try other.list().first?.last == "consumer", "it goes on with classic members only")
+}
+
+@Test("what the members of all classic groups have brought is counted, and forgotten with them")
+func classicMetadataInAll() throws {
+  let server = try GroupServer()
+  let groups = try #require(server.broker.groups)
+  let joined = try server.joinReadable()
+  #expect(groups.metadataSize > 0)
+  groups.mostMetadata = groups.metadataSize + 10
+  #expect(try server.joinReadable().errorCode == .groupMaxSizeReached)
+  #expect(try server.leaveClassic(joined.memberID) == .none)
+  #expect(groups.metadataSize == 0)
+  groups.mostMetadata = 1000
+  let again = try server.joinReadable()
+  #expect(try server.sync(again.memberID, again.generationID, leads: [again.memberID])?.count == 4)
+  #expect(try server.beat("new", 0).errorCode == .none)
+  #expect(groups.metadataSize == 0, "the group is of the other kind now")
+}
+
+@Test("what a classic member brings is bounded, and the largest size of a group can be changed while it lives")
+func classicBounds() throws {
+  let server = try GroupServer()
+  let large = Bytes(Array(repeating: 1, count: (1 << 20) + 1))
+  func join(_ protocols: [JoinGroupRequest.JoinGroupRequestProtocol]) throws -> KafkaErrorCode {
+    try server.ask(
+      JoinGroupRequest(
+        groupID: "g", sessionTimeoutMilliseconds: 10_000, rebalanceTimeoutMilliseconds: 10_000, memberID: "",
+        protocolType: "consumer", protocols: protocols), 3
+    ).errorCode
+  }
+  #expect(try join([.init(name: "range", metadata: large)]) == .invalidRequest)
+  #expect(try join((0..<101).map { .init(name: "p\($0)", metadata: Bytes()) }) == .invalidRequest)
+  #expect(try join([.init(name: "range", metadata: Bytes())]) == .none)
+  let changed = try server.ask(
+    IncrementalAlterConfigsRequest(resources: [
+      .init(
+        resourceType: 4, resourceName: "0", configs: [.init(name: "group.max.size", configOperation: 0, value: "1")])
+    ]), 1)
+  #expect(changed.responses.first?.errorCode == KafkaErrorCode.none)
+  #expect(try join([.init(name: "range", metadata: Bytes())]) == .groupMaxSizeReached)
 }

@@ -1,15 +1,17 @@
 """Groups of KIP-848's protocol, with unmodified librdkafka: hand-over, expressions, static members, crashes of both sides."""
 
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupState, ConsumerGroupType
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import ConsumerGroupState, ConsumerGroupType, KafkaException
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from drivers import CLIENTS
 from drivers.aio import AioKafka
 from drivers.confluent import ConsumerProtocolMember
@@ -205,34 +207,116 @@ def test_members_outlive_a_crash_of_the_broker(make_server, create_topic, topic)
             assert not again, f"delivered again although they were committed: {again[:10]}"
 
 
-def test_a_group_has_one_protocol_at_a_time(quick, create_topic, topic):
-    create_topic(topic, partitions=2, on=quick)
-    with member(quick, topic, topic) as modern:
-        modern.wait_assigned(2)
-        with KafkaPython().member(quick.bootstrap, topic, topic) as classic:
-            with pytest.raises(Exception) as raised:
-                classic.wait_assigned(timeout_seconds=20)
-            assert "InconsistentGroupProtocol" in type(raised.value).__name__, raised.value
-        assert len(modern.assigned) == 2
-        modern.leave()
-    with KafkaPython().member(quick.bootstrap, topic, topic) as classic:
-        classic.wait_assigned(2)
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+def test_members_change_to_the_consumer_protocol_one_by_one_and_back(quick, create_topic, topic, strategy):
+    create_topic(topic, partitions=6, on=quick)
+    with ExitStack() as stack:
+        everyone = []
+
+        def join(**options):
+            everyone.append(stack.enter_context(member(quick, topic, topic, **options)))
+            return everyone[-1]
+
+        present = [join(classic=strategy) for _ in range(3)]
+        for one in present:
+            one.wait_assigned(2)
         assert groups(quick)[topic][1] == ConsumerGroupType.CLASSIC
-        errors = []
-        refused = Consumer({"bootstrap.servers": quick.bootstrap, "group.id": topic, "group.protocol": "consumer",
-                            "error_cb": errors.append})
-        refused.subscribe([topic])
-        deadline = time.monotonic() + 20
-        while not errors and time.monotonic() < deadline:
-            message = refused.poll(0.1)
-            if message is not None and message.error() is not None:
-                errors.append(message.error())
-        assert any("group id does not exist" in one.str() for one in errors), errors
-        refused.close()
-        assert len(classic.assigned) == 2
+        flow = Flow(quick.bootstrap, topic, 6)
+        for options, kind in (({}, ConsumerGroupType.CONSUMER), ({"classic": strategy}, ConsumerGroupType.CLASSIC)):
+            for _ in range(3):
+                present.pop(0).leave()
+                present.append(join(**options))
+                for one in present:
+                    one.wait_assigned(2, timeout_seconds=60)
+                present[-1].wait_records(50)
+            assert groups(quick)[topic][1] == kind
+        sent = flow.stop()
+        present[0].wait(lambda: complete(sent, *everyone), timeout_seconds=60, what=f"{sent} records in all")
+        for one in present:
+            one.leave()
+        assert_each_once_in_order(sent, *everyone)
+
+
+def test_a_client_without_the_consumer_protocol_shares_a_group_with_one_that_has_it(quick, create_topic, topic):
+    create_topic(topic, partitions=6, on=quick)
+    with KafkaPython().member(quick.bootstrap, topic, topic) as classic:
+        classic.wait_assigned(6)
+        flow = Flow(quick.bootstrap, topic, 6)
+        classic.wait_records(50)
+        with member(quick, topic, topic) as modern:
+            modern.wait_assigned(3, timeout_seconds=60)
+            classic.wait_assigned(3)
+            assert groups(quick)[topic][1] == ConsumerGroupType.CONSUMER
+            modern.wait_records(100)
+            modern.leave()
+        classic.wait_assigned(6, timeout_seconds=60)
+        assert groups(quick)[topic][1] == ConsumerGroupType.CLASSIC
+        sent = flow.stop()
+        classic.wait(lambda: complete(sent, classic, modern), timeout_seconds=60, what=f"{sent} records in all")
         classic.leave()
-    with member(quick, topic, topic) as modern:
-        modern.wait_assigned(2).leave()
+        assert_each_once_in_order(sent, classic, modern)
+
+
+def test_a_static_member_changes_its_protocol_under_its_instance_id(quick, create_topic, topic):
+    create_topic(topic, partitions=4, on=quick)
+    with member(quick, topic, topic, classic="range", instance="watching", session_timeout_ms=30_000) as watching, \
+            member(quick, topic, topic, classic="range", instance="coming", session_timeout_ms=30_000) as coming:
+        watching.wait_assigned(2)
+        coming.wait_assigned(2)
+        coming.leave()  # librdkafka's static members do not say good-bye
+        with member(quick, topic, topic, instance="coming") as back:
+            back.wait_assigned(2)
+            watching.wait_assigned(2)
+            assert not back.assigned & watching.assigned
+            back.leave()
+        watching.leave()
+
+
+def test_an_empty_group_takes_either_protocol_and_keeps_its_offsets(quick, create_topic, topic):
+    create_topic(topic, on=quick)
+    done = 0
+    for options in ({"classic": "range"}, {}, {"classic": "range"}, {}):
+        CONFLUENT.produce(quick.bootstrap, topic, [Record(b"k", b"%d" % n) for n in range(10)])
+        with member(quick, topic, topic, **options) as one:
+            one.wait_records(10)
+            time.sleep(0.3)  # anything repeated would come with the same fetch
+            one.leave()
+            assert [record.offset for record in one.records] == list(range(done, done + 10))
+        done += 10
+
+
+def test_a_groups_own_settings_count_for_its_members(quick, create_topic, topic):
+    create_topic(topic, on=quick)
+    admin = AdminClient({"bootstrap.servers": quick.bootstrap})
+
+    def alter(**values):
+        entries = [ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+                   for name, value in values.items()]
+        (future,) = admin.incremental_alter_configs(
+            [ConfigResource(ResourceType.GROUP, topic, incremental_configs=entries)]).values()
+        future.result(20)
+
+    alter(consumer_session_timeout_ms="60000", consumer_heartbeat_interval_ms="200")
+    (found,) = admin.describe_configs([ConfigResource(ResourceType.GROUP, topic)]).values()
+    described = {name: entry.value for name, entry in found.result(20).items()}
+    assert described["consumer.session.timeout.ms"] == "60000"
+    assert described["consumer.heartbeat.interval.ms"] == "200"
+    with pytest.raises(KafkaException) as refused:
+        alter(consumer_session_timeout_ms="60001")
+    assert refused.value.args[0].name() == "INVALID_CONFIG" and "60000" in refused.value.args[0].str()
+    script = Path(__file__).parent / "consumer_process.py"
+    process = subprocess.Popen([sys.executable, script, quick.bootstrap, topic, topic], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "assigned 1\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(6)  # longer than the server's standard session, 4 s
+        assert groups(quick)[topic] == (ConsumerGroupState.STABLE, ConsumerGroupType.CONSUMER), "it is still a member"
+        process.send_signal(signal.SIGCONT)
+        CONFLUENT.produce(quick.bootstrap, topic, [Record(b"k", b"after")])
+        assert process.stdout.readline() == "record after\n", "nothing was assigned anew"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_classic_members_are_undisturbed_beside_it(quick, create_topic, topic):

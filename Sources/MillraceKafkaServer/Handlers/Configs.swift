@@ -103,6 +103,9 @@ extension KafkaConnection {
       let configs = broker.configs(of: found)
       return entries(found.kind.settings, resource, request) { setting in
         let own: [ConfigValue] = configs[setting.name].map { [(setting.name, $0, source)] } ?? []
+        if found.kind == .group, let name = GroupSettings.brokerNames[setting.name] {
+          return own + broker.settings.values(of: name).map { (name, $0.value, ConfigSource.of($0.source)) }
+        }
         return own + [(setting.name, setting.standard, ConfigSource.standard)]
       }
     default: throw unknownType(resource.resourceType)

@@ -21,7 +21,15 @@ extension KafkaConnection {
     beat.topics = request.subscribedTopicNames
     beat.pattern = request.subscribedTopicRegex
     beat.assignor = request.serverAssignor
-    if let topics = request.topicPartitions {
+    if request.memberEpoch >= 0, let topics = request.topicPartitions {
+      do throws(BrokerError) {
+        try broker.groups.checkReport(
+          of: request.memberID, in: request.groupID, epoch: request.memberEpoch,
+          partitions: topics.reduce(0) { $0 + $1.partitions.count })
+      } catch {
+        return context.answer(
+          ConsumerGroupHeartbeatResponse(errorCode: KafkaErrorCode(group: error), errorMessage: error.reason))
+      }
       var owned: Set<TopicIDPartition> = []
       for topic in topics {
         for partition in topic.partitions { owned.insert(TopicIDPartition(topic.topicID, partition)) }
@@ -71,8 +79,8 @@ extension KafkaConnection {
           clientID: member.clientID, clientHost: member.clientHost, subscribedTopicNames: member.topics,
           subscribedTopicRegex: member.pattern, assignment: named(member.assigned),
           targetAssignment: named(member.target),
-          // Every member speaks the consumer protocol: 1. Source: KIP-1099.
-          memberType: 1)
+          // Source: KIP-1099.
+          memberType: member.isClassic ? 0 : 1)
       })
   }
 

@@ -99,11 +99,12 @@ class _Member(Member):
 
 class ConsumerProtocolMember(Member):
     """A member of a group of KIP-848's protocol. Partitions are (topic, partition) here, since a subscription may be an
-    expression, and `assigned` is what it has now, since assignments come in steps."""
+    expression, and `assigned` is what it has now, since assignments come in steps. With `classic`, a strategy, it speaks
+    the classic protocol instead."""
 
-    def __init__(self, bootstrap, group, topics, assignor=None, commit_each=False, **options):
+    def __init__(self, bootstrap, group, topics, assignor=None, commit_each=False, classic=None, **options):
         super().__init__(bootstrap, group, topics, **options)
-        self.assignor, self.commit_each = assignor, commit_each
+        self.assignor, self.commit_each, self.classic = assignor, commit_each, classic
         self.assigned = set()
         self.revocations = 0
         self.errors = []
@@ -115,12 +116,16 @@ class ConsumerProtocolMember(Member):
                          f"an assignment of {count} partitions")
 
     def _run(self):
-        options = {"bootstrap.servers": self.bootstrap, "group.id": self.group, "group.protocol": "consumer",
-                   "enable.auto.commit": not self.commit_each, "auto.commit.interval.ms": 200, "fetch.wait.max.ms": 100,
+        options = {"bootstrap.servers": self.bootstrap, "group.id": self.group,
+                   "group.protocol": "classic" if self.classic else "consumer", "enable.auto.commit": not self.commit_each, "auto.commit.interval.ms": 200,
+                   "fetch.wait.max.ms": 100,
                    "auto.offset.reset": "earliest" if self.from_beginning else "latest",
                    "topic.metadata.refresh.interval.ms": 1000, "error_cb": self.errors.append}
         if self.instance:
             options["group.instance.id"] = self.instance
+        if self.classic:
+            options |= {"partition.assignment.strategy": self.classic, "session.timeout.ms": self.session_timeout_ms,
+                        "heartbeat.interval.ms": 300}
         if self.assignor:
             options["group.remote.assignor"] = self.assignor
         consumer = Consumer(options)
