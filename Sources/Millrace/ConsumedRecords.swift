@@ -182,6 +182,28 @@ extension EmbeddedBroker {
     }
   }
 
+  /// Waits while a transaction in progress is about to commit offsets of these partitions for a group: a consumer that
+  /// reads what is committed only must begin behind what that transaction has worked on. Source: KIP-447.
+  /// - Parameter goesOn: whether it is still worth waiting.
+  /// - Returns: false when it was not.
+  func waitForOffsets(
+    of group: String, _ plan: ConsumedRecords.Plan, _ partitions: [Int32], while goesOn: () -> Bool
+  ) async throws(MillraceError) -> Bool {
+    guard plan.isolation == .committed else { return true }
+    let places = Set(partitions.map { TopicPartition(plan.topic, $0) })
+    while true {
+      let isPending: Bool = try await ask { broker, answer in
+        answer.give(.success(!broker.groups.pendingPartitions(group).isDisjoint(with: places)))
+      }
+      if !isPending { return true }
+      guard goesOn() else { return false }
+      // Kafka's clients ask again after retry.backoff.ms, which is as long.
+      try await ask { (broker, answer: Answer<Void>) in
+        broker.reactor.schedule(after: .milliseconds(100)) { answer.give(.success(())) }
+      }
+    }
+  }
+
   /// The offsets that a group has committed for a topic: the next to read of each partition.
   /// - Throws: `.closed`.
   public func committedOffsets(of group: String, topic: String) async throws(MillraceError) -> [Int32: Offset] {

@@ -188,7 +188,15 @@ final class GroupConsumer: Sendable {
       reactor.submit { membership.take().leave(committing: [:]) }
     }
     if Task.isCancelled { return false }
-    let partitions = try joined.get()
+    var partitions = try joined.get()
+    let isStable = try await broker.waitForOffsets(of: group, plan, partitions) { [signal] in
+      !Task.isCancelled && !signal.mustRejoin.load(ordering: .relaxed)
+    }
+    if !isStable {
+      if Task.isCancelled { return false }
+      // What the group gave is about to be given anew: nothing of it is begun.
+      partitions = []
+    }
     let known = try await broker.committedOffsets(of: group, topic: plan.topic)
     let starts = try await fetcher.turn(to: partitions)
     state.withLock { state in

@@ -86,7 +86,14 @@ final class RecordFetcher: Sendable {
 
   /// The records of the next fetch that brings any.
   func next() async throws(MillraceError) -> Step {
-    if state.withLock({ $0.places == nil }) { _ = try await turn(to: try await allPartitions()) }
+    if state.withLock({ $0.places == nil }) {
+      let partitions = try await allPartitions()
+      if let group = plan.group {
+        let isStable = try await broker.waitForOffsets(of: group, plan, partitions) { !Task.isCancelled }
+        guard isStable else { return .interrupted }
+      }
+      _ = try await turn(to: partitions)
+    }
     while true {
       if Task.isCancelled { return .interrupted }
       if !fetchAhead() {
