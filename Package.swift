@@ -49,6 +49,7 @@ let package = Package(
     library("MillraceLog", ["MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO"]),
     library("MillraceDataflow", ["MillraceBase", "MillraceModel"]),
     library("MillraceDelivery", ["MillraceBase", "MillraceModel"]),
+    library("MillraceRouting", ["MillraceBase"]),
     // Floor 5
     library("MillraceMetadata", ["MillraceBase", "MillraceModel", "MillraceLog"]),
     library("MillraceStreams", ["MillraceBase", "MillraceModel", "MillraceDataflow"]),
@@ -110,6 +111,7 @@ let package = Package(
     tests("MillracePatternTests", ["MillracePattern"]),
     tests("MillraceSimulationTests", ["MillraceSimulation", "MillraceIO", "MillraceBase"]),
     tests("TransactionHistoryTests", ["TransactionHistory"]),
+    tests("MillraceRoutingTests", ["MillraceRouting", "MillraceBase"]),
     tests("MillraceDataflowTests", ["MillraceDataflow", "MillraceModel", "MillraceBase"]),
     tests("MillraceDeliveryTests", ["MillraceDelivery", "MillraceModel", "MillraceBase"]),
     tests("MillraceStreamsTests", ["MillraceStreams", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
@@ -165,6 +167,7 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
         "MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceMetadata", "MillraceBroker", "MillraceKafkaServer",
         "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "MillraceServer", "MillraceSimulation",
         "MillraceDelivery",
+        "MillraceRouting",
       ],
       path: "Fuzz/Fuzzers", swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
       linkerSettings: [

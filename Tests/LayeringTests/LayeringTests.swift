@@ -10,6 +10,7 @@ private let floors: [String: Int] = [
   "MillraceModel": 3, "MillraceCompression": 3, "MillracePattern": 3, "MillraceIO": 3,
   "MillraceKafkaProtocol": 4, "MillraceAMQPProtocol": 4, "MillraceLog": 4, "MillraceDataflow": 4, "MillraceQueue": 4,
   "MillraceDelivery": 4,
+  "MillraceRouting": 4,
   "MillraceMetadata": 5, "MillraceStreams": 5,
   "MillraceBroker": 6,
   "MillraceKafkaServer": 7, "MillraceConnectors": 7,
