@@ -101,7 +101,7 @@ func everyJump() {
   let jumps: [Int64] = [-400 * day, -3_600_000, -1, 0, 599_000, 601_000, 3_600_000, 400 * day]
   for first in jumps {
     for second in jumps {
-      for wait in [1, 1800, 3599, 3700] as [Int64] {
+      for wait in [1, 1800, 3590, 3700] as [Int64] {
         var now = MonotonicTime(nanoseconds: 5_000_000_000)
         var real: Int64 = 1_000_000_000_000
         var clock = RetentionClock(
