@@ -356,3 +356,23 @@ func epochNumbers() {
   world.leave(member)
   #expect(world.group.epoch == 1)
 }
+
+@Test("of a list of partitions the group keeps only what was given to the member")
+func keptReports() throws {
+  let world = ConsumerGroupWorld()
+  let member = world.join("m1")
+  let foreign = Set((0..<1000).map { TopicIDPartition(TopicID(high: 9, low: 9), $0) })
+  member.hasNews = true
+  var beat = member.beat()
+  beat.owned = member.owned.union(foreign)
+  #expect(world.refusal(beat) == nil)
+  #expect(world.group.members["m1"]?.reported == member.owned)
+  // Twice the same, with all that a heartbeat can say, is still believed.
+  member.saysAll = true
+  beat = member.beat()
+  beat.owned = foreign
+  _ = world.join("m2")
+  for _ in 0..<2 { #expect(world.refusal(beat) == nil) }
+  #expect(world.group.members["m1"]?.reported == [])
+  #expect(world.group.members["m1"]?.revoking == [:], "what it has to give up it says it has not")
+}
