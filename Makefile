@@ -26,7 +26,7 @@ TARGET ?= all
 SMOKE_SECONDS ?= 2
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
-.PHONY: run build test simulate power lint unit clients cli crash crash-counts faults soak examples bench bench-large fuzz fuzz-smoke format clean setup setup-test
+.PHONY: run build test simulate power lint unit clients cli amqp amqp-reference crash crash-counts faults soak examples bench bench-large fuzz fuzz-smoke format clean setup setup-test
 
 run: setup build-release
 	$(BINARY) demo --data $(DATA) $(DEMO)
@@ -37,7 +37,7 @@ build: setup build-release
 build-release:
 	$(SWIFT) build -c release --product millrace -Xswiftc -static-executable
 
-test: setup-test lint unit build-release clients cli
+test: setup-test lint unit build-release clients cli amqp
 	$(MAKE) --no-print-directory crash-run CYCLES=10
 	$(MAKE) --no-print-directory simulate power-run SEEDS=2000 CUTS=20
 	$(MAKE) --no-print-directory fuzz-smoke
@@ -59,6 +59,15 @@ unit:
 clients:
 	$(MAKE) --no-print-directory -C Tests/clients/drivers
 	$(PYTHON) -m pytest -q Tests/harness Tests/crash Tests/clients
+
+# The AMQP tests; skipped, and saying so, when the program speaks no AMQP.
+amqp:
+	$(PYTHON) -m pytest -q Tests/amqp --amqp-backend millrace
+
+# The same tests against RabbitMQ, which shows that they expect what RabbitMQ does.
+amqp-reference:
+	@Scripts/setup reference
+	$(PYTHON) -m pytest -q Tests/amqp --amqp-backend rabbitmq
 
 cli:
 	$(PYTHON) -m pytest -q Tests/cli

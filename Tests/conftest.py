@@ -1,5 +1,6 @@
 """What every Python suite under Tests/ uses: the path of the shared code, servers per session and per test, their logs."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "harness"))
 
 from millrace_tests.server import BINARY, Server  # noqa: E402 (the path comes first)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--amqp-backend", choices=("millrace", "rabbitmq"), default=os.environ.get("AMQP_BACKEND", "millrace"),
+                     help="what Tests/amqp runs against: millrace, or Debian's rabbitmq-server, the reference")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("MILLRACE_BINARY", ROOT / ".build" / "release" / "millrace"))
-READY = re.compile(r"^millrace ready kafka=(\S+):(\d+) pid=(\d+)$")
+READY = re.compile(r"^millrace ready kafka=(\S+):(\d+)(?: amqp=(\S+):(\d+))? pid=(\d+)$")
 
 
 class ServerFailed(Exception):
@@ -25,11 +25,11 @@ def environment():
 class Server:
     """One data directory and at most one running program on it.
 
-    The port is chosen by the system at the first start and kept for the later ones, as clients expect.
+    The ports are chosen by the system at the first start and kept for the later ones, as clients expect.
     """
 
     def __init__(self, directory, command="serve", arguments=(), binary=None, port=0,
-                 data="data"):
+                 data="data", amqp=False):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.data = self.directory / data
@@ -39,6 +39,8 @@ class Server:
         self.binary = str(binary or BINARY)
         self.port = port
         self.host = None
+        self.amqp_port = 0 if amqp else None  # None: the program is not told to speak AMQP
+        self.amqp_host = None
         self.process = None
         self._launched = None
         self.output = []
@@ -53,7 +55,8 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def command_line(self):
-        return [self.binary, self.command, "--data", str(self.data), "--kafka", str(self.port), *self.arguments]
+        amqp = [] if self.amqp_port is None else ["--amqp", str(self.amqp_port)]
+        return [self.binary, self.command, "--data", str(self.data), "--kafka", str(self.port), *amqp, *self.arguments]
 
     def start(self, timeout_seconds=30):
         """Starts the program and returns once it printed its ready line."""
@@ -80,8 +83,13 @@ class Server:
             self.kill()
             raise ServerFailed(f"expected the ready line, got {line!r}{self.log_tail()}")
         self.host, self.port = match[1].strip("[]"), int(match[2])
-        if int(match[3]) != self.process.pid:
-            raise ServerFailed(f"the ready line names pid {match[3]}, the process is {self.process.pid}")
+        if (match[3] is None) != (self.amqp_port is None):
+            self.kill()
+            raise ServerFailed(f"told {self.command_line()}, it is ready with {line!r}")
+        if match[3] is not None:
+            self.amqp_host, self.amqp_port = match[3].strip("[]"), int(match[4])
+        if int(match[5]) != self.process.pid:
+            raise ServerFailed(f"the ready line names pid {match[5]}, the process is {self.process.pid}")
         os.set_blocking(self.process.stdout.fileno(), False)
         return self
 
