@@ -114,7 +114,9 @@ public final class Metadata: LogStateMachine {
         if groupOffsets[group]?.isEmpty == true { groupOffsets[group] = nil }
       }
     case .offsetsCommitted(let group, let offsets):
-      for offset in offsets { groupOffsets[group, default: [:]][offset.partition] = offset.committed }
+      for offset in offsets where exists(offset.partition) {
+        groupOffsets[group, default: [:]][offset.partition] = offset.committed
+      }
     case .producerIDsReserved(let next):
       reservedProducerIDs = max(reservedProducerIDs, next)
     case .jobStarted(let name, let epoch):
@@ -139,8 +141,10 @@ public final class Metadata: LogStateMachine {
     case .groupDeleted(let group):
       groupOffsets[group] = nil
       groupEpochs[group] = nil
+      transactions.deletedOffsets(ofGroup: group)
     case .offsetsDeleted(let group, let partitions):
       for partition in partitions { groupOffsets[group]?[partition] = nil }
+      transactions.deletedOffsets(ofGroup: group, partitions)
       if groupOffsets[group]?.isEmpty == true { groupOffsets[group] = nil }
     case .quotasChanged(let entity, let changes):
       var limits = quotas[entity] ?? [:]
@@ -148,7 +152,7 @@ public final class Metadata: LogStateMachine {
       quotas[entity] = limits.isEmpty ? nil : limits
       onChange(.quotas)
     case .transaction(let event):
-      for (group, offsets) in transactions.apply(event) {
+      for (group, offsets) in transactions.apply(event.naming { exists($0) }) {
         groupOffsets[group, default: [:]].merge(offsets) { _, new in new }
       }
     case .groupEpochsReserved(let group, let next):
@@ -156,6 +160,11 @@ public final class Metadata: LogStateMachine {
     case .consumerGroupEnded(let group):
       groupEpochs[group] = nil
     }
+  }
+
+  /// A call is checked when it comes, and takes effect when its unit enters the log: its topic may be gone by then.
+  private func exists(_ partition: TopicPartition) -> Bool {
+    topics[partition.topic].map { $0.partitions.indices.contains(Int(partition.partition)) } ?? false
   }
 
   private func add(_ topic: TopicMetadata) {

@@ -52,6 +52,17 @@ public enum TransactionEvent: Equatable, Sendable {
     }
   }
 
+  /// The same event with those partitions alone that `exists` says to be there.
+  func naming(_ exists: (TopicPartition) -> Bool) -> TransactionEvent {
+    switch self {
+    case .partitionsAdded(let id, let partitions, let time):
+      .partitionsAdded(id, partitions.filter(exists), time: time)
+    case .offsetsAdded(let id, let group, let offsets, let time):
+      .offsetsAdded(id, group: group, offsets.filter { exists($0.partition) }, time: time)
+    case .initialised, .groupAdded, .ended, .expired: self
+    }
+  }
+
   static let kinds: ClosedRange<UInt8> = 20...25
 
   func write(to writer: inout ByteWriter) {

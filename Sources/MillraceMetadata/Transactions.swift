@@ -130,6 +130,17 @@ public struct Transactions: Equatable, Sendable {
     }
   }
 
+  /// Offsets of a group were deleted, all when `partitions` is nil: those that ongoing transactions hold for it go as well.
+  mutating func deletedOffsets(ofGroup group: String, _ partitions: [TopicPartition]? = nil) {
+    for id in pending[group] ?? [] {
+      guard let partitions else {
+        producers[id]?.offsets[group] = [:]
+        continue
+      }
+      for partition in partitions { producers[id]?.offsets[group]?[partition] = nil }
+    }
+  }
+
   private mutating func forgetPending(_ id: String) {
     for group in (producers[id]?.offsets ?? [:]).keys {
       pending[group]?.remove(id)

@@ -131,3 +131,52 @@ func changesAreTold() throws {
     ])
   #expect(configured.configs == ["retention.ms": "5"] && world.metadata.partitionAdditions == 1)
 }
+
+@Test("offsets and markers of topics that are gone by the time of their unit leave nothing behind")
+func offsetsOfTopicsThatAreGone() throws {
+  let world = try MetadataWorld()
+  let gone = PartitionOffset(partition: TopicPartition("gone", 0), committed: committed(4))
+  let kept = PartitionOffset(partition: TopicPartition("t", 0), committed: committed(5))
+  let beyond = PartitionOffset(partition: TopicPartition("t", 1), committed: committed(6))
+  let producer = ProducerIdentity(1, 0)
+  try world.apply(
+    .topicCreated(name: "t", id: topic, partitions: [PartitionLogID(1)], configs: [:], time: .none),
+    .offsetsCommitted(group: "only", offsets: [gone]), .offsetsCommitted(group: "g", offsets: [gone, kept, beyond]),
+    .transaction(
+      .initialised("id", producer: producer, previous: .none, timeoutMilliseconds: 1000, time: .none)),
+    .transaction(.partitionsAdded("id", [gone.partition, kept.partition], time: .none)),
+    .transaction(.offsetsAdded("id", group: "h", [gone, kept], time: .none)),
+    .transaction(.offsetsAdded("id", group: "none", [gone], time: .none)))
+  #expect(world.metadata.transactions["id"]?.partitions == [kept.partition])
+  #expect(world.metadata.transactions.pendingPartitions(ofGroup: "h") == [kept.partition])
+  try world.apply(.transaction(.ended("id", isCommit: true, producer: producer, previous: .none, time: .none)))
+  #expect(world.metadata.groupOffsets.mapValues { Set($0.keys) } == ["g": [kept.partition], "h": [kept.partition]])
+}
+
+@Test("deleting a group, or some of its offsets, takes along what transactions hold for it")
+func deletedPendingOffsets() throws {
+  let world = try MetadataWorld()
+  let offsets = (0..<2).map { PartitionOffset(partition: TopicPartition("t", $0), committed: committed(5)) }
+  let producer = ProducerIdentity(1, 0)
+  try world.apply(
+    .topicCreated(
+      name: "t", id: topic, partitions: [PartitionLogID(1), PartitionLogID(2)], configs: [:], time: .none),
+    .transaction(
+      .initialised("id", producer: producer, previous: .none, timeoutMilliseconds: 1000, time: .none)),
+    .transaction(.offsetsAdded("id", group: "deleted", offsets, time: .none)),
+    .transaction(.offsetsAdded("id", group: "kept", offsets, time: .none)), .groupDeleted(group: "deleted"),
+    .offsetsDeleted(group: "kept", partitions: [offsets[1].partition]))
+  #expect(world.metadata.transactions.pendingPartitions(ofGroup: "deleted").isEmpty)
+  #expect(world.metadata.transactions.pendingPartitions(ofGroup: "kept") == [offsets[0].partition])
+  // A snapshot in between says the same, and what is added later counts.
+  let restored = Metadata()
+  try restored.restore(world.metadata.snapshot(), log: world.log)
+  #expect(restored.transactions == world.metadata.transactions)
+  try world.apply(
+    .transaction(.offsetsAdded("id", group: "deleted", [offsets[1]], time: .none)),
+    .transaction(.ended("id", isCommit: true, producer: producer, previous: .none, time: .none)))
+  #expect(
+    world.metadata.groupOffsets.mapValues { Set($0.keys) } == [
+      "deleted": [offsets[1].partition], "kept": [offsets[0].partition],
+    ])
+}
