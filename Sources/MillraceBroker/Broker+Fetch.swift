@@ -70,6 +70,9 @@ extension Array where Element == AbortedTransaction {
 /// Readers that wait for more records.
 struct FetchWaits {
   var byPartition: [PartitionLogID: [FetchWait]] = [:]
+  /// Where readers of committed records have found nothing, although the last stable offset lies further back: what was
+  /// there was compacted away, and the segment that holds what comes next was merged with it.
+  var gaps: [PartitionLogID: Range<Offset>] = [:]
 }
 
 /// One reader that waits.
@@ -178,12 +181,22 @@ extension Broker {
     var available: Int64 = 0
     for target in targets {
       if problem(target) != nil || divergence(target) != nil { return true }
-      guard let partition = target.partition else { continue }
+      guard let partition = target.partition, !isInGap(target, partition) else { continue }
       available += partition.availableBytes(
         from: target.offset, atMost: Int64(minimum) - available, isCommittedOnly: target.isCommittedOnly)
       if available >= minimum { return true }
     }
     return false
+  }
+
+  /// Whether nothing is known to come before the last stable offset moves.
+  private func isInGap(_ target: FetchTarget, _ partition: PartitionLog) -> Bool {
+    guard target.isCommittedOnly, let gap = waits.gaps[partition.id] else { return false }
+    if partition.lastStableOffset > gap.upperBound {
+      waits.gaps[partition.id] = nil
+      return false
+    }
+    return gap.contains(target.offset)
   }
 
   private func readAll(_ targets: [FetchTarget], limit: Int, _ completion: @escaping ([FetchedPartition]) -> Void) {
@@ -214,6 +227,9 @@ extension Broker {
         return
       }
       result.batches = batches
+      if batches.isEmpty, target.isCommittedOnly, target.offset < result.lastStableOffset {
+        waits.gaps[partition.id] = target.offset..<result.lastStableOffset
+      }
       if target.isCommittedOnly, !batches.isEmpty {
         result.aborted = partition.abortedTransactions(from: target.offset, in: batches)
       }

@@ -88,7 +88,10 @@ extension Broker {
       }
       completion(error)
     }
-    for partition in topic.partitions { traffic[partition] = nil }
+    for partition in topic.partitions {
+      traffic[partition] = nil
+      waits.gaps[partition] = nil
+    }
     // Whoever waits for records of the topic learns that it is gone.
     for partition in logs where partition.isDeleted { advanced(partition) }
   }
