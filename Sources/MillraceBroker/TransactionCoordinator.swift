@@ -6,22 +6,6 @@ import MillraceLog
 import MillraceMetadata
 import MillraceModel
 
-/// How a transactional id stands.
-public struct TransactionDescription: Sendable {
-  /// The id that the client chose.
-  public var id: String
-  /// `Empty`, `Ongoing`, `CompleteCommit` or `CompleteAbort`. Source: Kafka, `TransactionState`.
-  public var state: String
-  /// The producer that may use the id.
-  public var producer: ProducerIdentity
-  /// A transaction that lasts longer is aborted, in ms.
-  public var timeoutMilliseconds: Int32
-  /// When the ongoing transaction began; nil without one.
-  public var started: Timestamp?
-  /// Partitions of the ongoing transaction, in rising order.
-  public var partitions: [TopicPartition]
-}
-
 /// Who writes a transactional batch.
 public struct TransactionalWrite: Sendable {
   /// The transactional id.
@@ -40,22 +24,24 @@ public struct TransactionalWrite: Sendable {
 ///
 /// What is decided is in the log's hands at once, and state changes with it: no call waits for another one.
 public final class TransactionCoordinator {
-  private unowned let broker: Broker
-  /// When ongoing transactions are aborted. Kept in monotonic time, so that a clock that is set ends none early.
-  private var deadlines: [String: MonotonicTime] = [:]
-  private var timer: Timer?
-  private var timerDeadline: MonotonicTime?
-  private var expiryTimer: Timer?
+  unowned let broker: Broker
+  /// When ongoing transactions are aborted. Kept in monotonic time, so that a clock that is set ends none early. An end that
+  /// is not durable yet may still be refused, and takes no deadline away.
+  var deadlines: [String: MonotonicTime] = [:]
+  var timer: Timer?
+  var timerDeadline: MonotonicTime?
+  var expiryTimer: Timer?
+  var isExpiring = false
   /// How long an abort that the log refused waits for its next attempt.
-  private static let retryDelay = Duration.seconds(1)
-  /// Ids that are forgotten in one unit at most.
-  private static let mostExpiredAtOnce = 1000
+  static let retryDelay = Duration.seconds(1)
+  /// Ids that are looked at in one turn, and forgotten in one unit, at most.
+  static let expiredAtOnce = 1000
 
   init(broker: Broker) {
     self.broker = broker
   }
 
-  private var state: Transactions { broker.metadata.transactions }
+  var state: Transactions { broker.metadata.transactions }
 
   /// Takes up the transactions that the log holds: each has what was left of its time when the broker stopped, as far as
   /// the wall clock can tell.
@@ -198,80 +184,9 @@ public final class TransactionCoordinator {
     }
   }
 
-  // MARK: Tools
-
-  /// All transactional ids, sorted.
-  public var descriptions: [TransactionDescription] {
-    state.producers.values.sorted { $0.id < $1.id }.map(TransactionCoordinator.describe)
-  }
-
-  /// How a transactional id stands, nil when it is not known.
-  public func describe(_ id: String) -> TransactionDescription? { state[id].map(TransactionCoordinator.describe) }
-
-  private static func describe(_ one: TransactionalProducer) -> TransactionDescription {
-    TransactionDescription(
-      id: one.id, state: name(of: one.status), producer: one.producer, timeoutMilliseconds: one.timeoutMilliseconds,
-      started: one.status == .ongoing ? one.started : nil,
-      partitions: one.partitions.sorted { ($0.topic, $0.partition) < ($1.topic, $1.partition) })
-  }
-
-  private static func name(of status: TransactionalProducer.Status) -> String {
-    switch status {
-    case .empty: "Empty"
-    case .ongoing: "Ongoing"
-    case .committed: "CompleteCommit"
-    case .aborted: "CompleteAbort"
-    }
-  }
-
-  /// Names of the states that ``TransactionDescription/state`` may have.
-  public static var stateNames: [String] { TransactionalProducer.Status.allCases.map(name) }
-
-  /// Partitions of the ongoing transaction of a producer.
-  public func partitions(of producer: ProducerIdentity) -> Set<TopicPartition> {
-    state.producers.values.first { $0.producer == producer && $0.status == .ongoing }?.partitions ?? []
-  }
-
-  /// Aborts the transaction that `producer` has open in a partition, all of it, and shuts the producer out.
-  /// - Errors: `.invalidProducerEpoch` when the epoch is not that of the transaction, `.invalidTransactionState` when there
-  ///   is none, `.storage`, `.stopped`.
-  public func abort(
-    _ producer: ProducerIdentity, in partition: TopicPartition, completion: @escaping (BrokerError?) -> Void
-  ) {
-    let found = state.producers.values.first {
-      $0.producer.id == producer.id && $0.status == .ongoing && $0.partitions.contains(partition)
-    }
-    guard let found else {
-      return completion(
-        BrokerError(
-          .invalidTransactionState, "producer \(producer.id) has no transaction open in partition \(partition)"))
-    }
-    guard found.producer.epoch == producer.epoch else {
-      return completion(
-        BrokerError(.invalidProducerEpoch, "the transaction is of producer \(found.producer), not \(producer)"))
-    }
-    abort(found, why: "by order of a tool", completion)
-  }
-
-  /// Aborts the transaction that is ongoing in `found`, and no later one of the same producer.
-  private func abort(_ found: TransactionalProducer, why: String, _ completion: @escaping (BrokerError?) -> Void) {
-    let id = found.id
-    perform(id) { [self] error in
-      if error == nil {
-        broker.logger.log(
-          .info, "transactions", "transaction aborted \(why)",
-          ["transactional.id": id, "producer": "\(found.producer)"])
-      }
-      completion(error)
-    } _: { [self] () throws(BrokerError) in
-      guard state[id]?.producer == found.producer, state[id]?.started == found.started else { return TransactionStep() }
-      return TransactionRules.abort(state[id], now: broker.reactor.wallClock) ?? TransactionStep()
-    }
-  }
-
   // MARK: Into the log
 
-  private func perform(
+  func perform(
     _ id: String, _ completion: @escaping (BrokerError?) -> Void,
     _ decide: @escaping () throws(BrokerError) -> TransactionStep
   ) {
@@ -292,6 +207,7 @@ public final class TransactionCoordinator {
         watch(id)
         return completion(BrokerError(error))
       }
+      settled(id)
       completion(refusal)
     }
   }
@@ -333,7 +249,6 @@ public final class TransactionCoordinator {
       // Nearly always there is an earlier one, so that not all have to be compared.
       if timerDeadline.map({ deadline < $0 }) ?? true { scheduleTimer() }
     }
-    if step.events.contains(where: { if case .ended = $0 { true } else { false } }) { deadlines[id] = nil }
     if case .initialised? = step.events.last { scheduleExpiry() }
     guard let ending = step.ending else { return unit }
     let marker = TransactionMarker(
@@ -353,72 +268,5 @@ public final class TransactionCoordinator {
       unit.batches.append((log, marker, header))
     }
     return unit
-  }
-
-  // MARK: Time
-
-  /// The log refused something: an ongoing transaction must not be without a deadline.
-  private func watch(_ id: String) {
-    guard broker.isOpen, state[id]?.status == .ongoing, deadlines[id] == nil else { return }
-    deadlines[id] = broker.reactor.now + TransactionCoordinator.retryDelay
-    scheduleTimer()
-  }
-
-  /// One timer, for the earliest deadline known when it was set; those of ended transactions are found gone by then.
-  private func scheduleTimer() {
-    guard let next = deadlines.values.min() else { return }
-    if let timerDeadline, timerDeadline <= next { return }
-    timer?.cancel()
-    timerDeadline = next
-    timer = broker.reactor.schedule(after: max(.zero, next - broker.reactor.now)) { [weak self] in
-      self?.timerFired()
-    }
-  }
-
-  private func timerFired() {
-    timer = nil
-    timerDeadline = nil
-    guard broker.isOpen else { return }
-    let now = broker.reactor.now
-    for id in deadlines.filter({ $0.value <= now }).keys.sorted() {
-      deadlines[id] = nil
-      guard let one = state[id], one.status == .ongoing else { continue }
-      abort(one, why: "after \(one.timeoutMilliseconds) ms") { [self] error in
-        guard let error else { return }
-        broker.logger.log(
-          .error, "transactions", "aborting a transaction that took too long failed",
-          ["transactional.id": id, "error": error.reason])
-      }
-    }
-    scheduleTimer()
-  }
-
-  /// Forgets ids that were not used for long, once an hour or more often when they are kept for less.
-  private func scheduleExpiry() {
-    guard expiryTimer == nil, broker.isOpen else { return }
-    let kept = broker.settings.transactionalIDExpiration
-    expiryTimer = broker.reactor.schedule(after: .milliseconds(min(kept, 3_600_000))) { [weak self] in
-      self?.expire(kept)
-    }
-  }
-
-  private func expire(_ kept: Int64) {
-    expiryTimer = nil
-    guard broker.isOpen else { return }
-    let limit = Timestamp(milliseconds: broker.reactor.wallClock.milliseconds - kept)
-    broker.log.append(
-      deciding: { [self] in
-        let old = state.producers.values.filter { TransactionRules.isExpired($0, before: limit) }
-        guard !old.isEmpty else { return nil }
-        var unit = AppendUnit()
-        unit.events = old.map(\.id).sorted().prefix(TransactionCoordinator.mostExpiredAtOnce).map {
-          MetadataEvent.transaction(.expired($0)).encoded()
-        }
-        return unit
-      }
-    ) { [weak self] _ in
-      guard let self, !self.state.producers.isEmpty else { return }
-      self.scheduleExpiry()
-    }
   }
 }

@@ -140,7 +140,7 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
     case .describeCluster: Facts(DescribeClusterRequest.self, flexible: 0, advertised: 0...2)
     case .describeProducers: Facts(DescribeProducersRequest.self, flexible: 0, advertised: 0...0)
     case .describeTransactions: Facts(DescribeTransactionsRequest.self, flexible: 0, advertised: 0...0)
-    case .listTransactions: Facts(ListTransactionsRequest.self, flexible: 0, advertised: 0...1)
+    case .listTransactions: Facts(ListTransactionsRequest.self, flexible: 0, advertised: 0...2)
     case .consumerGroupHeartbeat: Facts(ConsumerGroupHeartbeatRequest.self, flexible: 0, advertised: 0...1)
     case .consumerGroupDescribe: Facts(ConsumerGroupDescribeRequest.self, flexible: 0, advertised: 0...1)
     case .listConfigResources: Facts(ListConfigResourcesRequest.self, flexible: 0, advertised: 0...1)

@@ -13,11 +13,16 @@ import Testing
 /// A broker on a simulated machine with topic `t` of two partitions.
 private final class TransactionWorld {
   let world: SimulatedWorld
-  private var disk: SimulatedFileSystem
+  private(set) var disk: SimulatedFileSystem
   private let settings: BrokerSettings
+  private let configuration: LogConfiguration
   private(set) var broker: Broker!
 
-  init(seed: UInt64 = 1, _ values: [String: String] = [:]) throws {
+  init(
+    seed: UInt64 = 1, _ values: [String: String] = [:],
+    configuration: LogConfiguration = LogConfiguration(directory: "/data")
+  ) throws {
+    self.configuration = configuration
     world = SimulatedWorld(seed: seed)
     disk = SimulatedFileSystem(world: world)
     var settings = BrokerSettings()
@@ -33,7 +38,7 @@ private final class TransactionWorld {
   private func open() throws {
     let reactor = SimulatedReactor(world: world, name: "broker")
     broker = try Broker(
-      log: LogConfiguration(directory: "/data"), settings: settings, fileSystem: disk, reactor: reactor,
+      log: configuration, settings: settings, fileSystem: disk, reactor: reactor,
       writer: SimulatedExecutor(world: world), background: SimulatedExecutor(world: world), logger: .silent, seed: 1)
   }
 
@@ -73,6 +78,21 @@ private final class TransactionWorld {
     }
     if case .failure(let error) = result { return error }
     return result == nil ? BrokerError(.storage, "no answer") : nil
+  }
+
+  /// Writes records without a transaction until the disk is so full that not even a small one has room.
+  func fillDisk() throws {
+    let topic = try #require(broker.topic("t"))
+    for size in [2000, 10] {
+      for _ in 0..<10_000 {
+        var builder = RecordBatchBuilder()
+        builder.append(Record(value: Bytes([UInt8](repeating: 1, count: size)), timestamp: world.wallClock))
+        let result: Result<AppendedBatch, BrokerError>? = ask {
+          broker.produce(topic, 1, records: builder.finish(), completion: $0)
+        }
+        if case .failure? = result { break }
+      }
+    }
   }
 
   func commit(_ producer: ProducerIdentity) throws -> ProducerIdentity {
@@ -218,4 +238,106 @@ func deletedTopic() throws {
   #expect(world.broker.transactions.describe("id")?.partitions == [TopicPartition("t", 0)])
   #expect(try world.commit(producer).epoch == 1)
   #expect(try world.log(0).lastStableOffset == 2)
+}
+
+@Test("of any number of ids that were not used for long none is kept after one round")
+func expiredCrowd() throws {
+  let world = try TransactionWorld(["transactional.id.expiration.ms": "60000"])
+  for index in 0..<3500 { _ = try world.initialise("idle-\(index)") }
+  #expect(world.broker.transactions.descriptions.count == 3500)
+  world.world.run(for: .seconds(125))
+  #expect(world.broker.transactions.descriptions.isEmpty)
+  // And it goes on with those that come later.
+  _ = try world.initialise("later")
+  world.world.run(for: .seconds(125))
+  #expect(world.broker.transactions.descriptions.isEmpty)
+}
+
+private func smallDisk() -> LogConfiguration {
+  var configuration = LogConfiguration(directory: "/data")
+  configuration.journalFileSize = 32 << 10
+  configuration.firstJournalFileSize = 16 << 10
+  configuration.journalFileLimit = 3
+  return configuration
+}
+
+@Test("a commit that a full disk refuses leaves the transaction as it is: asked again when there is room, it commits")
+func commitOnFullDisk() throws {
+  let world = try TransactionWorld(configuration: smallDisk())
+  world.disk.capacity = 300_000
+  let producer = try world.initialise(timeout: 30_000)
+  #expect(world.write(0, producer) == nil)
+  try world.fillDisk()
+  #expect(throws: BrokerError.self) { try world.commit(producer) }
+  world.world.run(for: .seconds(8))
+  world.disk.capacity = 1 << 40
+  world.world.run(for: .seconds(8))
+  #expect(world.state == "Ongoing")
+  #expect(try world.commit(producer).epoch == 1)
+  #expect(world.state == "CompleteCommit")
+  let log = try world.log(0)
+  #expect(log.abortedTransactions(from: 0, to: log.nextOffset).isEmpty && log.lastStableOffset == log.nextOffset)
+}
+
+@Test("a transaction whose commit was refused is aborted when its time is over, also when the disk is full until later")
+func timeoutOnFullDisk() throws {
+  let world = try TransactionWorld(configuration: smallDisk())
+  world.disk.capacity = 300_000
+  let producer = try world.initialise(timeout: 10_000)
+  #expect(world.write(0, producer) == nil)
+  try world.fillDisk()
+  #expect(throws: BrokerError.self) { try world.commit(producer) }
+  world.world.run(for: .seconds(15))
+  #expect(world.state == "Ongoing")
+  world.disk.capacity = 1 << 40
+  world.world.run(for: .seconds(2))
+  #expect(world.state == "CompleteAbort")
+  #expect(throws: BrokerError.self) { try world.commit(producer) }
+}
+
+@Test("a group that is deleted while a transaction holds offsets for it does not come back with the commit")
+func deletedGroup() throws {
+  let world = try TransactionWorld()
+  let producer = try world.initialise()
+  let offset = PartitionOffset(
+    partition: TopicPartition("t", 0),
+    committed: CommittedOffset(offset: 5, leaderEpoch: 0, metadata: nil, time: world.world.wallClock))
+  func add() -> BrokerError?? {
+    world.ask {
+      world.broker.transactions.commit(
+        [offset], of: "g", memberID: "", instanceID: nil, generation: -1, in: "id", producer, isImplicit: true,
+        completion: $0)
+    }
+  }
+  #expect(add() == .some(nil))
+  #expect(world.broker.groups.pendingPartitions("g") == [offset.partition])
+  let deleted: BrokerError?? = world.ask { world.broker.record(.groupDeleted(group: "g"), completion: $0) }
+  #expect(deleted == .some(nil))
+  #expect(world.broker.groups.pendingPartitions("g").isEmpty)
+  _ = try world.commit(producer)
+  #expect(world.broker.groups.offsets("g").isEmpty)
+}
+
+@Test(
+  "no epoch of a consumer group is told before its reservation is durable, also when that waits for room in the log")
+func epochsAreReservedFirst() throws {
+  let world = try TransactionWorld(configuration: smallDisk())
+  let topic = try #require(world.broker.topic("t"))
+  var isAnswered = 0
+  for _ in 0..<200 {
+    var builder = RecordBatchBuilder()
+    builder.append(Record(value: Bytes([UInt8](repeating: 1, count: 2000)), timestamp: world.world.wallClock))
+    world.broker.produce(topic, 0, records: builder.finish()) { _ in isAnswered += 1 }
+  }
+  #expect(world.broker.isCongested)
+  var beat = ConsumerHeartbeat(group: "g", memberID: "m", epoch: 0, clientID: "c", clientHost: "/h")
+  beat.rebalanceTimeout = .seconds(1)
+  beat.topics = ["t"]
+  beat.owned = []
+  let answer: Result<ConsumerHeartbeatAnswer, BrokerError>? = world.ask {
+    world.broker.groups.heartbeat(beat, completion: $0)
+  }
+  let told = try #require(answer).get().epoch
+  try world.restart()
+  #expect(world.broker.metadata.groupEpochs["g"] ?? 0 > told)
 }

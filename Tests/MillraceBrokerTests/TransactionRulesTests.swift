@@ -350,3 +350,22 @@ func randomHistories() throws {
     #expect(ends > 10, "seed \(seed) tried nothing")
   }
 }
+
+@Test("the epoch above the last one shuts everybody out, also who claims to have it")
+func epochAboveTheLast() throws {
+  let world = RulesWorld()
+  var producer = try world.initialise()
+  while producer.epoch < TransactionRules.lastEpoch { producer = try world.initialise(expected: producer) }
+  try world.write(p(0), producer, implicit: true)
+  world.abort()
+  let nobody = try #require(world.state["t"]).producer
+  #expect(nobody == ProducerIdentity(producer.id, .max))
+  for claimed in [producer, nobody] {
+    #expect(code { () throws(BrokerError) in try world.write(p(0), claimed, implicit: true) } == .producerFenced)
+    #expect(code { () throws(BrokerError) in try world.add([p(1)], claimed) } == .producerFenced)
+    #expect(code { () throws(BrokerError) in try world.add(group: "g", claimed) } == .producerFenced)
+    #expect(code { () throws(BrokerError) in try world.offset(1, claimed, implicit: true) } == .producerFenced)
+  }
+  #expect(world.state["t"]?.status == .aborted)
+  #expect(try world.initialise().id != producer.id)
+}

@@ -48,8 +48,9 @@ extension KafkaConnection {
         }
         context.answer(response)
       case .failure(let error):
-        context.answer(
-          ConsumerGroupHeartbeatResponse(errorCode: KafkaErrorCode(group: error), errorMessage: error.reason))
+        // A coordinator without room asks its members to come again.
+        let code = error.code == .storage ? .coordinatorNotAvailable : KafkaErrorCode(group: error)
+        context.answer(ConsumerGroupHeartbeatResponse(errorCode: code, errorMessage: error.reason))
       }
     }
   }

@@ -40,7 +40,13 @@ extension KafkaConnection {
     let states = Set(request.stateFilters)
     let producers = Set(request.producerIDFilters)
     let now = broker.reactor.wallClock.milliseconds
-    for one in broker.transactions.descriptions {
+    var found: [TransactionDescription] = []
+    do throws(BrokerError) {
+      found = try broker.transactions.descriptions(matching: request.transactionalIDPattern ?? "")
+    } catch {
+      response.errorCode = KafkaErrorCode(error)
+    }
+    for one in found {
       if !states.isEmpty, !states.contains(one.state) { continue }
       if !producers.isEmpty, !producers.contains(one.producer.id) { continue }
       if request.durationFilter >= 0 {
