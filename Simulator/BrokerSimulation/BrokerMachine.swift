@@ -30,6 +30,15 @@ final class BrokerMachine {
     try settings.set("disk.low.bytes", "8192")
     // Members of simulated groups have short lives.
     try settings.set("group.min.session.timeout.ms", "50")
+    for (name, value) in [
+      ("min.session.timeout", 50), ("session.timeout", ConsumerMember.session), ("min.heartbeat.interval", 10),
+      ("heartbeat.interval", 60),
+    ] { try settings.set("group.consumer.\(name).ms", "\(value)") }
+    try settings.set("log.retention.check.interval.ms", "15")
+    try settings.set("log.cleaner.backoff.ms", "25")
+    if let cleanup = scenario.plan.cleanup {
+      try settings.set("log.cleaner.dedupe.buffer.size", "\(cleanup.mapSize)")
+    }
     let delay: ClosedRange<Duration> =
       scenario.plan.hasSlowDisk ? .milliseconds(1) ... .milliseconds(50) : .microseconds(20) ... .milliseconds(1)
     broker = try Broker(

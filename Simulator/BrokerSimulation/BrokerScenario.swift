@@ -9,33 +9,14 @@ import MillraceModel
 import MillraceSimulation
 import TransactionHistory
 
-/// What may be done to a run to see that the checks notice.
-public struct Sabotage {
-  /// Stands between the broker and the simulated disk.
-  public var disk: (SimulatedFileSystem) -> any FileSystem = { $0 }
-  /// Changes what clients were told, at the end.
-  public var ledger: (inout Ledger) -> Void = { _ in }
-  /// Changes the whole log of a partition as it is read at the end.
-  public var log: (TopicPartition, inout [RecordName]) -> Void = { _, _ in }
-  /// Changes a member's assignment before it is decoded.
-  public var assignment: (Bytes) -> Bytes = { $0 }
-  /// Changes a count of the stream job as it is read at the end.
-  public var count: (Int) -> Int = { $0 }
-  /// Changes the history of the transactions before it is checked.
-  public var history: (inout TransactionHistory) -> Void = { _ in }
-  /// Changes a committed offset as a member is told it.
-  public var committedOffset: (Offset) -> Offset = { $0 }
-
-  /// None.
-  public init() {}
-}
-
 /// What a run came to.
 public struct Outcome: Sendable {
   /// What it follows from.
   public var seed: UInt64
   /// Rules that were broken; none when all is well.
   public var violations: [String] = []
+  /// What each violation is against.
+  public var brokenRules: [Rule] = []
   /// Equal for two runs of the same seed.
   public var traceHash: UInt64 = 0
   /// The last things that happened.
@@ -56,25 +37,40 @@ public final class BrokerScenario {
   var counts: [String: Int] = [:]
   let logLines = LogLines()
   let sabotage: Sabotage
-  private(set) var plan: FaultPlan
+  var plan: FaultPlan
   /// What the members of the run's group were told.
   var group = GroupLedger(group: GroupMember.group)
+  /// The same for the group of the consumer protocol.
+  var consumerGroup = GroupLedger(group: ConsumerMember.group)
+  /// What the transformers were promised.
+  var transform = TransformLedger()
+  /// Names of the topics that were there from the beginning.
+  private(set) var topicNames: [TopicID: String] = [:]
+  /// Nothing fails any more, and no client does anything but its work.
+  var isCalm = false
   private(set) var zombie: Zombie?
   private(set) var job: CountingJob?
-  private var members: [GroupMember] = []
-  private let transactions = TransactionLedger()
-  private var transactionalClients: [TransactionalClient] = []
+  var members: [GroupMember] = []
+  var consumerMembers: [ConsumerMember] = []
+  let transactions = TransactionLedger()
+  var transactionalClients: [TransactionalClient] = []
   private var committedReaders: [CommittedReader] = []
-  private var disk: SimulatedFileSystem
-  private var machine: BrokerMachine?
+  var cleanup: CleanupState?
+  var keyedClients: [KeyedClient] = []
+  private var keyedReaders: [KeyedReader] = []
+  var transformers: [TransformClient] = []
+  var disk: SimulatedFileSystem
+  var machine: BrokerMachine?
   private var producerIDs: Set<Int64> = []
   private var configuration: LogConfiguration
-  private let partitions: [TopicPartition]
-  private var producers: [ProducingClient] = []
+  let partitions: [TopicPartition]
+  var producers: [ProducingClient] = []
   private var consumers: [ConsumingClient] = []
-  private var topics: TopicClient?
+  var topics: TopicClient?
   /// How far the wall clock was set, in seconds.
   private var clockOffset = 0
+  /// The latest that the wall clock was before it was set, in ms.
+  private var latestBefore = Int64.min
 
   /// A run that has not begun.
   public init(seed: UInt64, sabotage: Sabotage = Sabotage()) {
@@ -92,9 +88,11 @@ public final class BrokerScenario {
     configuration.writeDepth = Int.random(in: 1...4, using: &random)
     configuration.largestUnit = 64 << 10
     configuration.segmentBlockSize = [512, 4096, 65536][Int.random(in: 0..<3, using: &random)]
+    configuration.compactedSegmentSize = [4, 32, 1024][Int.random(in: 0..<3, using: &random)] << 10
     configuration.idleHeaderDelay = Int64.random(in: 1...100, using: &random)
     partitions = [0, 1, 2].flatMap { index in [TopicPartition("steady-\(index % 2)", Int32(index / 2))] }
     plan = FaultPlan(&random)
+    if let focus = sabotage.focus { plan.narrow(to: focus, &random) }
     world.network.cutProbability = plan.cuts
     world.network.stallProbability = plan.stalls
   }
@@ -102,15 +100,20 @@ public final class BrokerScenario {
   /// Whether reading may fail because the disk was told to.
   var mayFailReads: Bool { plan.failsReads }
 
+  /// The latest that the wall clock has been, in ms.
+  var latestWallClock: Int64 { max(latestBefore, world.wallClock.milliseconds) }
+
   /// Notes what a history's check found.
-  func note(_ problem: String?) {
-    if let problem { ledger.violate(problem) }
+  func note(_ problem: String?, _ rule: Rule) {
+    if let problem { ledger.violate(problem, rule) }
   }
 
   func count(_ what: String, _ number: Int = 1) { counts[what, default: 0] += number }
 
   func gave(producerID: Int64) {
-    if !producerIDs.insert(producerID).inserted { ledger.violate("producer id \(producerID) was given out twice") }
+    if !producerIDs.insert(producerID).inserted {
+      ledger.violate("producer id \(producerID) was given out twice", .fencedEpochs)
+    }
   }
 
   /// Runs everything.
@@ -118,6 +121,7 @@ public final class BrokerScenario {
     life()
     var outcome = Outcome(seed: seed)
     outcome.violations = ledger.violations
+    outcome.brokenRules = ledger.brokenRules
     outcome.traceHash = world.traceHash
     outcome.notes = world.notes
     count("events", world.eventCount)
@@ -129,6 +133,9 @@ public final class BrokerScenario {
     count("deliveries held up", world.network.stallCount)
     count("offsets committed by members", group.acknowledgedCommits)
     count("clean hand-overs", group.cleanHandOvers)
+    count("offsets committed by consumers", consumerGroup.acknowledgedCommits)
+    count("clean hand-overs of consumers", consumerGroup.cleanHandOvers)
+    count("transformations committed", transform.acknowledgedCommits)
     outcome.counts = counts
     outcome.warnings = logLines.warnings
     for client in clients { client.stop() }
@@ -143,19 +150,24 @@ public final class BrokerScenario {
     producers = []
     consumers = []
     members = []
+    consumerMembers = []
     transactionalClients = []
     committedReaders = []
+    keyedClients = []
+    keyedReaders = []
+    transformers = []
+    cleanup = nil
     topics = nil
     zombie = nil
     job = nil
   }
 
-  private var clients: [SimulatedClient] {
-    producers as [SimulatedClient] + consumers + members + transactionalClients + committedReaders
-      + [topics, zombie].compactMap { $0 }
+  var clients: [SimulatedClient] {
+    producers as [SimulatedClient] + consumers + members + consumerMembers + transactionalClients + committedReaders
+      + keyedClients + keyedReaders + transformers + [topics, zombie].compactMap { $0 }
   }
 
-  private var isBroken: Bool { !ledger.violations.isEmpty }
+  var isBroken: Bool { !ledger.violations.isEmpty }
 
   private func life() {
     disk = prepared()
@@ -178,7 +190,7 @@ public final class BrokerScenario {
       try disk.createDirectory("/var")
       try disk.syncDirectory("/")
     } catch {
-      ledger.violate("the disk cannot be prepared: \(error)")
+      ledger.violate("the disk cannot be prepared: \(error)", .starting)
     }
     if let capacity = plan.diskCapacity { disk.capacity = capacity }
     return disk
@@ -186,7 +198,7 @@ public final class BrokerScenario {
 
   /// Starts the machine; with `crashing`, power fails some disk operations into the start, perhaps again and again.
   /// - Returns: false when the broker refused to start.
-  private func start(crashing: Bool) -> Bool {
+  func start(crashing: Bool) -> Bool {
     var crashing = crashing
     while true {
       if crashing { world.crashAfterOperations(Int.random(in: 1...12, using: &random)) }
@@ -201,7 +213,7 @@ public final class BrokerScenario {
             disk.capacity = 1 << 40
             continue
           }
-          ledger.violate("the broker does not start: \(error)")
+          ledger.violate("the broker does not start: \(error)", .starting)
           return false
         }
         count("crashes while starting")
@@ -237,12 +249,18 @@ public final class BrokerScenario {
     var names = [("steady-0", 2), ("steady-1", 1)]
     if plan.hasJob { names.append((CountingJob.output, 2)) }
     if plan.transactionalClients > 0 { names.append((TransactionLedger.topic, TransactionLedger.partitions)) }
+    if plan.transformers > 0 { names.append((TransformClient.output, TransformClient.outputs)) }
+    if plan.cleanup != nil { names.append((CleanupPlan.topic, CleanupPlan.partitions)) }
     var left = names.count
-    // Whatever the clock says, nothing grows old.
-    let configs = ["retention.ms": "-1"]
     for (name, count) in names {
+      // Whatever the clock says, nothing grows old.
+      var configs = ["retention.ms": "-1"]
+      if name == CleanupPlan.topic, let cleanup = plan.cleanup { configs = cleanup.configs }
       machine.broker.createTopic(name, partitions: count, configs: configs) { [self] result in
-        if case .failure(let error) = result { ledger.violate("topic \(name) cannot be created: \(error)") }
+        switch result {
+        case .success(let topic): topicNames[topic.id] = name
+        case .failure(let error): ledger.violate("topic \(name) cannot be created: \(error)")
+        }
         left -= 1
       }
     }
@@ -264,6 +282,9 @@ public final class BrokerScenario {
     if random.oneIn(2) { topics = TopicClient(self, id: 9, rounds: Int.random(in: 1...5, using: &random)) }
     if plan.hasZombies { zombie = Zombie(self) }
     for id in 0..<plan.members { members.append(GroupMember(self, id: id, partitions: partitions)) }
+    for id in 0..<plan.consumerMembers {
+      consumerMembers.append(ConsumerMember(self, id: id, partitions: partitions))
+    }
     if plan.hasJob { job = CountingJob(self) }
     for index in 0..<plan.transactionalClients {
       // Two may share an id, and put each other out.
@@ -275,6 +296,23 @@ public final class BrokerScenario {
     if plan.transactionalClients > 0 {
       for _ in 0..<2 { committedReaders.append(CommittedReader(self, ledger: transactions)) }
     }
+    let isShared = random.oneIn(2)
+    for index in 0..<plan.transformers {
+      let own = partitions.indices.filter { $0 % plan.transformers == index }.map { partitions[$0] }
+      transformers.append(
+        TransformClient(
+          self, id: isShared ? "transform" : "transform-\(index)", inputs: isShared ? partitions : own, all: partitions,
+          yields: isShared && index > 0))
+    }
+    if let rules = plan.cleanup {
+      let state = CleanupState(rules)
+      cleanup = state
+      for index in 0..<Int.random(in: 1...2, using: &random) {
+        let batches = Int.random(in: 30...120, using: &random)
+        keyedClients.append(KeyedClient(self, id: 3000 + index, state: state, batches: batches))
+      }
+      keyedReaders.append(KeyedReader(self, state: state))
+    }
   }
 
   /// Lets everybody work until it is time for the machine to end.
@@ -284,7 +322,7 @@ public final class BrokerScenario {
     if plan.failsFlushes { disk.faults.flushFailureProbability = 0.05 }
     if plan.failsReads { disk.faults.readFailureProbability = 0.02 }
     // Members need time to fall silent, to be missed and to come back.
-    let longest = plan.members > 0 && random.oneIn(2) ? 1500 : 400
+    let longest = plan.members + plan.consumerMembers > 0 && random.oneIn(2) ? 1500 : 400
     let until = world.now + .milliseconds(Int.random(in: 5...longest, using: &random))
     while world.now < until, goesOn {
       world.run(for: .milliseconds(5))
@@ -302,6 +340,7 @@ public final class BrokerScenario {
   private func disturb() {
     if plan.jumpsClock, random.oneIn(10) {
       // Never by as much as a producer may be silent.
+      latestBefore = latestWallClock
       let target = Int.random(in: -36_000...36_000, using: &random)
       world.jumpWallClock(by: .seconds(target - clockOffset))
       clockOffset = target
@@ -314,7 +353,7 @@ public final class BrokerScenario {
   }
 
   /// Ends the machine: it has lost power already, or loses it now, or is killed, or stops in order.
-  private func end() {
+  func end() {
     if world.isCrashed {
       count("power losses in a disk operation")
     } else if machine?.hasFailed == true {
@@ -347,51 +386,8 @@ public final class BrokerScenario {
     world.run(atMost: 200_000) { isClosed }
     world.crashAfterOperations(nil)
     guard !world.isCrashed else { return }
-    if !isClosed { ledger.violate("the broker does not stop") }
-    if let problem { ledger.violate("the broker stops with an error: \(problem)") }
+    if !isClosed { ledger.violate("the broker does not stop", .progress) }
+    if let problem { ledger.violate("the broker stops with an error: \(problem)", .starting) }
     if random.oneIn(2) { world.crash(.powerLoss) }
-  }
-
-  /// No more faults: everything that was sent gets acknowledged, then the machine ends once more and all is read.
-  private func reckon() {
-    disk.capacity = 1 << 40
-    world.network.cutProbability = 0
-    world.network.stallProbability = 0
-    plan.answerLoss = 0
-    plan.leavesConnections = false
-    let isDone = world.run(atMost: 3_000_000) { [self] in
-      isBroken
-        || producers.allSatisfy(\.isDone) && topics?.isDone != false
-          && transactionalClients.allSatisfy(\.isDone)
-    }
-    if isBroken { return }
-    if !isDone { return ledger.violate("producers do not get on any more at \(world.now.nanoseconds) ns") }
-    for client in clients { client.stop() }
-    if let job, !isBroken { job.finish(machine?.broker) }
-    if isBroken { return }
-    end()
-    guard start(crashing: random.oneIn(4)) else { return }
-    sabotage.ledger(&ledger)
-    let reader = FinalReader(self, partitions: partitions)
-    reader.start()
-    world.run(atMost: 3_000_000) { [self] in isBroken || reader.isDone }
-    if !isBroken, !reader.isDone { ledger.violate("the final reader does not get on any more") }
-    reader.stop()
-    if !transactionalClients.isEmpty, !isBroken { readTransactions() }
-    if let job, let broker = machine?.broker, !isBroken { job.check(broker) }
-    for file in disk.contents() where file.path.hasSuffix(".segment") { count("segments at the end") }
-  }
-
-  /// Reads the lists to their ends and holds the history against them.
-  private func readTransactions() {
-    let reader = CommittedReader(self, ledger: transactions, isFinal: true)
-    reader.start()
-    world.run(atMost: 3_000_000) { [self] in isBroken || reader.isDone }
-    if !isBroken, !reader.isDone { ledger.violate("reading committed records does not get to the end of the lists") }
-    reader.stop()
-    guard !isBroken else { return }
-    sabotage.history(&transactions.history)
-    count("transactions in histories", transactions.history.transactions.count)
-    for anomaly in transactions.history.anomalies() { ledger.violate("transactions: \(anomaly)") }
   }
 }

@@ -15,6 +15,8 @@ final class ClientChannel {
   private let onProblem: (String) -> Void
   /// Asked for each answer that has arrived: true loses it, and the connection with it.
   var losesAnswer: () -> Bool = { false }
+  /// Changes each answer, to test the tests.
+  var sabotage: (Bytes) -> Bytes = { $0 }
 
   /// Connects to the machine; `onEnd` hears once that the connection has ended or could not be made.
   init(
@@ -96,7 +98,7 @@ final class ClientChannel {
     while onEnd != nil, input.count >= 4 {
       let size = input[..<4].reduce(0) { $0 << 8 | Int($1) }
       guard input.count >= 4 + size else { return }
-      let frame = Bytes(Array(input[4..<(4 + size)]))
+      let frame = sabotage(Bytes(Array(input[4..<(4 + size)])))
       input.removeFirst(4 + size)
       if losesAnswer() { return cut() }
       guard let next = waiting.first else { return onProblem("an answer came that nobody waited for") }

@@ -96,7 +96,7 @@ final class CommittedReader: SimulatedClient {
         lists[index].position = header.nextOffset
       }
     } catch {
-      scenario.ledger.violate(error.text)
+      scenario.ledger.violate(error.text, .transactionHistory)
     }
     guard lists[index].values.count > before else { return }
     scenario.count("committed values read", lists[index].values.count - before)
@@ -110,7 +110,7 @@ final class CommittedReader: SimulatedClient {
 /// Tells which batches belong to aborted transactions, from what a fetch answer says of them.
 ///
 /// Source: Kafka, `CompletedFetch.consumeAbortedTransactionsUpTo`.
-private struct AbortedFilter {
+struct AbortedFilter {
   private var coming: [FetchResponse.AbortedTransaction]
   private var active: Set<Int64> = []
 

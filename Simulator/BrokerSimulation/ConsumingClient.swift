@@ -33,7 +33,8 @@ final class ConsumingClient: SimulatedClient {
       guard response.errorCode == .none, response.topics.count == partitions.count else { return reconnect() }
       for (index, topic) in response.topics.enumerated() {
         guard let told = topic.partitions.first else { continue }
-        scenario.ledger.told(group, partitions[index], committed: told.committedOffset)
+        let offset = scenario.sabotage.loneOffset(told.committedOffset)
+        scenario.ledger.told(group, partitions[index], committed: offset)
         positions[index] = max(0, told.committedOffset)
       }
       fetch()
@@ -80,7 +81,8 @@ final class ConsumingClient: SimulatedClient {
           "group \(group): fetching \(partitions[index]) at \(positions[index]) failed: \(answer.errorCode); "
             + "the end was \(before[place])")
       }
-      scenario.ledger.told(partitions[index], highWatermark: answer.highWatermark, before: before[place])
+      scenario.ledger.told(
+        partitions[index], highWatermark: scenario.sabotage.highWatermark(answer.highWatermark), before: before[place])
       take(answer, index)
     }
     if random.oneIn(4) { goBack() }
@@ -93,18 +95,20 @@ final class ConsumingClient: SimulatedClient {
     do throws(RecordProblem) {
       for (offset, name) in try TestRecord.names(answer.records, in: partition) {
         if offset >= answer.highWatermark {
-          scenario.ledger.violate("\(partition): record at \(offset) was read beyond the end \(answer.highWatermark)")
+          scenario.ledger.violate(
+            "\(partition): record at \(offset) was read beyond the end \(answer.highWatermark)", .stableReads)
         }
         scenario.ledger.read(partition, name, at: offset)
         // A batch may begin before the position.
         if offset < positions[index] { continue }
         if offset != positions[index] {
-          scenario.ledger.violate("\(partition): offset \(offset) was read where \(positions[index]) was next")
+          scenario.ledger.violate(
+            "\(partition): offset \(offset) was read where \(positions[index]) was next", .stableReads)
         }
         positions[index] = offset + 1
       }
     } catch {
-      scenario.ledger.violate(error.text)
+      scenario.ledger.violate(error.text, .stableReads)
     }
     ends[index] = max(ends[index], positions[index])
   }

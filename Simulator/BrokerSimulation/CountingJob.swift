@@ -98,7 +98,9 @@ final class CountingJob {
     do throws(JobError) {
       _ = try old.turn()
       try old.settle()
-      if old.figures.steps > steps { scenario.ledger.violate("a run of the job committed a step after it was fenced") }
+      if old.figures.steps > steps {
+        scenario.ledger.violate("a run of the job committed a step after it was fenced", .jobCounts)
+      }
     } catch {
       guard error.code == .fenced else { throw error }
       scenario.count("fenced job runs")
@@ -129,7 +131,7 @@ final class CountingJob {
         return scenario.ledger.violate("the job cannot finish: \(error)")
       }
     }
-    scenario.ledger.violate("the job does not come to an end of its input")
+    scenario.ledger.violate("the job does not come to an end of its input", .progress)
   }
 
   /// Counts one whole partition again.
@@ -142,7 +144,7 @@ final class CountingJob {
   func check(_ broker: Broker) {
     var counts: [String: Int] = [:]
     guard let topic = broker.topic(CountingJob.output) else {
-      return scenario.ledger.violate("the job's output topic is gone")
+      return scenario.ledger.violate("the job's output topic is gone", .jobCounts)
     }
     for index in topic.partitions.indices {
       for record in read(broker, topic, Int32(index)) {
@@ -150,7 +152,7 @@ final class CountingJob {
         let count = scenario.sabotage.count(Int(record.value?.text ?? "") ?? -1)
         if count <= counts[word, default: 0] {
           return scenario.ledger.violate(
-            "the job counted \(word) as \(count) after it had counted it as \(counts[word, default: 0])")
+            "the job counted \(word) as \(count) after it had counted it as \(counts[word, default: 0])", .jobCounts)
         }
         counts[word] = count
       }
@@ -158,8 +160,8 @@ final class CountingJob {
     if counts != expected {
       let wrong = Set(counts.keys).union(expected.keys).sorted().first { counts[$0] != expected[$0] } ?? ""
       scenario.ledger.violate(
-        "the job counted \(wrong) \(counts[wrong, default: 0]) times, it stands there \(expected[wrong, default: 0]) times"
-      )
+        "the job counted \(wrong) \(counts[wrong, default: 0]) times, it stands there \(expected[wrong, default: 0]) times",
+        .jobCounts)
     }
     scenario.count("words counted", counts.values.reduce(0, +))
   }

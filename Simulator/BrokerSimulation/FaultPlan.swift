@@ -29,10 +29,16 @@ struct FaultPlan {
   var stalls = 0.0
   /// Members of a classic group; 0 for none.
   var members = 0
+  /// Members of a group of the consumer protocol; 0 for none.
+  var consumerMembers = 0
   /// Producers of transactions; 0 for none.
   var transactionalClients = 0
+  /// Clients that read, write and commit offsets in transactions; 0 for none.
+  var transformers = 0
   /// A stream job counts what producers write.
   var hasJob = false
+  /// A topic that is compacted or expires.
+  var cleanup: CleanupPlan?
 
   init(_ random: inout SeededRandom) {
     if random.oneIn(3) { codecs = Array(CompressionFormat.allCases) + [nil] }
@@ -56,5 +62,36 @@ struct FaultPlan {
     if random.oneIn(3) { members = Int.random(in: 2...4, using: &random) }
     hasJob = random.oneIn(4)
     if random.oneIn(3) { transactionalClients = Int.random(in: 1...3, using: &random) }
+    if random.oneIn(4) { consumerMembers = Int.random(in: 2...4, using: &random) }
+    if random.oneIn(4) { transformers = Int.random(in: 1...2, using: &random) }
+    if random.oneIn(4) {
+      cleanup = CleanupPlan(&random)
+      // A tombstone is given its time by a clock that may be far behind.
+      if jumpsClock { cleanup?.rules.deleteRetention = 0 }
+    }
+  }
+
+  /// Keeps the clients that a rule is about, and no faults of the disk.
+  mutating func narrow(to rule: Rule, _ random: inout SeededRandom) {
+    members = 0
+    consumerMembers = 0
+    transactionalClients = 0
+    transformers = 0
+    hasJob = false
+    cleanup = nil
+    failsReads = false
+    hasSlowDisk = false
+    switch rule {
+    case .groupOwnership, .groupOffsets:
+      if random.oneIn(2) { members = 3 } else { consumerMembers = 3 }
+    case .delivery: consumerMembers = 3
+    case .jobCounts: hasJob = true
+    case .transactionHistory: transactionalClients = 2
+    case .cleanupKeeps, .cleanupShows: cleanup = CleanupPlan(&random)
+    case .transformations: transformers = 1
+    case .acknowledgedRecords, .producerOrder, .fencedEpochs, .stableReads, .loneOffsets, .topics, .starting, .progress,
+      .answers:
+      break
+    }
   }
 }

@@ -37,7 +37,7 @@ final class FinalReader: SimulatedClient {
       }
     }
     ask(-2) { [self] start in
-      if start != 0 { scenario.ledger.violate("\(partition) starts at \(start); nothing was removed") }
+      if start != 0 { scenario.ledger.violate("\(partition) starts at \(start); nothing was removed", .stableReads) }
       ask(-1) { [self] end in
         self.end = end
         read()
@@ -69,42 +69,51 @@ final class FinalReader: SimulatedClient {
       do throws(RecordProblem) {
         for (offset, name) in try TestRecord.names(answer.records, in: partition) where offset >= Int64(before) {
           guard offset == Int64(log.count) else {
-            return scenario.ledger.violate("\(partition): offset \(offset) comes where \(log.count) is next")
+            return scenario.ledger.violate(
+              "\(partition): offset \(offset) comes where \(log.count) is next", .acknowledgedRecords)
           }
           log.append(name)
         }
       } catch {
-        return scenario.ledger.violate(error.text)
+        return scenario.ledger.violate(error.text, .acknowledgedRecords)
       }
       guard log.count > before else {
-        return scenario.ledger.violate("\(partition): nothing comes at \(before), although the log ends at \(end)")
+        return scenario.ledger.violate(
+          "\(partition): nothing comes at \(before), although the log ends at \(end)", .acknowledgedRecords)
       }
       read()
     }
   }
 
   private func groups(_ left: [(group: String, partition: TopicPartition)]) {
-    guard let (group, partition) = left.first else { return members(scenario.group.committedPartitions) }
+    guard let (group, partition) = left.first else {
+      return members(
+        scenario.group.committedPartitions.map { (\.group, GroupMember.group, $0) }
+          + scenario.consumerGroup.committedPartitions.map { (\.consumerGroup, ConsumerMember.group, $0) })
+    }
     let request = OffsetFetchRequest(
       groupID: group, topics: [.init(name: partition.topic, partitionIndexes: [partition.partition])])
     channel?.send(request, version: 3) { [self] response in
       let told = response.topics.first?.partitions.first?.committedOffset ?? -1
-      scenario.ledger.told(group, partition, committed: told)
+      scenario.ledger.told(group, partition, committed: scenario.sabotage.loneOffset(told))
       groups(Array(left.dropFirst()))
     }
   }
 
-  private func members(_ left: [TopicPartition]) {
-    guard let partition = left.first else {
+  private func members(
+    _ left: [(history: KeyPath<BrokerScenario, GroupLedger>, group: String, partition: TopicPartition)]
+  ) {
+    guard let (history, group, partition) = left.first else {
       isDone = true
       return
     }
     let request = OffsetFetchRequest(
-      groupID: GroupMember.group, topics: [.init(name: partition.topic, partitionIndexes: [partition.partition])])
-    let since = scenario.group.lastAcknowledged(partition)
+      groupID: group, topics: [.init(name: partition.topic, partitionIndexes: [partition.partition])])
+    let since = scenario[keyPath: history].lastAcknowledged(partition)
     channel?.send(request, version: 3) { [self] response in
       let told = response.topics.first?.partitions.first?.committedOffset ?? -1
-      scenario.note(scenario.group.told(partition, committed: scenario.sabotage.committedOffset(told), since: since))
+      let seen = scenario.sabotage.committedOffset(told)
+      scenario.note(scenario[keyPath: history].told(partition, committed: seen, since: since), .groupOffsets)
       members(Array(left.dropFirst()))
     }
   }

@@ -1,6 +1,6 @@
-// GroupLedger: what members of one classic group were told, and the rules that this is held against.
+// GroupLedger: what members of one group were told, and the rules that this is held against.
 //
-// 1. A partition belongs to at most one member of a generation.
+// 1. A partition belongs to at most one member of a generation, or member epoch.
 // 2. Who asks for the committed offset is told the one that was acknowledged last, or one that was sent after it.
 // 3. No member begins behind what its predecessors have processed: nothing is skipped.
 // 4. After a clean hand-over (everything processed was committed and acknowledged, then the partition was given up) the
@@ -86,6 +86,9 @@ public struct GroupLedger {
     entry.processed = max(entry.processed, offset)
     partitions[partition] = entry
   }
+
+  /// Offset after the last record of a partition that anybody has processed.
+  public func processedEnd(_ partition: TopicPartition) -> Offset { partitions[partition]?.processed ?? 0 }
 
   /// A member sends a commit.
   /// - Returns: its number.

@@ -62,8 +62,14 @@ public struct Ledger {
   /// Nothing promised yet.
   public init() {}
 
+  /// The rules of ``violations``.
+  public private(set) var brokenRules: [Rule] = []
+
   /// Notes a broken rule.
-  public mutating func violate(_ text: String) { violations.append(text) }
+  public mutating func violate(_ text: String, _ rule: Rule = .answers) {
+    violations.append(text)
+    brokenRules.append(rule)
+  }
 
   // MARK: Producers
 
@@ -80,10 +86,13 @@ public struct Ledger {
       let at = offset + Int64(index)
       let entry = partitions[partition, default: Partition()]
       if let other = entry.acknowledged[at], other != name {
-        violate("\(partition) offset \(at) was acknowledged for record \(other), and then for \(name)")
+        violate(
+          "\(partition) offset \(at) was acknowledged for record \(other), and then for \(name)", .acknowledgedRecords)
       }
       if let other = entry.seen[at], other != name {
-        violate("\(partition) offset \(at) was acknowledged for record \(name), but held \(other) when it was read")
+        violate(
+          "\(partition) offset \(at) was acknowledged for record \(name), but held \(other) when it was read",
+          .stableReads)
       }
       partitions[partition, default: Partition()].acknowledged[at] = name
     }
@@ -94,10 +103,16 @@ public struct Ledger {
   /// The highest end of a partition that any client was told.
   public func highWatermark(_ partition: TopicPartition) -> Offset { partitions[partition]?.highWatermark ?? 0 }
 
+  /// Offset after everything that was acknowledged or that any client was told of.
+  public func promisedEnd(_ partition: TopicPartition) -> Offset {
+    max(highWatermark(partition), (partitions[partition]?.acknowledged.keys.max() ?? -1) + 1)
+  }
+
   /// A client was told the end of a partition; `before` is what the ledger held when it asked.
   public mutating func told(_ partition: TopicPartition, highWatermark: Offset, before: Offset) {
     if highWatermark < before {
-      violate("\(partition) ends at \(highWatermark), but a client had been told \(before) before it asked")
+      violate(
+        "\(partition) ends at \(highWatermark), but a client had been told \(before) before it asked", .stableReads)
     }
     partitions[partition, default: Partition()].highWatermark = max(self.highWatermark(partition), highWatermark)
   }
@@ -107,10 +122,13 @@ public struct Ledger {
     readRecords += 1
     let entry = partitions[partition] ?? Partition()
     if let other = entry.seen[offset], other != name {
-      violate("\(partition) offset \(offset) held record \(other) when it was read before, now it holds \(name)")
+      violate(
+        "\(partition) offset \(offset) held record \(other) when it was read before, now it holds \(name)", .stableReads
+      )
     }
     if let other = entry.acknowledged[offset], other != name {
-      violate("\(partition) offset \(offset) was acknowledged for record \(other), but holds \(name)")
+      violate(
+        "\(partition) offset \(offset) was acknowledged for record \(other), but holds \(name)", .acknowledgedRecords)
     }
     partitions[partition, default: Partition()].seen[offset] = name
   }
@@ -125,7 +143,7 @@ public struct Ledger {
   /// The last commit that was sent is acknowledged.
   public mutating func committed(_ group: String, _ partition: TopicPartition) {
     guard let offset = groups[group]?[partition]?.open.last else {
-      return violate("group \(group): a commit for \(partition) was acknowledged, but none was sent")
+      return violate("group \(group): a commit for \(partition) was acknowledged, but none was sent", .loneOffsets)
     }
     acknowledgedCommits += 1
     groups[group]?[partition] = CommitHistory(acknowledged: offset)
@@ -137,7 +155,7 @@ public struct Ledger {
     if committed == history.acknowledged ?? -1 || history.open.contains(committed) { return }
     violate(
       "group \(group) is told offset \(committed) for \(partition); \(history.acknowledged ?? -1) was acknowledged, "
-        + "and since then \(history.open) were sent")
+        + "and since then \(history.open) were sent", .loneOffsets)
   }
 
   /// Groups and partitions for which a commit was acknowledged.
@@ -154,16 +172,19 @@ public struct Ledger {
   public mutating func check(_ partition: TopicPartition, log: [RecordName]) {
     let entry = partitions[partition] ?? Partition()
     if Int64(log.count) < entry.highWatermark {
-      violate("\(partition) ends at \(log.count), but a client was told \(entry.highWatermark)")
+      violate("\(partition) ends at \(log.count), but a client was told \(entry.highWatermark)", .stableReads)
     }
-    for (what, promised) in [("acknowledged", entry.acknowledged), ("read", entry.seen)] {
+    for (what, promised, rule) in [
+      ("acknowledged", entry.acknowledged, Rule.acknowledgedRecords), ("read", entry.seen, .stableReads),
+    ] {
       for (offset, name) in promised.sorted(by: { $0.key < $1.key }) {
         guard offset < Int64(log.count) else {
-          violate("\(partition): record \(name) was \(what) at offset \(offset), but the log ends at \(log.count)")
+          violate(
+            "\(partition): record \(name) was \(what) at offset \(offset), but the log ends at \(log.count)", rule)
           break
         }
         if log[Int(offset)] != name {
-          violate("\(partition): record \(name) was \(what) at offset \(offset), which holds \(log[Int(offset)])")
+          violate("\(partition): record \(name) was \(what) at offset \(offset), which holds \(log[Int(offset)])", rule)
           break
         }
       }
@@ -179,15 +200,20 @@ public struct Ledger {
       case .exactlyOnce:
         if name.number != expected {
           let kind = name.number < expected ? "a second time" : "before \(expected)"
-          return violate("\(partition) offset \(offset): idempotent producer's record \(name) stands there \(kind)")
+          return violate(
+            "\(partition) offset \(offset): idempotent producer's record \(name) stands there \(kind)", .producerOrder)
         }
       case .ordered:
         if name.number > expected {
-          return violate("\(partition) offset \(offset): record \(name) stands there before \(expected)")
+          return violate(
+            "\(partition) offset \(offset): record \(name) stands there before \(expected)", .producerOrder)
         }
       case .anyOrder: break
-      case .never: return violate("\(partition) offset \(offset): record \(name) of a fenced producer stands there")
-      case nil: return violate("\(partition) offset \(offset): record \(name) of a producer that does not exist")
+      case .never:
+        return violate("\(partition) offset \(offset): record \(name) of a fenced producer stands there", .fencedEpochs)
+      case nil:
+        return violate(
+          "\(partition) offset \(offset): record \(name) of a producer that does not exist", .acknowledgedRecords)
       }
       next[name.producer] = max(expected, name.number + 1)
     }

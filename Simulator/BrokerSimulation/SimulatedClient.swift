@@ -49,6 +49,7 @@ class SimulatedClient {
     channel = ClientChannel(
       world, to: scenario.address, onProblem: { [weak self] in self?.scenario.ledger.violate($0) },
       onEnd: { [weak self] in self?.ended() })
+    channel?.sabotage = scenario.sabotage.frame
     channel?.losesAnswer = { [weak self] in self?.losesAnswer() ?? false }
     connected()
   }

@@ -80,7 +80,7 @@ extension TestRecord {
   /// Calls `body` with each whole batch that was fetched: its header and its records part as it is.
   /// - Throws: what is wrong, in words, and what `body` throws.
   static func forEachBatch(
-    _ records: [Bytes], in partition: TopicPartition,
+    _ records: [Bytes], in partition: TopicPartition, mayHaveGaps: Bool = false,
     _ body: (RecordBatchHeader, Bytes) throws(RecordProblem) -> Void
   ) throws(RecordProblem) {
     var writer = ByteWriter()
@@ -90,7 +90,7 @@ extension TestRecord {
     while at < all.count {
       let header: RecordBatchHeader
       do throws(RecordBatchError) {
-        header = try RecordBatchHeader.checked(all[at..<all.count])
+        header = try RecordBatchHeader.checked(all[at..<all.count], mayHaveGaps: mayHaveGaps)
       } catch {
         throw RecordProblem(text: "\(partition): a batch that was fetched is wrong at byte \(at): \(error)")
       }
@@ -124,6 +124,48 @@ extension TestRecord {
       return try Compression.decompress(body, format: format, limit: 1 << 20)
     } catch {
       throw RecordBatchError(.corrupt, "\(error)")
+    }
+  }
+}
+
+// MARK: Records with keys
+
+extension TestRecord {
+  private static let nameHeader = "name"
+
+  /// A record with a key; a header says whose it is, also where there is no value.
+  static func keyed(_ record: KeyedRecord, _ partition: TopicPartition, size: Int) -> Record {
+    Record(
+      key: Bytes("key-\(record.key)"), value: record.isTombstone ? nil : value(record.name, partition, size: size),
+      headers: [RecordHeader(nameHeader, Bytes(record.name.description))],
+      timestamp: Timestamp(milliseconds: record.timestamp))
+  }
+
+  /// The records with keys of a batch.
+  static func keyed(
+    _ body: Bytes, _ header: RecordBatchHeader, in partition: TopicPartition
+  ) throws(RecordProblem) -> [(offset: Offset, record: KeyedRecord)] {
+    do throws(RecordBatchError) {
+      var out: [(Offset, KeyedRecord)] = []
+      for record in try RecordReader.records(try plain(body, header), header: header) {
+        let words = (record.headers.first?.value?.text ?? "").split(separator: "/").compactMap { Int($0) }
+        guard words.count == 2, let text = record.key?.text, let key = Int(text.dropFirst(4)) else {
+          throw RecordBatchError(.corrupt, "the record at offset \(record.offset) was never sent")
+        }
+        let name = RecordName(producer: words[0], number: words[1])
+        if let value = record.value, self.name(value, in: partition) != name {
+          throw RecordBatchError(.corrupt, "the value at offset \(record.offset) is not that of record \(name)")
+        }
+        out.append(
+          (
+            record.offset,
+            KeyedRecord(
+              key: key, name: name, isTombstone: record.value == nil, timestamp: record.timestamp.milliseconds)
+          ))
+      }
+      return out
+    } catch {
+      throw RecordProblem(text: "\(partition): the batch at offset \(header.baseOffset) is wrong: \(error)")
     }
   }
 }

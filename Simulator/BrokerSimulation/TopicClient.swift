@@ -41,10 +41,11 @@ final class TopicClient: SimulatedClient {
       for topic in response.topics {
         guard let name = topic.name else { continue }
         if existing.contains(name), topic.errorCode != .none {
-          scenario.ledger.violate("topic \(name) was created, and now it is not there: \(topic.errorCode)")
+          scenario.ledger.violate("topic \(name) was created, and now it is not there: \(topic.errorCode)", .topics)
         }
-        if gone.contains(name), topic.errorCode != .unknownTopicOrPartition {
-          scenario.ledger.violate("topic \(name) was deleted, and now it is there: \(topic.errorCode)")
+        let isGone = topic.errorCode == .unknownTopicOrPartition && !scenario.sabotage.revivesTopics
+        if gone.contains(name), !isGone {
+          scenario.ledger.violate("topic \(name) was deleted, and now it is there: \(topic.errorCode)", .topics)
         }
       }
       act()
@@ -133,7 +134,7 @@ final class TopicClient: SimulatedClient {
         }
         check(numbers)
       } catch {
-        scenario.ledger.violate(error.text)
+        scenario.ledger.violate(error.text, .topics)
       }
       step = .delete
       act()
@@ -145,11 +146,11 @@ final class TopicClient: SimulatedClient {
       scenario.count("topics made anew and read")
       if let old = numbers.first(where: { $0 / 1000 != generation }) {
         scenario.ledger.violate(
-          "\(name) was made for the \(generation). time and holds record \(old) of an earlier one")
+          "\(name) was made for the \(generation). time and holds record \(old) of an earlier one", .topics)
       }
     }
     for number in written.sorted() where !numbers.contains(number) {
-      scenario.ledger.violate("\(name): record \(number) was acknowledged and is not there")
+      scenario.ledger.violate("\(name): record \(number) was acknowledged and is not there", .topics)
     }
   }
 

@@ -33,7 +33,8 @@ final class Zombie: SimulatedClient {
       case .kafkaStorageError, .notLeaderOrFollower: break
       case let code:
         scenario.ledger.violate(
-          "a batch of an epoch that is over was answered with \(code.map { "\($0)" } ?? "nothing") in \(partition)")
+          "a batch of an epoch that is over was answered with \(code.map { "\($0)" } ?? "nothing") in \(partition)",
+          .fencedEpochs)
       }
       soon(20) { [self] in send() }
     }

@@ -14,8 +14,6 @@ public final class GroupCoordinator {
   var groups: [String: ClassicGroup] = [:]
   /// Groups of the consumer protocol with members, and those without whose epochs are still known.
   var consumers: [String: HeldConsumerGroup] = [:]
-  /// Answers to heartbeats that wait until the epochs in them are reserved durably, by group.
-  var epochWaits: [String: [(BrokerError?) -> Void]] = [:]
   var timers: [String: Timer] = [:]
   var joins: [GroupCall: (Result<GroupJoined, BrokerError>) -> Void] = [:]
   var syncs: [GroupCall: (Result<GroupSynced, BrokerError>) -> Void] = [:]
