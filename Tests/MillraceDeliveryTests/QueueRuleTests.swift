@@ -1,4 +1,4 @@
-// RuleTests: one test for each rule of delivery and settlement; the rules are those of docs/internals/queues.md.
+// QueueRuleTests: one test for each rule of delivery and settlement; the rules are those of docs/internals/queues.md.
 
 import MillraceBase
 import MillraceModel
