@@ -184,3 +184,47 @@ func readWhileForgetting() throws {
   let (result, aborted) = try #require(answer)
   #expect(try shown(try result.get(), aborted).allSatisfy { $0.value != "void" })
 }
+
+@Test("the marker of an abort stays while readers are told of the transaction, also when a pass before was given up")
+func markerOutlivesGivenUpPass() throws {
+  let log = LogWorld {
+    $0.hotTailSize = 64 << 10
+    $0.cleanerBytesPerSecond = 20_000
+    $0.cleanerStepSize = 16 << 10
+    // A segment for each run.
+    $0.compactedSegmentSize = 1
+  }
+  try log.open()
+  let first = try log.create(1)
+  var policy = compacting()
+  policy.deleteRetention = 1000
+  log.store.cleaning.isRunning = true
+  func write(_ key: String, _ value: String, _ sequence: Int32) throws {
+    try log.append(
+      try keyedBatch([(key, value)], time: 1, producer: 5, sequence: sequence, isTransactional: true), to: first)
+  }
+  try write("a", "void", 0)
+  try log.finish(try log.end(5, commit: false, in: [first]))
+  try write("b", "good", 1)
+  try log.finish(try log.end(5, commit: true, in: [first]))
+  for index in 0..<120 {
+    try log.append(try keyedBatch([("f-\(index)", String(repeating: "f", count: 3000))], time: 2), to: first)
+  }
+  log.settle()
+  log.store.cleaning.isRunning = false
+  /// Compacts until the first run was replaced.
+  func compactFirstRun() throws {
+    let partition = try log.partition(1)
+    let before = partition.extents[0].segment
+    log.store.compact([(partition, policy)])
+    log.run { partition.extents[0].segment != before }
+    #expect(log.store.cleaning.isRunning && partition.transactions.aborted.count == 1)
+  }
+  // The marker is given its time, and the pass is given up before it forgets the transaction.
+  try compactFirstRun()
+  #expect(try log.close() == nil)
+  try log.restart()
+  log.world.run(for: .seconds(10))
+  try compactFirstRun()
+  #expect(try log.showAll(try log.partition(1), limit: 4000).first { $0.key == "b" }?.value == "good")
+}
