@@ -115,6 +115,14 @@ struct JournalScan {
     return (at, .endOfFile)
   }
 
+  /// Whether the file begins with the commit of a sequence, whole and with the value it must carry.
+  func hasCommit(_ sequence: UInt64, _ chain: UInt64?) throws(LogError) -> Bool {
+    var next = sequence
+    var chain = chain
+    _ = try commits(sequence: &next, chain: &chain) { _ in }
+    return next > sequence
+  }
+
   /// The highest sequence that any header from `position` on says is durable, with that header's place.
   /// - Parameter identity: of the journal; nil to count the headers of any.
   static func highestClaim(

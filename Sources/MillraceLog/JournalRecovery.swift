@@ -70,6 +70,7 @@ struct JournalRecovery {
     var end = CommitEnd.endOfFile
     var known = snapshot?.sequence ?? 0
     var doubtful: [DoubtfulCommit] = []
+    var unused: [Candidate] = []
     while let index = JournalRecovery.file(startingAt: sequence, in: candidates) {
       let candidate = candidates.remove(at: index)
       guard let header = candidate.header else { continue }
@@ -78,11 +79,17 @@ struct JournalRecovery {
           .corruption,
           "\(candidate.slot.path): the file ends at byte \(candidate.slot.size), it was \(header.fileSize) bytes long")
       }
+      let scan = try JournalScan(slot: candidate.slot, header: header)
+      // Of two files that begin with the same sequence, one was given up before it had a commit. Its header may even have been
+      // wiped by an earlier start, have come back with a power failure, and bear the number of the other one.
+      if JournalRecovery.file(startingAt: sequence, in: candidates) != nil, try !scan.hasCommit(sequence, chain) {
+        unused.append(candidate)
+        continue
+      }
       if let previous = result.active {
         previous.lastSequence = sequence - 1
         result.sealed.append(previous)
       }
-      let scan = try JournalScan(slot: candidate.slot, header: header)
       result.active = JournalFile(
         slot: candidate.slot, number: header.fileNumber, firstSequence: header.firstSequence)
       (result.position, end) = try scan.commits(sequence: &sequence, chain: &chain) { commit throws(LogError) in
@@ -103,6 +110,7 @@ struct JournalRecovery {
             sequence: sequence, slot: candidate.slot, position: 0, blocks: scan.blocks(0..<JournalFormat.blockSize)))
       }
     }
+    candidates += unused
     result.chain = chain ?? 0
     result.nextSequence = sequence
     result.nextName = nextName

@@ -319,3 +319,34 @@ func damagedHeaderIsNamed() throws {
   let error = #expect(throws: LogError.self) { try log.open() }
   #expect(error?.reason.contains("\(path) at byte 0: the file's header cannot be read") == true)
 }
+
+@Test("a file header that was wiped, and comes back with a power failure, is not taken for that of the file in use")
+func headerThatComesBack() throws {
+  let log = LogWorld()
+  try log.open()
+  let partition = try log.create(1)
+  var batches = try log.fillUntilDrainIsHeld(partition)
+  batches += try log.fill(partition, batches: 2)
+  log.end()
+  // A start whose tail was cut off wiped this header and was killed; the next one gave sequence and number again.
+  let used = try #require(log.files(".journal").max())
+  let file = try log.disk.open(used, [.read, .write])
+  let size = Int(try file.size())
+  let header = Chunk(capacity: 64 * 1024)
+  let block = UnsafeMutableRawBufferPointer(start: header.base, count: JournalFormat.blockSize)
+  _ = try file.read(into: block, at: 0)
+  let back = try log.disk.open("\(log.journalDirectory)/00000000.journal", [.write, .create])
+  try back.resize(Int64(size))
+  try back.write(UnsafeRawBufferPointer(block), at: 0)
+  try back.flush()
+  try log.disk.syncDirectory(log.journalDirectory)
+  try log.open()
+  let found = try log.partition(1)
+  #expect(try log.readAll(found) == batches.stored())
+  // All of it reaches segments, and what is appended later as well.
+  batches += try log.fill(found, batches: 60, size: 2000...3000)
+  log.settle()
+  #expect(try log.readAll(found) == batches.stored())
+  try log.restart()
+  #expect(try log.readAll(log.partition(1)) == batches.stored())
+}
