@@ -1,6 +1,7 @@
 // BrokerScenario+Reckoning: the end of a run: everybody gets on, then all is read and held against what was promised.
 
 import MillraceBase
+import MillraceBroker
 import MillraceModel
 import MillraceSimulation
 import TransactionHistory
@@ -27,6 +28,7 @@ extension BrokerScenario {
     if cleanup != nil { world.run(for: .milliseconds(Int.random(in: 0...700, using: &random))) }
     if isBroken { return }
     for client in clients { client.stop() }
+    quieten()
     if let job, !isBroken { job.finish(machine?.broker) }
     if isBroken { return }
     end()
@@ -42,6 +44,22 @@ extension BrokerScenario {
     if !transformers.isEmpty, !isBroken { readTransformed() }
     if let job, let broker = machine?.broker, !isBroken { job.check(broker) }
     for file in disk.contents() where file.path.hasSuffix(".segment") { count("segments at the end") }
+  }
+
+  /// Waits until what is still on its way, over connections that clients have left, has arrived: it is part of the input.
+  private func quieten() {
+    func ends() -> [Offset] {
+      guard let broker = machine?.broker else { return [] }
+      return partitions.map { partition in
+        broker.topic(partition.topic).flatMap { broker.partition($0, partition.partition) }?.nextOffset ?? 0
+      }
+    }
+    for _ in 0..<1000 {
+      let before = ends()
+      world.run(for: .milliseconds(100))
+      if ends() == before { return }
+    }
+    ledger.violate("records are appended for ever, although nobody sends any", .progress)
   }
 
   /// Lets the groups go on until their members have processed everything.
