@@ -139,6 +139,7 @@ extension LogStore {
 
   func readSnapshot() throws(LogError) -> Snapshot? {
     let contents = try SnapshotSlots.read(configuration.directory, fileSystem: fileSystem)
+    try SnapshotSlots.confirm(contents, fileSystem: fileSystem)
     drain.slots = contents.slots
     return contents.snapshot
   }

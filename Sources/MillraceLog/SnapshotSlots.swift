@@ -15,7 +15,8 @@
 // Invariants:
 //  1. "Complete n" is written only when the body of n is durable; "writing n" is durable before the body is touched.
 //  2. Never is the slot written that holds the newest complete snapshot.
-//  3. What a snapshot makes superfluous (journal files, segments) is given up only when its "complete" is durable.
+//  3. A start makes the "complete" that it goes by durable once more before it does anything else.
+//  4. What a snapshot makes superfluous (journal files, segments) is given up only when its "complete" is durable.
 // So the complete slot with the highest number is the snapshot to start from. If its body is damaged, or if a header
 // cannot be read, the start fails: the other slot is older, or may be, and what it builds on may have been given up.
 // The header's 64 bytes lie in one sector, which devices write whole or not at all.
@@ -117,6 +118,8 @@ struct SnapshotSlots: Sendable {
     var slots = SnapshotSlots()
     /// The newest complete snapshot.
     var snapshot: Snapshot?
+    /// What its slot says.
+    var header: SnapshotSlotHeader?
     /// Its file.
     var path = ""
     /// The files whose headers were read: both, once two snapshots were written.
@@ -182,6 +185,7 @@ struct SnapshotSlots: Sendable {
         }
       }
     }
+    contents.header = header
     contents.path = path(directory, newest)
     contents.headerPaths = (0...1).filter { headers[$0] != nil }.map { path(directory, $0) }
     let bytes = try body(header, path: contents.path, fileSystem: fileSystem)
@@ -253,6 +257,18 @@ struct SnapshotSlots: Sendable {
         "\(path): the snapshot of \(header.length) bytes at byte \(headerSize) has a wrong checksum")
     }
     return bytes
+  }
+
+  /// Writes the newest snapshot's "complete" again, so that it is durable for certain. It may be so in the system's memory only,
+  /// when the process before was stopped by the failure of that very write; a start would build on it, and power failing later
+  /// would bring an older snapshot back. Its body was durable before.
+  static func confirm(_ contents: Contents, fileSystem: any FileSystem) throws(LogError) {
+    guard let header = contents.header else { return }
+    try LogError.wrapping { () throws(IOError) in
+      let file = try fileSystem.open(contents.path, [.read, .write, .direct, .durableWrites])
+      defer { file.close() }
+      try write(header, to: file)
+    }
   }
 
   /// Writes a snapshot into the slot whose turn it is; durable and complete once this returns. Blocks.

@@ -202,3 +202,28 @@ func pagesOfPartitions() throws {
   _ = pages[0].bytes(expired: .max / 2)
   #expect(first.producers.isEmpty)
 }
+
+@Test("a snapshot that a start goes by is durable from then on, although its last write may not have been")
+func snapshotIsConfirmed() throws {
+  let slots = try SlotWorld(seed: 1)
+  try slots.write(1...2)
+  // As after a write of "complete" that failed, and left its bytes in the system's memory.
+  let path = try SnapshotSlots.read("/d", fileSystem: slots.disk).path
+  var header = try #require(try SnapshotSlots.read("/d", fileSystem: slots.disk).header)
+  func write(_ options: OpenOptions) throws {
+    let file = try slots.disk.open(path, options)
+    var block = header.encoded().withBuffer { [UInt8]($0) }
+    block += [UInt8](repeating: 0, count: SnapshotSlots.headerSize - block.count)
+    try block.withUnsafeBytes { try file.write($0, at: 0) }
+  }
+  header.state = .writing
+  try write([.write, .durableWrites])
+  header.state = .complete
+  try write([.write])
+  #expect(try slots.newest() == 2)
+  try SnapshotSlots.confirm(try SnapshotSlots.read("/d", fileSystem: slots.disk), fileSystem: slots.disk)
+  slots.world.crash()
+  slots.world.restart()
+  slots.disk = slots.disk.reopen()
+  #expect(try slots.newest() == 2)
+}
