@@ -7,6 +7,9 @@
 //
 // Low space is when space must be given back, so both go on then: first merging, which is sure to free more than it takes,
 // then the compaction of partitions that fit whole. No segment is begun that may not fit beside what draining will take.
+//
+// What cannot be cleaned keeps nothing else from it: what is damaged is left alone until the next start, what the device
+// did not give, or had no room for, for a while.
 
 import MillraceBase
 import MillraceIO
@@ -31,12 +34,29 @@ struct CleaningState {
   /// Partitions, and segments, that could not be read: left alone until the next start.
   var damaged: Set<PartitionLogID> = []
   var damagedSegments: Set<UInt64> = []
+  /// Those that failed otherwise, and until when they are left alone.
+  private(set) var postponed: [PartitionLogID: MonotonicTime] = [:]
+  private(set) var postponedSegments: [UInt64: MonotonicTime] = [:]
   /// The last work found no room for its segment.
   var lacksRoom = false
   var hasher: KeyHasher?
   /// The pass that pauses between two steps, and the timer of its next one.
   var paused: (pass: any SegmentPass, timer: Timer)?
   var figures = CleaningFigures()
+
+  func isPostponed(_ partition: PartitionLogID) -> Bool { postponed[partition] != nil }
+  func isPostponed(_ segment: UInt64) -> Bool { postponedSegments[segment] != nil }
+
+  mutating func postpone(_ partition: PartitionLogID, until time: MonotonicTime) { postponed[partition] = time }
+  mutating func postpone(_ segments: [UInt64], until time: MonotonicTime) {
+    for segment in segments { postponedSegments[segment] = time }
+  }
+
+  /// Lets those be tried again whose time has come.
+  mutating func forgetPostponed(now: MonotonicTime) {
+    if !postponed.isEmpty { postponed = postponed.filter { $0.value > now } }
+    if !postponedSegments.isEmpty { postponedSegments = postponedSegments.filter { $0.value > now } }
+  }
 }
 
 /// What of a partition may be compacted now.
@@ -93,6 +113,7 @@ extension LogStore {
   /// Begins the next piece of work, if there is any.
   func cleanNext() {
     guard !cleaning.isRunning, !drain.isClosing, journal.failure == nil else { return }
+    cleaning.forgetPostponed(now: reactor.now)
     // Merging what is dead is sure to give space back.
     if isRoomShort, startMerge() { return }
     if let (log, policy, work) = dirtiest() { return start(log, policy, work) }
@@ -108,15 +129,24 @@ extension LogStore {
     guard let runs = runsToMerge() else { return false }
     cleaning.isRunning = true
     cleaning.figures.merges += 1
+    // With room enough so many are merged that fewer of them may fit.
+    let isSmallest = isRoomShort
     let pass = MergePass(
       runs, reader: segments, target: segmentTarget, stepSize: configuration.cleanerStepSize)
     advance(pass) { [self] error in
-      if error != nil {
-        for run in runs { cleaning.damagedSegments.formUnion(run.extents.map(\.segment)) }
+      guard let error else { return }
+      let concerned = pass.unreadable.map { [$0] } ?? runs.flatMap { $0.extents.map(\.segment) }
+      switch error.code {
+      case .corruption: cleaning.damagedSegments.formUnion(concerned)
+      case .noSpace where !isSmallest: break
+      default: cleaning.postpone(concerned, until: reactor.now + LogStore.pause(after: error))
       }
     }
     return true
   }
+
+  /// How long what failed is left alone. Room may be there at any time; a device that cannot read seldom changes its mind.
+  private static func pause(after error: LogError) -> Duration { error.code == .noSpace ? .seconds(5) : .seconds(60) }
 
   /// Bytes that must stay free beside what cleaning takes: what is not drained becomes segments, and the next snapshot may
   /// grow.
@@ -130,7 +160,7 @@ extension LogStore {
     var best: (PartitionLog, CleanupPolicy, Compactable)?
     let now = cleaningTime().milliseconds
     for (id, policy) in cleaning.candidates.sorted(by: { $0.key < $1.key }) {
-      guard let log = partitions[id], !cleaning.damaged.contains(id),
+      guard let log = partitions[id], !cleaning.damaged.contains(id), !cleaning.isPostponed(id),
         let work = log.compactable(policy, now: now),
         work.isOverdue || work.dirtyRatio >= policy.minDirtyRatio,
         // Else a snapshot after each new segment makes room for the next.
@@ -155,8 +185,12 @@ extension LogStore {
       stepSize: configuration.cleanerStepSize)
     let pass = CompactionPass(task, reader: segments, target: segmentTarget, hasher: hasher, logger: logger)
     advance(pass) { [self] error in
-      if error != nil {
-        cleaning.damaged.insert(log.id)
+      if let error {
+        if error.code == .corruption {
+          cleaning.damaged.insert(log.id)
+        } else {
+          cleaning.postpone(log.id, until: reactor.now + LogStore.pause(after: error))
+        }
       } else {
         if !log.isDeleted { log.compacted(to: pass.end) }
         cleaning.figures.compactions += 1
@@ -189,15 +223,12 @@ extension LogStore {
           error.code == .noSpace ? .warning : .error, "log", "cleaning segments failed", "",
           ["error": error.description], key: "", now: reactor.now)
         cleaning.lacksRoom = error.code == .noSpace
-        abandon(pass) { [self] in
-          // What is not damaged is tried again with the next check.
-          finishCleaning(error.code == .corruption ? error : nil, ended, goesOn: error.code == .corruption)
-        }
+        abandon(pass) { [self] in finishCleaning(error, ended) }
       case .success(let progress):
         cleaning.figures.bytesRead += Int64(progress.bytesRead)
         if let replacement = progress.replacement { apply(replacement) }
         cleaning.lacksRoom = false
-        if progress.isDone { return finishCleaning(nil, ended, goesOn: true, isComplete: true) }
+        if progress.isDone { return finishCleaning(nil, ended) }
         guard !drain.isClosing else { return abandon(pass) }
         let pause = Int64(progress.bytesRead) * 1000 / Int64(max(configuration.cleanerBytesPerSecond, 1))
         let timer = reactor.schedule(after: .milliseconds(pause)) { [self] in
@@ -226,12 +257,10 @@ extension LogStore {
     abandon(pass)
   }
 
-  private func finishCleaning(
-    _ error: LogError?, _ ended: (LogError?) -> Void, goesOn: Bool, isComplete: Bool = false
-  ) {
+  private func finishCleaning(_ error: LogError?, _ ended: (LogError?) -> Void) {
     cleaning.isRunning = false
-    if isComplete || error != nil { ended(error) }
-    if goesOn { cleanNext() }
+    ended(error)
+    cleanNext()
   }
 
   /// Makes partitions point to a new segment instead of the runs that it was made from.

@@ -16,7 +16,7 @@ extension LogStore {
     var dead: [(UInt64, SegmentUse)] = []
     var tiers: [Int: [(UInt64, SegmentUse)]] = [:]
     for (number, use) in drain.segments.sorted(by: { $0.key < $1.key })
-    where use.extents > 0 && !cleaning.damagedSegments.contains(number) {
+    where use.extents > 0 && !cleaning.damagedSegments.contains(number) && !cleaning.isPostponed(number) {
       // Header, index and padding are not counted as dead.
       let overhead = Int64(SegmentFormat.headerSize) * 2 + Int64(use.extents * 2 * SegmentFormat.indexEntrySize)
       if use.liveBytes * 2 < use.fileSize - overhead { dead.append((number, use)) }
@@ -43,9 +43,12 @@ extension LogStore {
     var largest: Int64 = 0
     var out: Set<UInt64> = []
     for (number, use) in list where out.count < most {
+      let size = SegmentWriter.largestSize(bytes: use.liveBytes, blocks: use.blocks)
+      // A smaller one may still fit.
+      if largest + size > room { continue }
+      if !out.isEmpty, bytes + use.liveBytes > Int64(2 * configuration.compactedSegmentSize) { break }
+      largest += size
       bytes += use.liveBytes
-      largest += SegmentWriter.largestSize(bytes: use.liveBytes, blocks: use.blocks)
-      if largest > room || !out.isEmpty && bytes > Int64(2 * configuration.compactedSegmentSize) { break }
       out.insert(number)
     }
     return out.isEmpty ? nil : out

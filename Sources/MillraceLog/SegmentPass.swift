@@ -92,6 +92,8 @@ final class MergePass: SegmentPass, @unchecked Sendable {
   private var run = 0
   private var cursor = ExtentCursor()
   private let stepSize: Int
+  /// The segment that a failed step could not read; nil when it failed at something else.
+  private(set) var unreadable: UInt64?
 
   /// - Parameters:
   ///   - runs: by partition; the extents of a run follow each other in their partition.
@@ -113,7 +115,7 @@ final class MergePass: SegmentPass, @unchecked Sendable {
     var progress = PassProgress()
     if writer == nil { writer = try target.begin(segment) }
     while run < runs.count, progress.bytesRead < stepSize {
-      guard let (bytes, _) = try cursor.next(runs[run].extents, reader) else {
+      guard let (bytes, _) = try next() else {
         run += 1
         cursor = ExtentCursor()
         continue
@@ -133,6 +135,15 @@ final class MergePass: SegmentPass, @unchecked Sendable {
       writer = nil
     }
     return progress
+  }
+
+  private func next() throws(LogError) -> (run: Bytes, extent: SegmentExtent)? {
+    do throws(LogError) {
+      return try cursor.next(runs[run].extents, reader)
+    } catch {
+      if cursor.index < runs[run].extents.count { unreadable = runs[run].extents[cursor.index].segment }
+      throw error
+    }
   }
 
   func abandon() {

@@ -69,6 +69,27 @@ func mergesOnlyWhatFits() throws {
   #expect(try log.readAll(kept) == batches.stored())
 }
 
+@Test("the deadest segment does not keep others from being merged when what it holds does not fit")
+func mergesBesideWhatDoesNotFit() throws {
+  let log = LogWorld {
+    $0.cleanerBytesPerSecond = 1 << 30
+    $0.lowSpace = 4 << 20
+  }
+  let (kept, batches) = try nearlyFull(log, left: 1 << 20)
+  log.store.cleaning.isRunning = true
+  let use = try #require(log.store.drain.segments.filter { $0.value.extents > 0 }.min { $0.key < $1.key })
+  // As if it were a thousand times as large as what is free, and nearly all of that dead.
+  log.store.drain.segments[use.key]?.fileSize = 1 << 40
+  log.store.drain.segments[use.key]?.liveBytes = 1 << 30
+  log.store.cleaning.isRunning = false
+  log.world.run(for: .seconds(10))
+  #expect(log.store.isSpaceLow && log.store.cleaningFigures.merges > 0)
+  let others = log.store.drain.segments.filter { $0.key != use.key && $0.value.extents > 0 }.map(\.value)
+  #expect(others.reduce(0) { $0 + $1.fileSize } < 3 * others.reduce(0) { $0 + $1.liveBytes })
+  #expect(log.store.drain.segments[use.key] != nil)
+  #expect(try log.readAll(kept) == batches.stored())
+}
+
 @Test("with little space left, a partition is compacted when all that comes out of it fits")
 func compactsWhileSpaceIsLow() throws {
   let log = LogWorld {
