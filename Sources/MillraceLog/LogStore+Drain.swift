@@ -58,13 +58,14 @@ struct DrainState {
   var reclaimTimer: Timer?
 
   /// Bytes of batches in each file that is not drained; the newest one's are counted beside.
-  private var recordBytes: [UInt64: Int] = [:]
+  private(set) var recordBytes: [UInt64: Int] = [:]
+  /// 0 when there is none.
   private var countedFile: UInt64 = 0
   private var countedBytes = 0
 
   mutating func touched(_ log: PartitionLog, file: UInt64, length: Int) {
     if file != countedFile {
-      recordBytes[countedFile] = countedBytes
+      if countedFile != 0 { recordBytes[countedFile] = countedBytes }
       countedFile = file
       countedBytes = recordBytes[file] ?? 0
     }
@@ -84,7 +85,10 @@ struct DrainState {
 
   mutating func forget(file: UInt64) -> [PartitionLog] {
     recordBytes[file] = nil
-    if file == countedFile { countedBytes = 0 }
+    if file == countedFile {
+      countedFile = 0
+      countedBytes = 0
+    }
     packed[file] = nil
     return partitions.removeValue(forKey: file) ?? []
   }

@@ -347,3 +347,22 @@ func startOfADeletedPartition() throws {
   try log.restart()
   #expect(try log.readAll(log.partition(2)) == batches.stored())
 }
+
+@Test("nothing is kept of a journal file that was drained")
+func drainedFilesAreForgotten() throws {
+  var drain = DrainState()
+  let partition = PartitionLog(id: PartitionLogID(1))
+  for file: UInt64 in 1...100 {
+    drain.touched(partition, file: file, length: 10)
+    #expect(drain.recordBytes(of: file) == 10)
+    #expect(drain.forget(file: file).count == 1)
+    #expect(drain.recordBytes(of: file) == 0 && drain.undrainedBytes == 0)
+  }
+  #expect(drain.recordBytes.isEmpty)
+  // A file that is not the newest keeps its count until it goes.
+  drain.touched(partition, file: 101, length: 10)
+  drain.touched(partition, file: 102, length: 20)
+  #expect(drain.undrainedBytes == 30 && drain.recordBytes(of: 101) == 10)
+  _ = drain.forget(file: 101)
+  #expect(drain.undrainedBytes == 20 && drain.recordBytes.isEmpty)
+}
