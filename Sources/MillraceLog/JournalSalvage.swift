@@ -1,9 +1,13 @@
 // JournalSalvage: finds the commits of a damaged journal that can still be read, wherever they stand.
 //
 // Recovery stops at the first commit that is not whole; salvage goes on behind it. Every block of every file may begin a
-// commit. Of a sequence there may be several: a tail that was cut off had it before. One that continues the chain of the
-// commit before it is right; without such a predecessor the newest use of a file is, provided that a header says that the
-// sequence was durable. Commits that nobody says are durable count only as long as the chain holds.
+// commit. Of a sequence there may be several: a tail that was cut off had it before. Which one is right the chain says:
+//
+// 1. Behind a commit that was chosen, one that continues its chain; if there is none, the sequence is lost, whatever else
+//    carries its number.
+// 2. Without such a predecessor, one that the next commit continues; never one that a sound next commit contradicts. The
+//    newest use of a file decides only what the chain leaves open.
+// 3. Commits that nobody says are durable, no header and no snapshot, count only as long as the chain holds.
 
 import MillraceBase
 import MillraceIO
@@ -41,10 +45,12 @@ struct JournalSalvage {
   /// - Parameters:
   ///   - identity: of the journal; nil takes that of the first header that can be read.
   ///   - drained: commits up to this one are not wanted.
+  ///   - durable: commits up to this one are known to have been durable; headers may know of more.
   init(
-    directory: String, identity: JournalIdentity?, drained: UInt64, fileSystem: any FileSystem
+    directory: String, identity: JournalIdentity?, drained: UInt64, durable: UInt64, fileSystem: any FileSystem
   ) throws(LogError) {
     self.identity = identity
+    self.durable = durable
     let names = try LogError.wrapping { () throws(IOError) in try fileSystem.list(directory) }
     for name in names.sorted() where name.hasSuffix(".journal") {
       do throws(IOError) {
@@ -121,28 +127,61 @@ struct JournalSalvage {
   }
 
   private mutating func choose(from first: UInt64) {
-    var chain: UInt64?
+    // Nothing is before the first commit ever.
+    var chain: UInt64? = first == 1 ? 0 : nil
+    let standing = standing()
     for sequence in candidates.keys.sorted() {
-      let previous = commits.last?.header.sequence
-      if let previous, sequence != previous + 1 { chain = nil }
+      let expected = (commits.last?.header.sequence ?? first - 1) + 1
+      if sequence != expected { chain = nil }
       let found = candidates[sequence] ?? []
-      var chosen = found.first { $0.header.previous == chain }
-      if chosen == nil {
-        guard chain == nil && sequence == first || sequence <= durable else { break }
-        let next = candidates[sequence + 1] ?? []
-        func rank(_ one: SalvagedCommit) -> (Int, UInt64, Int) {
-          (next.contains { $0.header.previous == one.chainValue } ? 1 : 0, one.header.fileNumber, one.position)
-        }
-        chosen = found.max { rank($0) < rank($1) }
+      let isKnown = chain != nil || sequence == first || sequence <= durable
+      guard isKnown else { break }
+      let fitting = found.indices.filter { index in
+        chain.map { found[index].header.previous == $0 } ?? (standing[sequence]?[index] != .contradicted)
       }
-      guard let commit = chosen else { break }
-      let expected = (previous ?? first - 1) + 1
-      if expected < sequence { lose(expected...(sequence - 1), before: commit) }
-      commits.append(commit)
-      chain = commit.chainValue
+      func rank(_ index: Int) -> (Int, UInt64, Int) {
+        (standing[sequence]?[index].rawValue ?? 0, found[index].header.fileNumber, found[index].position)
+      }
+      guard let index = fitting.max(by: { rank($0) < rank($1) }) else {
+        guard sequence <= durable else { break }
+        if damaged[sequence] == nil, let one = found.first {
+          damaged[sequence] =
+            "what \(files[one.file].path) has at byte \(one.position) under its number is not what stood between the commits "
+            + "around it"
+        }
+        continue
+      }
+      if expected < sequence { lose(expected...(sequence - 1), before: found[index]) }
+      commits.append(found[index])
+      chain = found[index].chainValue
     }
     let end = commits.last?.header.sequence ?? first - 1
     if durable > end { lose((end + 1)...durable, before: nil) }
+  }
+
+  /// What the commits that follow say of one.
+  private enum Standing: Int {
+    /// There is a sound one of the next sequence, and it follows another commit than this.
+    case contradicted
+    case unknown
+    /// There is one that continues it.
+    case continued
+  }
+
+  /// What is said of each candidate, in the order of ``candidates``.
+  private func standing() -> [UInt64: [Standing]] {
+    var out: [UInt64: [Standing]] = [:]
+    for sequence in candidates.keys.sorted(by: >) {
+      let next = candidates[sequence + 1] ?? []
+      let previous = Set(next.map(\.header.previous))
+      // One that is contradicted itself proves nothing, and one that may never have been durable neither.
+      let isNextSound = sequence < durable && out[sequence + 1]?.contains { $0 != .contradicted } ?? false
+      out[sequence] = candidates[sequence]?.map { one in
+        if previous.contains(one.chainValue) { return .continued }
+        return isNextSound ? .contradicted : .unknown
+      }
+    }
+    return out
   }
 
   private mutating func lose(_ sequences: ClosedRange<UInt64>, before next: SalvagedCommit?) {

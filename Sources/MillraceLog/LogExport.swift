@@ -73,7 +73,8 @@ public struct LogExport: Sendable {
     if let snapshot = contents.snapshot { try export.restore(snapshot, store) }
     let drained = contents.snapshot?.drainedSequence ?? 0
     let journal = try JournalSalvage(
-      directory: "\(source)/journal", identity: contents.snapshot?.identity, drained: drained, fileSystem: fileSystem)
+      directory: "\(source)/journal", identity: contents.snapshot?.identity, drained: drained,
+      durable: contents.snapshot?.sequence ?? 0, fileSystem: fileSystem)
     defer { for file in journal.files { file.close() } }
     export.replay(journal, above: contents.snapshot?.sequence ?? 0, store)
     let identity = JournalIdentity(high: random.next(), low: random.next())
