@@ -175,7 +175,7 @@ extension Broker {
     waitingForProducerIDs.append(completion)
     guard waitingForProducerIDs.count == 1 else { return }
     let first = metadata.reservedProducerIDs
-    let block: Int64 = 1000
+    let block = Metadata.producerIDBlock
     record(.producerIDsReserved(next: first + block)) { [self] error in
       let waiting = waitingForProducerIDs
       waitingForProducerIDs = []

@@ -4,7 +4,18 @@
 // behind it that can be read (JournalSalvage.swift); records from the blocks of segments and the commits that can be read.
 // Each record keeps its offset: where some are lost there is a gap, as compaction leaves gaps. Records lost at the end of a
 // partition leave none: its next offset is the one behind its last sound record, and clients learn by leader epochs that
-// the log was cut. What partitions with losses knew of idempotent producers is forgotten, since it may speak of lost batches.
+// the log was cut.
+//
+// Invariants:
+// 1. No record of an aborted transaction is ever shown as a committed one, though markers are lost: records known to be void
+//    are left out (as compaction does), with what is known of the transactions.
+// 2. A transaction was open when commits were lost, among which its marker may have been: how it ended is not known, and its
+//    records are left out, too, and listed.
+// 3. Numbers that lost events gave out (leader epochs, producer ids) are not given out again.
+// 4. What was known of idempotent producers is forgotten where it may speak of lost batches: in partitions with losses, and in
+//    all once a commit is lost, which may have held batches of any.
+//
+// This file has the state, LogExport+Records.swift the records.
 //
 // The new directory holds segments and one snapshot, and no journal: the next start makes one.
 
@@ -25,18 +36,25 @@ public struct ExportLoss: Sendable {
 /// What an export wrote and what it left out.
 public struct LogExport: Sendable {
   /// Records written.
-  public private(set) var records: Int64 = 0
+  public internal(set) var records: Int64 = 0
   /// Batches they are in.
-  public private(set) var batches = 0
+  public internal(set) var batches = 0
   /// Bytes of the batches.
-  public private(set) var bytes: Int64 = 0
+  public internal(set) var bytes: Int64 = 0
   /// Partitions in the new directory, empty ones included.
-  public private(set) var partitions = 0
+  public internal(set) var partitions = 0
   /// All that was left out.
-  public private(set) var losses: [ExportLoss] = []
+  public internal(set) var losses: [ExportLoss] = []
 
-  /// New segments become about this large, in bytes.
-  private static let segmentSize: Int64 = 1 << 30
+  /// Commits that cannot be read, as far as it is known how many there were.
+  private(set) var lostCommits = 0
+  /// The highest numbers found in records and in what is known of partitions, −1 for none.
+  private(set) var highestEpoch: Int32 = -1
+  private(set) var highestProducer: Int64 = -1
+  /// Partitions with transactions that were open when commits were lost, and no readable batch since.
+  private var doubtful: Set<PartitionLogID> = []
+  /// Transactions that are left out, by partition.
+  var leftOut: [PartitionLogID: [VoidBatches.Transaction]] = [:]
 
   /// Writes what is sound in `source` into `target`, which must not exist or be empty.
   ///
@@ -84,7 +102,7 @@ public struct LogExport: Sendable {
     return export
   }
 
-  private mutating func lose(
+  mutating func lose(
     _ reason: String, _ partition: PartitionLogID? = nil, _ offsets: ClosedRange<Offset>? = nil
   ) {
     losses.append(ExportLoss(reason: reason, partition: partition, offsets: offsets))
@@ -107,7 +125,12 @@ public struct LogExport: Sendable {
           ? "commit \(range.lowerBound) cannot be read (\(lost.place))"
           : "commits \(range.lowerBound) to \(range.upperBound) cannot be read (\(lost.place))")
     }
+    var lost = journal.lost[...]
     for commit in journal.commits {
+      while let next = lost.first, next.sequences.upperBound < commit.header.sequence {
+        lostCommit(next.sequences, above: sequence, store)
+        lost.removeFirst()
+      }
       let place = "\(journal.files[commit.file].path), commit \(commit.header.sequence) at byte \(commit.position)"
       do throws(LogError) {
         let bytes = try journal.read(commit)
@@ -120,8 +143,42 @@ public struct LogExport: Sendable {
         }
       } catch {
         lose("\(place): \(error.reason)")
+        lostCommit(commit.header.sequence...commit.header.sequence, above: sequence, store)
       }
     }
+    for rest in lost { lostCommit(rest.sequences, above: sequence, store) }
+    // What they held nobody knows.
+    for _ in journal.unreadable { lostCommit(.max ... .max, above: sequence, store) }
+  }
+
+  /// Notes at this point of the replay that commits are lost.
+  /// - Parameter sequence: what happened up to it is known from the snapshot.
+  private mutating func lostCommit(_ sequences: ClosedRange<UInt64>, above sequence: UInt64, _ store: LogStore) {
+    lostCommits += sequences.count
+    guard sequences.upperBound > sequence else { return }
+    for log in store.partitions.values where !log.transactions.open.isEmpty { doubtful.insert(log.id) }
+  }
+
+  /// Leaves out what transactions have written that are open in a partition: their ends may be among what is lost.
+  private mutating func leaveOutOpen(_ log: PartitionLog) {
+    for (producer, first) in log.transactions.forgetOpen().sorted(by: { $0.value < $1.value }) {
+      let offsets = first...max(first, log.nextOffset - 1)
+      leftOut[log.id, default: []].append(VoidBatches.Transaction(producerID: producer, offsets: offsets))
+      lose(
+        "how the transaction of producer \(producer) ended may be in commits that cannot be read: its records in this range "
+          + "are left out", log.id, offsets)
+    }
+  }
+
+  /// Leaves out those of which nothing more was found.
+  mutating func leaveOutDoubtful(_ log: PartitionLog) {
+    if doubtful.contains(log.id) { leaveOutOpen(log) }
+  }
+
+  /// Remembers numbers that were given out.
+  mutating func note(epoch: Int32, producer: Int64) {
+    highestEpoch = max(highestEpoch, epoch)
+    highestProducer = max(highestProducer, producer)
   }
 
   private mutating func replay(
@@ -139,7 +196,10 @@ public struct LogExport: Sendable {
       guard isNew, entry.length == 8, let log = store.partition(PartitionLogID(entry.target)) else { return }
       let start = bytes.withBuffer { $0.number(0, Int64.self) }
       // The records before it may be among those that are lost.
-      if start > log.nextOffset { log.nextOffset = start }
+      if start > log.nextOffset {
+        leaveOutOpen(log)
+        log.nextOffset = start
+      }
       _ = log.advanceStart(to: start)
     case .records: replay(batch: bytes, entry, commit, isNew: isNew, place, store)
     }
@@ -151,6 +211,7 @@ public struct LogExport: Sendable {
     let id = PartitionLogID(entry.target)
     do throws(RecordBatchError) {
       let header = try RecordBatchHeader.checked(bytes)
+      note(epoch: header.leaderEpoch, producer: header.producerID)
       guard let log = store.partition(id) else {
         // Of a partition that was deleted by then; or its topic was made by a commit that is lost.
         if isNew {
@@ -177,178 +238,16 @@ public struct LogExport: Sendable {
         return
       }
       let marker = try header.isControl ? TransactionMarker(bytes, header: header) : nil
+      // A lost marker would have had an offset: without a gap there was none.
+      if header.baseOffset > log.nextOffset { leaveOutOpen(log) }
+      doubtful.remove(id)
       log.nextOffset = header.baseOffset
       log.appended(
         header, at: reference, leaderEpoch: header.leaderEpoch, now: store.steadyClock.time(at: store.reactor.now),
         marker: marker)
     } catch {
       lose("\(place): batch at byte \(commit.position + entry.position): \(error)", id)
+      if isNew { doubtful.insert(id) }
     }
-  }
-
-  // MARK: Records
-
-  private mutating func write(
-    _ store: LogStore, _ journal: JournalSalvage, to target: String, identity: JournalIdentity, sequence: UInt64,
-    lastSeen: Timestamp?
-  ) throws(LogError) {
-    let output = SegmentTarget(
-      directory: "\(target)/segments", identity: identity, blockSize: store.configuration.segmentBlockSize,
-      fileSystem: store.fileSystem)
-    var writer = ExportWriter(target: output, segmentSize: LogExport.segmentSize)
-    let logs = store.partitions.values.sorted { $0.id < $1.id }
-    for log in logs {
-      writer.begin(log.id)
-      let known = losses.contains { $0.partition == log.id }
-      let before = losses.count
-      var end = log.startOffset
-      for extent in log.extents { try copy(extent, log, store.segments, &end, &writer) }
-      for index in 0..<log.recent.count where log.recent[index].baseOffset >= end {
-        try copy(log.recent[index], log, journal, &end, &writer)
-      }
-      close(log, at: end, hasLosses: known || losses.count > before)
-    }
-    let segments = try writer.finish()
-    partitions = logs.count
-    for log in logs { log.extents = writer.extents[log.id] ?? [] }
-    let snapshot = Snapshot(
-      identity: identity, sequence: sequence, drainedSequence: sequence, nextFileNumber: 1,
-      nextSegmentNumber: (segments.last?.number ?? 0) + 1, lastSeen: lastSeen, segments: segments,
-      partitions: logs.map(\.snapshot),
-      application: store.stateMachine.snapshot())
-    try LogError.wrapping { () throws(IOError) in
-      try store.fileSystem.syncDirectory("\(target)/segments")
-      try store.fileSystem.syncDirectory(target)
-    }
-    _ = try SnapshotSlots().write(
-      EncodedSnapshot(identity: identity, pieces: [snapshot.encoded()]), directory: target, fileSystem: store.fileSystem
-    )
-  }
-
-  /// Copies the blocks of a run that are sound.
-  private mutating func copy(
-    _ extent: SegmentExtent, _ log: PartitionLog, _ reader: SegmentReader, _ end: inout Offset,
-    _ writer: inout ExportWriter
-  ) throws(LogError) {
-    let blocks: [SegmentBlock]
-    do throws(LogError) {
-      blocks = try reader.index(extent)
-    } catch {
-      let first = max(extent.baseOffset, log.startOffset)
-      return lose(error.reason, log.id, first...max(first, extent.nextOffset - 1))
-    }
-    for block in blocks where block.lastOffset >= log.startOffset {
-      var runs: [Bytes] = []
-      do throws(LogError) {
-        runs = try reader.batches(in: extent, from: max(block.baseOffset, log.startOffset), limit: block.length)
-      } catch {
-        lose(error.reason, log.id, max(block.baseOffset, log.startOffset)...block.lastOffset)
-      }
-      for run in runs {
-        for (position, header) in try RecordBatchRun.headers(in: run) where header.lastOffset <= block.lastOffset {
-          try put(run[position..<(position + header.totalSize)], header, &end, &writer)
-        }
-      }
-    }
-    reader.forget(extent.segment)
-  }
-
-  /// Copies a batch of the journal.
-  private mutating func copy(
-    _ reference: BatchReference, _ log: PartitionLog, _ journal: JournalSalvage, _ end: inout Offset,
-    _ writer: inout ExportWriter
-  ) throws(LogError) {
-    let batch: Bytes
-    let header: RecordBatchHeader
-    do throws(LogError) {
-      batch = try JournalReader.batch(reference, in: journal.files[Int(reference.file)])
-      header = try RecordBatchRun.headers(in: batch)[0].header
-    } catch {
-      return lose(error.reason, log.id, reference.baseOffset...(reference.nextOffset - 1))
-    }
-    try put(batch, header, &end, &writer)
-  }
-
-  private mutating func put(
-    _ batch: Bytes, _ header: RecordBatchHeader, _ end: inout Offset, _ writer: inout ExportWriter
-  ) throws(LogError) {
-    try writer.add(batch, header)
-    end = header.nextOffset
-    batches += 1
-    bytes += Int64(batch.count)
-    if !header.isControl { records += Int64(header.recordCount) }
-  }
-
-  /// Makes a partition's state agree with the records that are left.
-  private mutating func close(_ log: PartitionLog, at end: Offset, hasLosses: Bool) {
-    let reported = losses.filter { $0.partition == log.id }.compactMap(\.offsets?.upperBound).max() ?? -1
-    let untold = max(end, reported + 1)
-    if untold < log.nextOffset {
-      lose("in commits that cannot be read, or in blocks that are named above", log.id, untold...(log.nextOffset - 1))
-    }
-    let hasLosses = hasLosses || untold < log.nextOffset
-    // With no records at all there is nothing that a reader could miss.
-    if end > log.startOffset { log.nextOffset = end } else { log.startOffset = log.nextOffset }
-    log.recent = Deque()
-    log.highWatermark = log.nextOffset
-    log.transactions.cut(at: log.nextOffset)
-    log.compactedTo = min(log.compactedTo, log.nextOffset)
-    while log.epochs.count > 1, let last = log.epochs.last, last.startOffset >= log.nextOffset {
-      log.epochs.removeLast()
-    }
-    for (producer, first) in log.transactions.open.sorted(by: { $0.value < $1.value }) where hasLosses {
-      lose(
-        "the transaction of producer \(producer) has no end: readers of committed records wait there until it is ended",
-        log.id, first...max(first, log.nextOffset - 1))
-    }
-    if hasLosses { log.producers = [:] }
-  }
-}
-
-/// Writes batches of one partition after the other into segments.
-private struct ExportWriter {
-  let target: SegmentTarget
-  let segmentSize: Int64
-  private var writer: SegmentWriter?
-  private var partition = PartitionLogID(0)
-  private var size: Int64 = 0
-  private var number: UInt64 = 0
-  private var segments: [SnapshotSegment] = []
-  private(set) var extents: [PartitionLogID: [SegmentExtent]] = [:]
-
-  init(target: SegmentTarget, segmentSize: Int64) {
-    self.target = target
-    self.segmentSize = segmentSize
-  }
-
-  mutating func begin(_ partition: PartitionLogID) {
-    self.partition = partition
-    writer?.begin(partition, run: 0)
-  }
-
-  mutating func add(_ batch: Bytes, _ header: RecordBatchHeader) throws(LogError) {
-    if writer == nil {
-      number += 1
-      writer = try target.begin(number)
-      writer?.begin(partition, run: 0)
-    }
-    try writer?.add(
-      batch, baseOffset: header.baseOffset, lastOffset: header.lastOffset,
-      maxTimestamp: header.maxTimestamp.milliseconds)
-    size += Int64(batch.count)
-    if size >= segmentSize { try close() }
-  }
-
-  private mutating func close() throws(LogError) {
-    guard let made = try writer?.finish() else { return }
-    writer = nil
-    size = 0
-    segments.append(SnapshotSegment(number: made.number, fileSize: made.fileSize))
-    for (partition, extent) in made.extents { extents[partition, default: []].append(extent) }
-  }
-
-  mutating func finish() throws(LogError) -> [SnapshotSegment] {
-    try close()
-    return segments
   }
 }

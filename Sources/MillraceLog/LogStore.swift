@@ -9,7 +9,16 @@ public protocol LogStateMachine: AnyObject {
   /// Starts from a snapshot that ``snapshot()`` made. Partitions are there already.
   func restore(_ snapshot: Bytes, log: LogStore) throws(LogError)
   /// Applies one event: when it enters the journal, and again when the journal is replayed. Must be deterministic.
+  /// - Throws: `.corruption` when these are no bytes of an event, or the event contradicts the state, as one that makes a
+  ///   partition that is there; then nothing has changed.
   func apply(_ event: Bytes, log: LogStore) throws(LogError)
+  /// Sees to it that numbers are not given out again of which no event may be left; called when a damaged directory was
+  /// replayed for an export.
+  /// - Parameters:
+  ///   - usedLeaderEpoch: the highest leader epoch of any record, −1 without any.
+  ///   - usedProducerID: the highest producer id of any record, −1 without any.
+  ///   - lostCommits: commits that are lost, each of which may have given out more.
+  func skipNumbers(usedLeaderEpoch: Int32, usedProducerID: Int64, lostCommits: Int)
   /// All state that events have led to so far.
   func snapshot() -> Bytes
 }

@@ -79,6 +79,15 @@ public struct PartitionTransactions: Equatable, Sendable {
         lastStableOffset: min(open.values.min() ?? .max, offset + 1)))
   }
 
+  /// Nothing is known any more of the transactions that are open.
+  /// - Returns: the first offset of each, by producer.
+  mutating func forgetOpen() -> [Int64: Offset] {
+    let gone = open
+    open = [:]
+    firstUnstableOffset = ending.map(\.firstOffset).min() ?? .max
+    return gone
+  }
+
   /// Everything below `offset` is durable, markers included.
   mutating func becameDurable(below offset: Offset) {
     guard let next = ending.first, next.markerOffset < offset else { return }

@@ -89,11 +89,37 @@ public final class Metadata: LogStateMachine {
 
   /// Applies one event.
   public func apply(_ event: Bytes, log: LogStore) throws(LogError) {
+    let decoded: MetadataEvent
     do throws(DecodingError) {
-      apply(try MetadataEvent(event), log: log)
+      decoded = try MetadataEvent(event)
     } catch {
       throw LogError(.corruption, "metadata event: \(error)")
     }
+    switch decoded {
+    case .topicCreated(let name, _, let partitions, _, _): try checkNew(partitions, of: "topic '\(name)'", log)
+    case .partitionsAdded(let id, let partitions): try checkNew(partitions, of: "topic '\(topicNames[id] ?? "?")'", log)
+    default: break
+    }
+    apply(decoded, log: log)
+  }
+
+  private func checkNew(_ partitions: [PartitionLogID], of owner: String, _ log: LogStore) throws(LogError) {
+    guard let taken = partitions.first(where: { log.partition($0) != nil }) else { return }
+    throw LogError(.corruption, "\(owner) is to have partition number \(taken.number), which is there already")
+  }
+
+  /// Producer ids are reserved so many at a time.
+  public static let producerIDBlock: Int64 = 1000
+
+  /// Goes past leader epochs and producer ids that records carry, and past as many more as lost commits may have given out.
+  public func skipNumbers(usedLeaderEpoch: Int32, usedProducerID: Int64, lostCommits: Int) {
+    // A commit holds one start at most, and one reservation. So many were not lost unless all is.
+    let margin = min(lostCommits, 1 << 16)
+    // Clients may write under ids that nobody gave them; the ids must not run out for one of those.
+    let ids = transactions.producers.values.map(\.producer.id) + [usedProducerID]
+    let highest = ids.filter { $0 < 1 << 60 }.max() ?? -1
+    leaderEpoch = min(max(leaderEpoch, usedLeaderEpoch), .max - 1 << 20) + Int32(margin)
+    reservedProducerIDs = max(reservedProducerIDs, highest + 1) + Int64(margin) * Metadata.producerIDBlock
   }
 
   private func apply(_ event: MetadataEvent, log: LogStore) {

@@ -12,6 +12,7 @@ import Testing
 /// Keeps events as text; `create N` and `delete N` make and remove partitions.
 final class TestStateMachine: LogStateMachine {
   private(set) var events: [String] = []
+  private(set) var skipped: [(leaderEpoch: Int32, producerID: Int64, lostCommits: Int)] = []
 
   func restore(_ snapshot: Bytes, log: LogStore) throws(LogError) {
     events = snapshot.isEmpty ? [] : snapshot.text.split(separator: "\n").map(String.init)
@@ -20,10 +21,19 @@ final class TestStateMachine: LogStateMachine {
   func apply(_ event: Bytes, log: LogStore) throws(LogError) {
     let words = event.text.split(separator: " ")
     if words.count == 2, let number = Int64(words[1]) {
-      if words[0] == "create" { log.createPartition(PartitionLogID(number)) }
+      if words[0] == "create" {
+        guard log.partition(PartitionLogID(number)) == nil else {
+          throw LogError(.corruption, "partition \(number) is there already")
+        }
+        log.createPartition(PartitionLogID(number))
+      }
       if words[0] == "delete" { log.removePartition(PartitionLogID(number)) }
     }
     events.append(event.text)
+  }
+
+  func skipNumbers(usedLeaderEpoch: Int32, usedProducerID: Int64, lostCommits: Int) {
+    skipped.append((usedLeaderEpoch, usedProducerID, lostCommits))
   }
 
   func snapshot() -> Bytes { Bytes(events.joined(separator: "\n")) }

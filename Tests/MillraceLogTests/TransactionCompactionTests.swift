@@ -19,7 +19,7 @@ private func compacting() -> CleanupPolicy {
 
 /// The records that a Kafka consumer of committed records shows of one answer. It is told producers and first offsets of
 /// aborted transactions, and goes by the markers to know where they end. Source: Kafka, `CompletedFetch.nextFetchedRecord`.
-private func shown(_ batches: [Bytes], _ aborted: [AbortedTransaction]) throws -> [KeyedRecord] {
+func shown(_ batches: [Bytes], _ aborted: [AbortedTransaction]) throws -> [KeyedRecord] {
   var waiting = aborted.sorted { $0.firstOffset < $1.firstOffset }[...]
   var void: Set<Int64> = []
   var out: [KeyedRecord] = []
@@ -40,7 +40,7 @@ private func shown(_ batches: [Bytes], _ aborted: [AbortedTransaction]) throws -
 
 extension LogWorld {
   /// What a consumer of committed records is shown of a partition, from its start on.
-  fileprivate func showAll(_ log: PartitionLog, limit: Int) throws -> [KeyedRecord] {
+  func showAll(_ log: PartitionLog, limit: Int) throws -> [KeyedRecord] {
     var out: [KeyedRecord] = []
     var next = log.startOffset
     while next < log.lastStableOffset {

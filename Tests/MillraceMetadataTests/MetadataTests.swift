@@ -180,3 +180,40 @@ func deletedPendingOffsets() throws {
       "deleted": [offsets[1].partition], "kept": [offsets[0].partition],
     ])
 }
+
+@Test("an event that makes partitions which are there is refused, and changes nothing")
+func partitionsTwice() throws {
+  let world = try MetadataWorld()
+  func created(_ name: String, _ id: TopicID, _ partition: Int64) -> MetadataEvent {
+    .topicCreated(
+      name: name, id: id, partitions: [PartitionLogID(partition)], configs: [:], time: Timestamp(milliseconds: 1))
+  }
+  try world.apply(created("t", topic, 1))
+  let before = world.metadata.snapshot()
+  #expect(throws: LogError.self) { try world.apply(created("u", TopicID(high: 1, low: 1), 1)) }
+  #expect(throws: LogError.self) { try world.apply(.partitionsAdded(id: topic, partitions: [PartitionLogID(1)])) }
+  #expect(world.metadata.snapshot() == before && world.metadata.topics.count == 1)
+}
+
+@Test("numbers that were used, or may have been in lost commits, are not given out again")
+func skippedNumbers() throws {
+  let world = try MetadataWorld()
+  try world.apply(.started(epoch: 3, clusterID: "c"), .producerIDsReserved(next: 2000))
+  world.metadata.skipNumbers(usedLeaderEpoch: 3, usedProducerID: 1999, lostCommits: 0)
+  #expect(world.metadata.leaderEpoch == 3 && world.metadata.reservedProducerIDs == 2000, "nothing is lost")
+  world.metadata.skipNumbers(usedLeaderEpoch: 5, usedProducerID: 4321, lostCommits: 0)
+  #expect(world.metadata.leaderEpoch == 5 && world.metadata.reservedProducerIDs == 4322)
+  world.metadata.skipNumbers(usedLeaderEpoch: 5, usedProducerID: 4321, lostCommits: 2)
+  #expect(world.metadata.leaderEpoch == 7)
+  #expect(world.metadata.reservedProducerIDs == 4322 + 2 * Metadata.producerIDBlock)
+  // A client's own invention.
+  world.metadata.skipNumbers(usedLeaderEpoch: -1, usedProducerID: .max, lostCommits: 0)
+  #expect(world.metadata.reservedProducerIDs == 4322 + 2 * Metadata.producerIDBlock)
+  try world.apply(
+    .transaction(
+      .initialised(
+        "x", producer: ProducerIdentity(90_000, 0), previous: .none, timeoutMilliseconds: 1,
+        time: Timestamp(milliseconds: 1))))
+  world.metadata.skipNumbers(usedLeaderEpoch: -1, usedProducerID: -1, lostCommits: 0)
+  #expect(world.metadata.reservedProducerIDs == 90_001)
+}
