@@ -101,8 +101,23 @@ extension ConsumerGroup {
   }
 
   /// Checks that a classic member may join; changes nothing.
-  func checkJoin(_ join: ConsumerHeartbeat) throws(BrokerError) {
+  /// - Parameter isNew: the id in `join` was made for this call; else the member came with it.
+  /// - Throws: `.fencedInstance` when another member took over its instance id; `.unknownMember` when it was taken out, and
+  ///   still works on partitions; those of ``joinClassic(_:_:topics:now:)``.
+  func checkJoin(_ join: ConsumerHeartbeat, isNew: Bool) throws(BrokerError) {
     try join.checkTopics(rules)
+    if !isNew {
+      // Only who comes without an id takes an instance over: one that has an id was there before the holder.
+      if let instance = join.instanceID, let holder = instances[instance], holder != join.memberID {
+        throw BrokerError(.fencedInstance, "instance \(instance) of group \(name) is now member \(holder)")
+      }
+      // Under a new epoch it could commit for partitions that others have worked on meanwhile.
+      if members[join.memberID] == nil, let owned = join.owned, !owned.isEmpty {
+        throw BrokerError(
+          .unknownMember,
+          "group \(name) has no member \(join.memberID), which has to give up its \(owned.count) partitions first")
+      }
+    }
     try checkEntry(join, isClassic: true)
   }
 

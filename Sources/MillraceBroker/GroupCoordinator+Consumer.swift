@@ -51,13 +51,15 @@ extension GroupCoordinator {
 
   /// Checks a list of partitions that a heartbeat brings, before anything is made of it.
   /// - Parameter count: entries in the list.
-  /// - Throws: `.unknownMember`; `.invalidRequest` when there are more than partitions in all, and more than it was given.
-  public func checkReport(of memberID: String, in group: String, epoch: Int32, partitions count: Int)
-    throws(BrokerError)
-  {
+  /// - Throws: `.unknownMember`; `.fencedInstance` when another member has its instance id; `.invalidRequest` when there are
+  ///   more than partitions in all, and more than it was given.
+  public func checkReport(
+    of memberID: String, instanceID: String?, in group: String, epoch: Int32, partitions count: Int
+  ) throws(BrokerError) {
     var most = 0
     if epoch > 0 {
-      guard let member = consumers[group]?.group.members[memberID] else { throw unknown(group, memberID) }
+      guard let held = consumers[group] else { throw unknown(group, memberID) }
+      let member = try held.group.identify(memberID, instanceID)
       most = max(member.assigned.count + member.revoking.count, topics.partitionCount)
     }
     guard count <= most else {

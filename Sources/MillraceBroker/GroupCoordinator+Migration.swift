@@ -101,7 +101,7 @@ extension GroupCoordinator {
       join.rebalanceTimeout = request.rebalanceTimeout > .zero ? request.rebalanceTimeout : request.sessionTimeout
       join.owned = ConsumerGroup.identities(subscription.owned, topics)
       if join.memberID.isEmpty { join.memberID = request.newMemberID }
-      try consumers[name]?.group.checkJoin(join)
+      try consumers[name]?.group.checkJoin(join, isNew: request.memberID.isEmpty)
       if request.memberID.isEmpty, request.instanceID == nil, request.requiresKnownID {
         throw BrokerError(.memberIDRequired, request.newMemberID)
       }

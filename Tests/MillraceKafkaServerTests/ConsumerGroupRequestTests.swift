@@ -60,6 +60,7 @@ func refusalCodes() throws {
   #expect(try server.beat("m2", 0).errorCode == .groupMaxSizeReached)
   #expect(try server.beat("m1", 9, instance: "i").errorCode == .fencedMemberEpoch)
   #expect(try server.beat("m3", 1, instance: "i").errorCode == .fencedInstanceID)
+  #expect(try server.beat("m3", 1, instance: "i", owned: [(server.id, [0])]).errorCode == .fencedInstanceID)
 }
 
 @Test("a list of partitions that nobody could have is refused, and whether one is a member is looked at first")

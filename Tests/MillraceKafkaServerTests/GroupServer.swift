@@ -139,12 +139,16 @@ final class GroupServer {
   }
 
   /// Joins with a subscription to `t`, under an id that is asked for first when there is none.
-  func joinReadable(_ member: String = "", owned: [Int32] = [], version: Int16 = 5) throws -> JoinGroupResponse {
+  func joinReadable(
+    _ member: String = "", instance: String? = nil, owned: [Int32] = [], rebalance: Int32 = 10_000, version: Int16 = 5
+  ) throws -> JoinGroupResponse {
     let request = JoinGroupRequest(
-      groupID: "g", sessionTimeoutMilliseconds: 10_000, rebalanceTimeoutMilliseconds: 10_000, memberID: member,
-      protocolType: "consumer", protocols: [.init(name: "range", metadata: subscription(owned))])
+      groupID: "g", sessionTimeoutMilliseconds: 10_000, rebalanceTimeoutMilliseconds: rebalance, memberID: member,
+      groupInstanceID: instance, protocolType: "consumer",
+      protocols: [.init(name: "range", metadata: subscription(owned))])
     let answer = try ask(request, version)
-    return answer.errorCode == .memberIDRequired ? try joinReadable(answer.memberID, version: version) : answer
+    return answer.errorCode == .memberIDRequired
+      ? try joinReadable(answer.memberID, rebalance: rebalance, version: version) : answer
   }
 
   /// The partitions that a member is given; nil when it has to join again.

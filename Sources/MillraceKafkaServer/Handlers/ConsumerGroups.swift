@@ -24,7 +24,7 @@ extension KafkaConnection {
     if request.memberEpoch >= 0, let topics = request.topicPartitions {
       do throws(BrokerError) {
         try broker.groups.checkReport(
-          of: request.memberID, in: request.groupID, epoch: request.memberEpoch,
+          of: request.memberID, instanceID: request.instanceID, in: request.groupID, epoch: request.memberEpoch,
           partitions: topics.reduce(0) { $0 + $1.partitions.count })
       } catch {
         return context.answer(
