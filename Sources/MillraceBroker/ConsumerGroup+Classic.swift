@@ -56,6 +56,11 @@ extension ConsumerGroup {
     var deadline: MonotonicTime?
   }
 
+  /// What its classic members have brought, in bytes.
+  var metadataSize: Int {
+    members.values.reduce(0) { sum, one in one.classic?.protocols.reduce(sum) { $0 + $1.size } ?? sum }
+  }
+
   /// Whether all members speak the classic protocol.
   var isAllClassic: Bool { !members.isEmpty && members.values.allSatisfy { $0.classic != nil } }
 

@@ -9,6 +9,8 @@ extension GroupCoordinator {
   static let largestMetadata = 1 << 20
   /// Most protocols that one member may offer.
   static let mostProtocols = 100
+  /// Longest time that a member is waited for in a rebalance. Clients that want no limit ask for 24 days.
+  static let longestRebalance = Duration.seconds(24 * 60 * 60)
 
   /// Runs `event` on a group (a new one when `create`), then does what it led to and sets the timer anew.
   func change(_ name: String, _ event: (inout ClassicGroup) -> Void) {
@@ -19,7 +21,7 @@ extension GroupCoordinator {
     let before = (group.state, group.generation, group.members.count)
     event(&group)
     let actions = group.takeActions()
-    if before != (group.state, group.generation, group.members.count) { weigh(group) }
+    if before != (group.state, group.generation, group.members.count) { weigh(name, group.metadataSize) }
     if (before.0, before.1) != (group.state, group.generation) {
       broker.logger.log(
         .info, "groups", "group changed",
@@ -44,11 +46,10 @@ extension GroupCoordinator {
     }
   }
 
-  /// Counts what a group's members have brought.
-  private func weigh(_ group: ClassicGroup) {
-    let size = group.metadataSize
-    metadataSize += size - (metadataSizes.removeValue(forKey: group.name) ?? 0)
-    if size > 0 { metadataSizes[group.name] = size }
+  /// Counts what a group's members have brought, instead of what was counted for its name before.
+  func weigh(_ name: String, _ size: Int) {
+    metadataSize += size - (metadataSizes.removeValue(forKey: name) ?? 0)
+    if size > 0 { metadataSizes[name] = size }
   }
 
   /// Joins a group; the answer comes when all its members have.
@@ -61,6 +62,12 @@ extension GroupCoordinator {
         throw BrokerError(
           .invalidSessionTimeout,
           "session time-out of \(milliseconds) ms, \(allowed.lowerBound) to \(allowed.upperBound) are allowed")
+      }
+      guard request.rebalanceTimeout >= .zero else {
+        throw BrokerError(
+          .invalidRequest,
+          "rebalance time-out of \(request.rebalanceTimeout.inMilliseconds) ms of a member of group \(request.group): "
+            + "it must not be negative")
       }
       let size = request.protocols.reduce(0) { $0 + $1.name.utf8.count + $1.metadata.count }
       guard size <= GroupCoordinator.largestMetadata, request.protocols.count <= GroupCoordinator.mostProtocols else {
@@ -80,7 +87,8 @@ extension GroupCoordinator {
     let join = GroupJoin(
       memberID: request.memberID, instanceID: request.instanceID, clientID: request.clientID,
       clientHost: request.clientHost, sessionTimeout: request.sessionTimeout,
-      rebalanceTimeout: request.rebalanceTimeout, protocolType: request.protocolType,
+      rebalanceTimeout: min(request.rebalanceTimeout, GroupCoordinator.longestRebalance),
+      protocolType: request.protocolType,
       protocols: request.protocols.map { one in
         // A copy, because the metadata outlives the request whose memory it is in.
         GroupProtocol(name: one.name, metadata: one.metadata.withBuffer { Bytes(copying: $0) })

@@ -30,6 +30,7 @@ extension GroupCoordinator {
     _ asked: ConsumerHeartbeat, completion: @escaping (Result<ConsumerHeartbeatAnswer, BrokerError>) -> Void
   ) {
     var beat = asked
+    beat.rebalanceTimeout = beat.rebalanceTimeout.map { min($0, GroupCoordinator.longestRebalance) }
     do throws(BrokerError) {
       guard broker.isOpen else { throw BrokerError(.stopped, "the broker is closing") }
       try beat.check(broker.settings.consumerGroups)
@@ -132,6 +133,7 @@ extension GroupCoordinator {
         ])
     }
     timers.removeValue(forKey: name)?.cancel()
+    weigh(name, held.group.metadataSize)
     if held.group.members.isEmpty, broker.metadata.groupOffsets[name] == nil {
       consumers[name] = nil
       if before.isKnown || broker.metadata.groupEpochs[name] != nil { end(name) }

@@ -20,7 +20,7 @@ public final class GroupCoordinator {
   let topics: CoordinatorTopics
   private var nextCall: GroupCall = 1
   var nextLife: UInt64 = 1
-  /// Bytes that members of classic groups have brought and are given, by group and in all.
+  /// Bytes that classic members have brought and are given, by group and in all.
   var metadataSizes: [String: Int] = [:]
   var metadataSize = 0
   /// How many there may be before nobody else can join.

@@ -71,7 +71,7 @@ public struct GroupJoinRequest {
   public var clientHost: String
   /// Silence after which the member is gone.
   public var sessionTimeout: Duration
-  /// How long a rebalance waits for the member.
+  /// How long a rebalance waits for the member: not negative; 0 stands for the session time-out, more than a day for a day.
   public var rebalanceTimeout: Duration
   /// For example `consumer`.
   public var protocolType: String

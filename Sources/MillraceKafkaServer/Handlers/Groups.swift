@@ -26,7 +26,8 @@ extension KafkaConnection {
 
   func handleJoinGroup(_ request: JoinGroupRequest, _ context: RequestContext<JoinGroupResponse>) {
     let rebalance =
-      request.rebalanceTimeoutMilliseconds < 0
+      // Version 0 has none.
+      request.rebalanceTimeoutMilliseconds == -1
       ? request.sessionTimeoutMilliseconds : request.rebalanceTimeoutMilliseconds
     let join = GroupJoinRequest(
       group: request.groupID, memberID: request.memberID, instanceID: request.groupInstanceID,
