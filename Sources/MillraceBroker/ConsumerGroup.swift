@@ -18,7 +18,7 @@
 //
 // Invariants: a partition is with at most one member (assigned or revoking), and that is what `holders` says; a member's
 // epoch never exceeds the assignment epoch, which never exceeds the group's; no two members have one instance id; in a
-// target no partition occurs twice. Time is an argument, never read.
+// target no partition occurs twice; a member whose answer is kept back is never late. Time is an argument, never read.
 // Source: KIP-848, "The Next Generation of the Consumer Rebalance Protocol"; KIP-1082 (ids made by clients); KIP-1251
 // (commits under an earlier epoch).
 
@@ -99,10 +99,13 @@ struct ConsumerGroup {
     var rebalanceDeadline: MonotonicTime?
     /// Set for a member that speaks the classic protocol (ConsumerGroup+Classic.swift).
     var classic: ClassicPart?
+    /// The epoch of an answer that is kept back until the epoch is durable; the member cannot be late meanwhile.
+    var awaited: Int32?
 
-    /// When the group has to look at it next.
-    var deadline: MonotonicTime {
-      min(sessionDeadline, rebalanceDeadline ?? sessionDeadline, classic?.deadline ?? sessionDeadline)
+    /// When the group has to look at it next, nil while it waits for an answer.
+    var deadline: MonotonicTime? {
+      if awaited != nil { return nil }
+      return min(sessionDeadline, rebalanceDeadline ?? sessionDeadline, classic?.deadline ?? sessionDeadline)
     }
   }
 
@@ -142,7 +145,9 @@ struct ConsumerGroup {
   /// When ``tick(_:)`` has something to do next.
   var nextDeadline: MonotonicTime? {
     var next: MonotonicTime?
-    for member in members.values { next = min(next ?? member.deadline, member.deadline) }
+    for member in members.values {
+      if let deadline = member.deadline { next = min(next ?? deadline, deadline) }
+    }
     return next
   }
 
@@ -151,8 +156,24 @@ struct ConsumerGroup {
 
   /// Fences those who were silent for too long, or did not give up in time what they had to.
   mutating func tick(_ now: MonotonicTime) {
-    let late = members.values.filter { $0.deadline <= now }
+    let late = members.values.filter { $0.deadline.map { $0 <= now } ?? false }
     for member in late.sorted(by: { $0.id < $1.id }) { remove(member.id) }
+  }
+
+  /// An answer with this epoch to a member has to wait.
+  mutating func holdBack(_ id: String, _ epoch: Int32) { members[id]?.awaited = epoch }
+
+  /// An answer that had to wait leaves now; what the member is told to do it has the whole time for.
+  /// - Returns: whether the member is still what the answer says.
+  mutating func answered(_ id: String, _ epoch: Int32, _ now: MonotonicTime) -> Bool {
+    guard var member = members[id] else { return false }
+    defer { members[id] = member }
+    if member.awaited == epoch { member.awaited = nil }
+    guard member.epoch == epoch else { return false }
+    member.sessionDeadline = now + (member.classic?.sessionTimeout ?? rules.sessionTimeout)
+    if member.rebalanceDeadline != nil { member.rebalanceDeadline = now + member.rebalanceTimeout }
+    if member.classic?.deadline != nil { member.classic?.deadline = now + member.rebalanceTimeout }
+    return true
   }
 
   /// Takes a member out, with all it had.

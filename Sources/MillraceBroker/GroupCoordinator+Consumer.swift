@@ -17,6 +17,9 @@ struct HeldConsumerGroup {
   var durable: Int32
   /// Version of the topics that the group knows.
   var topicsVersion: Int
+
+  /// Whether an answer with this epoch has to wait until more epochs are durable.
+  func mustWait(for epoch: Int32) -> Bool { epoch > 0 && epoch >= durable && durable < .max }
 }
 
 extension GroupCoordinator {
@@ -42,7 +45,7 @@ extension GroupCoordinator {
         try topics.add(pattern) { consumers.values.reduce(into: []) { $0.formUnion($1.group.patterns) } }
       }
       if fresh != nil { dropClassic(beat.group) }
-      run(beat.group, fresh, tells: \.epoch, completion) { [self] group throws(BrokerError) in
+      run(beat.group, fresh, tells: { ($0.memberID, $0.epoch) }, completion) { [self] group throws(BrokerError) in
         try group.heartbeat(beat, topics: topics, now: broker.reactor.now)
       }
     } catch {
@@ -91,9 +94,9 @@ extension GroupCoordinator {
   /// Runs `event` on a group, keeps it, and answers when what it tells is durable.
   /// - Parameters:
   ///   - fresh: the group when there is none of the name.
-  ///   - tells: the epoch in an answer.
+  ///   - tells: the member that an answer tells its epoch, and the epoch; nil when it tells none.
   func run<Answer>(
-    _ name: String, _ fresh: HeldConsumerGroup? = nil, tells epoch: (Answer) -> Int32,
+    _ name: String, _ fresh: HeldConsumerGroup? = nil, tells: (Answer) -> (memberID: String, epoch: Int32)?,
     _ completion: @escaping (Result<Answer, BrokerError>) -> Void,
     _ event: (inout ConsumerGroup) throws(BrokerError) -> Answer
   ) {
@@ -109,9 +112,14 @@ extension GroupCoordinator {
     }
     do throws(BrokerError) {
       let answer = try event(&changed.group)
+      guard let told = tells(answer), changed.mustWait(for: told.epoch) else {
+        settle(changed, before)
+        return completion(.success(answer))
+      }
       let life = changed.life
+      changed.group.holdBack(told.memberID, told.epoch)
       settle(changed, before)
-      whenReserved(name, life, epoch(answer)) { error in completion(error.map { .failure($0) } ?? .success(answer)) }
+      whenReserved(name, life, told) { error in completion(error.map { .failure($0) } ?? .success(answer)) }
     } catch {
       settle(changed, before)
       completion(.failure(error))
@@ -141,17 +149,22 @@ extension GroupCoordinator {
     }
     if held.group.isAllClassic, broker.settings.groupMigration.allowsDowngrade { return downgrade(held) }
     consumers[name] = held
-    if let deadline = held.group.nextDeadline {
-      timers[name] = broker.reactor.schedule(after: max(.zero, deadline - broker.reactor.now)) { [weak self] in
-        self?.tick(name)
-      }
+    setTimer(name)
+  }
+
+  /// Sets the timer of a group of the consumer protocol for whoever of its members can be late next.
+  func setTimer(_ name: String) {
+    timers.removeValue(forKey: name)?.cancel()
+    guard let deadline = consumers[name]?.group.nextDeadline else { return }
+    timers[name] = broker.reactor.schedule(after: max(.zero, deadline - broker.reactor.now)) { [weak self] in
+      self?.tick(name)
     }
   }
 
   private func tick(_ name: String) {
     guard consumers[name] != nil else { return }
     let now = broker.reactor.now
-    run(name, tells: { (_: Void) in -1 }, { _ in }) { group in group.tick(now) }
+    run(name, tells: { (_: Void) in nil }, { _ in }) { group in group.tick(now) }
   }
 
   /// Forgets groups that have neither members nor offsets any more, after offsets were deleted.
@@ -179,7 +192,7 @@ extension GroupCoordinator {
   /// A classic member leaves; an administrator takes a static member out by its instance id. Others leave with a heartbeat.
   func leaveConsumerGroup(_ name: String, _ memberID: String, _ instanceID: String?) throws(BrokerError) {
     var refusal: BrokerError?
-    run(name, tells: { (_: Void) in -1 }, { if case .failure(let error) = $0 { refusal = error } }) {
+    run(name, tells: { (_: Void) in nil }, { if case .failure(let error) = $0 { refusal = error } }) {
       group throws(BrokerError) in
       if let instanceID, memberID.isEmpty {
         try group.remove(instance: instanceID)

@@ -60,7 +60,9 @@ extension GroupCoordinator {
       var taken = ClassicGroup.Member(
         id: member.id, instanceID: member.instanceID, clientID: member.clientID, clientHost: member.clientHost,
         sessionTimeout: part.sessionTimeout, rebalanceTimeout: member.rebalanceTimeout, protocols: part.protocols,
-        deadline: member.sessionDeadline)
+        // One whose answer waits could not say that it lives.
+        deadline: member.awaited == nil
+          ? member.sessionDeadline : max(member.sessionDeadline, broker.reactor.now + part.sessionTimeout))
       taken.assignment = assignment(of: member)
       taken.carriedGeneration = member.epoch
       return taken
@@ -107,7 +109,8 @@ extension GroupCoordinator {
       }
       let part = ConsumerGroup.ClassicPart(
         sessionTimeout: request.sessionTimeout, protocols: request.protocols, version: subscription.version)
-      run(name, tells: { (joined: GroupJoined) in joined.generation }, completion) { [self] group throws(BrokerError) in
+      run(name, tells: { (joined: GroupJoined) in (joined.memberID, joined.generation) }, completion) {
+        [self] group throws(BrokerError) in
         let epoch = try group.joinClassic(join, part, topics: topics, now: broker.reactor.now)
         return GroupJoined(
           generation: epoch, protocolType: "consumer", protocolName: first.name, leader: "", memberID: join.memberID,
@@ -123,7 +126,7 @@ extension GroupCoordinator {
     _ name: String, _ memberID: String, _ instanceID: String?, generation: Int32, type: String?, chosen: String?,
     completion: @escaping (Result<GroupSynced, BrokerError>) -> Void
   ) {
-    run(name, tells: { (_: GroupSynced) in -1 }, completion) { [self] group throws(BrokerError) in
+    run(name, tells: { (_: GroupSynced) in nil }, completion) { [self] group throws(BrokerError) in
       let member = try group.syncClassic(
         memberID, instanceID, generation: generation, type: type, chosen: chosen, now: broker.reactor.now)
       return GroupSynced(
@@ -137,7 +140,7 @@ extension GroupCoordinator {
     _ name: String, _ memberID: String, _ instanceID: String?, generation: Int32
   ) throws(BrokerError) {
     var refusal: BrokerError?
-    run(name, tells: { (_: Void) in -1 }, { if case .failure(let error) = $0 { refusal = error } }) {
+    run(name, tells: { (_: Void) in nil }, { if case .failure(let error) = $0 { refusal = error } }) {
       [self] group throws(BrokerError) in
       try group.heartbeatClassic(memberID, instanceID, generation: generation, now: broker.reactor.now)
     }

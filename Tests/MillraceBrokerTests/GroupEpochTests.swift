@@ -31,6 +31,15 @@ private final class Gate: BlockingExecutor, @unchecked Sendable {
   }
 }
 
+/// Classic consumers that all say the same.
+private struct PlainCodec: ClassicConsumerCodec {
+  func subscription(_ metadata: Bytes) -> ClassicSubscription? {
+    ClassicSubscription(topics: ["t"], owned: [], version: 1)
+  }
+  func assignment(_ bytes: Bytes) -> [TopicPartition]? { [] }
+  func encode(_ partitions: [TopicPartition], version: Int16) -> Bytes { Bytes() }
+}
+
 /// A broker with so small a journal that it soon has no room.
 private final class EpochWorld {
   typealias Outcome = Result<ConsumerHeartbeatAnswer, BrokerError>
@@ -40,6 +49,8 @@ private final class EpochWorld {
   private(set) var broker: Broker!
   private(set) var background: Gate!
   private(set) var outcomes: [String: Outcome] = [:]
+  /// Answers to classic members' calls.
+  private(set) var joins: [String: Result<GroupJoined, BrokerError>] = [:]
 
   init() throws {
     disk = SimulatedFileSystem(world: world)
@@ -73,16 +84,36 @@ private final class EpochWorld {
     try open()
   }
 
-  /// Sends a heartbeat whose answer is kept under the member's id.
-  func beat(_ member: String, _ epoch: Int32) {
+  /// Sends a heartbeat whose answer is kept under the member's id, or another name.
+  func beat(_ member: String, _ epoch: Int32, as name: String? = nil) {
     var beat = ConsumerHeartbeat(group: "g", memberID: member, epoch: epoch, clientID: "c", clientHost: "/h")
     if epoch == 0 {
       beat.rebalanceTimeout = .seconds(30)
       beat.topics = ["t"]
       beat.owned = []
     }
-    outcomes[member] = nil
-    broker.groups.heartbeat(beat) { self.outcomes[member] = $0 }
+    outcomes[name ?? member] = nil
+    broker.groups.heartbeat(beat) { self.outcomes[name ?? member] = $0 }
+  }
+
+  /// A classic member joins, or joins again.
+  func join(_ member: String) {
+    joins[member] = nil
+    broker.groups.join(
+      GroupJoinRequest(
+        group: "g", memberID: member, instanceID: nil, clientID: "c", clientHost: "/h", sessionTimeout: .seconds(10),
+        rebalanceTimeout: .seconds(30), protocolType: "consumer", protocols: [("range", Bytes())],
+        requiresKnownID: true)
+    ) { self.joins[member] = $0 }
+  }
+
+  /// Members join until their answers wait for room.
+  func joinUntilWaiting() throws {
+    _ = try useUp()
+    try congest()
+    for member in ["a", "b", "c", "d"] { beat(member, 0) }
+    world.run(for: .seconds(1))
+    try #require(outcomes["d"] == nil && broker.isCongested)
   }
 
   func answer(_ member: String, _ epoch: Int32) throws -> Int32 {
@@ -217,4 +248,51 @@ func endWhileCongested() throws {
   world.world.run(for: .seconds(5))
   try world.restart()
   #expect(try world.answer("new", 0) > told)
+}
+
+@Test("a member whose answer waits is not late, however long that takes, and has its whole session when it is told")
+func waitingIsNotSilence() throws {
+  let world = try EpochWorld()
+  try world.joinUntilWaiting()
+  world.world.run(for: .seconds(60))
+  #expect(world.outcomes["d"] == nil && world.broker.isCongested)
+  world.background.isHeld = false
+  try #require(world.world.run { world.outcomes["d"] != nil })
+  let told = try #require(world.epoch("d"))
+  world.world.run(for: .seconds(40))
+  #expect(try world.answer("d", told) >= told, "its session is 45 s")
+  world.world.run(for: .seconds(46))
+  world.beat("d", told)
+  #expect(world.code("d") == .unknownMember)
+}
+
+@Test("a member that went while its answer waited is not told that it has joined")
+func goneWhileWaiting() throws {
+  let world = try EpochWorld()
+  try world.joinUntilWaiting()
+  world.beat("d", -1, as: "leaves")
+  #expect(world.epoch("leaves") == -1)
+  world.background.isHeld = false
+  try #require(world.world.run { world.outcomes["d"] != nil })
+  #expect(world.code("d") == .unknownMember)
+}
+
+@Test("a classic member whose answer waits while its group goes back to the classic protocol keeps its id")
+func classicWhileWaiting() throws {
+  let world = try EpochWorld()
+  world.broker.groups.classicCodec = PlainCodec()
+  _ = try world.useUp()
+  try world.congest()
+  for member in ["a", "b", "c", "d"] { world.join(member) }
+  world.world.run(for: .seconds(5))
+  #expect(world.joins["d"] == nil && world.broker.isCongested)
+  world.beat("stays", -1)
+  #expect(world.broker.groups.kind("g") == .classic)
+  world.background.isHeld = false
+  try #require(world.world.run { world.joins["d"] != nil })
+  guard case .failure(let error) = world.joins["d"] else { Issue.record("it was told an epoch"); return }
+  #expect(error.code == .rebalanceInProgress)
+  for member in ["a", "b", "c", "d"] { world.join(member) }
+  try #require(world.world.run { world.joins["d"] != nil })
+  #expect(try world.joins["d"]?.get().memberID == "d")
 }
