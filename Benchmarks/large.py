@@ -1,12 +1,13 @@
 """Measures what takes minutes and much disk: a long load, a large directory, readers far behind, compaction.
 
-    large.py [--minutes 10] [--rate 80000] [--updates 100000000] [--keys 1000000] [--only NAME …]
+    large.py [--minutes 10] [--rate 80000] [--updates 100000000] [--keys 1000000] [--only NAME …] [--write FILE]
 
-`load` writes records of 1 KB at a steady rate and keeps what it wrote; `start`, `behind` and `cold` use it and so need it.
-With the defaults that takes 50 GB of disk, `compaction` another 20. Reference runs alternate with the runs they stand beside.
+`load` writes records of 1 KB at a steady rate and keeps what it wrote; `start` and `behind` use that and so need it. The others
+begin on empty data. With the defaults it takes 50 GB of disk. Reference runs alternate with the runs they stand beside.
 """
 
 import argparse
+import datetime
 import shutil
 import statistics
 import subprocess
@@ -170,6 +171,24 @@ MEASUREMENTS = {"load": measure_load, "start": measure_start, "behind": measure_
                 "mock": measure_mock, "compaction": measure_compaction}
 
 
+def fresh(server):
+    """A started server on empty data."""
+    if server is not None:
+        server.close()
+    shutil.rmtree(WORK, ignore_errors=True)
+    return Server(WORK, arguments=["--set", "log.cleaner.backoff.ms=2000"]).start()
+
+
+def report(rows):
+    return "\n".join([
+        "# Large benchmarks", "",
+        f"Measured on {datetime.date.today().isoformat()} on {machine()}, client and server on the same machine.",
+        "Command: `make bench-large`. Beside [the usual benchmarks](benchmarks.md), which say what the words mean.", "",
+        "| What | Measured | Beside |", "|---|---|---|",
+        *(f"| {what} | {value} | {beside} |" for what, value, beside in rows.rows), "",
+    ])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=int, default=10)
@@ -177,17 +196,23 @@ def main():
     parser.add_argument("--updates", type=int, default=100_000_000)
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--only", nargs="*", choices=MEASUREMENTS, default=list(MEASUREMENTS))
+    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     rows = Rows()
-    shutil.rmtree(WORK, ignore_errors=True)
-    server = Server(WORK, arguments=["--set", "log.cleaner.backoff.ms=2000"]).start()
+    server = None
     try:
         for name in options.only:
+            if server is None or name not in ("start", "behind"):
+                server = fresh(server)
             MEASUREMENTS[name](rows, server, options)
     finally:
-        server.close()
+        if server is not None:
+            server.close()
         shutil.rmtree(WORK, ignore_errors=True)
-    print("\n".join(["", machine(), "", *(f"| {what} | {value} | {beside} |" for what, value, beside in rows.rows)]))
+    text = report(rows)
+    if options.write:
+        options.write.write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -155,6 +155,7 @@ final class KafkaConnection: ConnectionHandler {
 
   func connectionPeerFinished() {
     isPeerFinished = true
+    activeAt = broker.reactor.now
     // Closed at once, because nobody was ever served here.
     if isTurnedAway { return connection.close() }
     endFetchWait()
@@ -233,7 +234,10 @@ final class KafkaConnection: ConnectionHandler {
     return { [self] pieces in
       precondition(request.answer == nil, "a request was answered twice")
       request.answer = isOver ? [] : pieces
-      if isOver { return request.settle() }
+      // Nobody needs its frame any more, though its answer may have to wait long for those of earlier requests.
+      request.settle()
+      if isOver { return }
+      waitingRequestBytes -= request.size
       let size = KafkaConnection.size(pieces)
       heldAnswerBytes += size
       answeredAtOnce += size
@@ -258,10 +262,8 @@ final class KafkaConnection: ConnectionHandler {
   private func sendReady() {
     while let request = requests.first, let answer = request.answer {
       requests.removeFirst()
-      waitingRequestBytes -= request.size
       heldAnswerBytes -= KafkaConnection.size(answer)
       connection.write(answer)
-      request.settle()
       activeAt = broker.reactor.now
     }
     throttle()
@@ -317,6 +319,9 @@ final class KafkaConnection: ConnectionHandler {
     if let fetchWait { broker.end(fetchWait) }
   }
 
+  /// How long a client that sends no more is kept for the answers that it has not got yet.
+  static let longestFarewell = Duration.seconds(60)
+
   /// Whether nothing has moved for this long although nobody but the client is waited for: it asks nothing, or does not read
   /// its answers. What is sent moves unseen, so this has to be asked several times in that time.
   func isIdle(for time: Duration) -> Bool {
@@ -325,7 +330,11 @@ final class KafkaConnection: ConnectionHandler {
       unsentBefore = unsent
       activeAt = broker.reactor.now
     }
-    guard !isOver, requests.isEmpty, silentRequests == 0, postponed == nil, mutedUntil == nil else { return false }
+    guard !isOver else { return false }
+    // A client that sends no more still gets its answers, but what it waits for may be others' doing (the members of its
+    // group), and it is most likely gone.
+    if isPeerFinished { return broker.reactor.now - activeAt >= min(time, KafkaConnection.longestFarewell) }
+    guard requests.isEmpty, silentRequests == 0, postponed == nil, mutedUntil == nil else { return false }
     return (isReading || unsent > 0) && broker.reactor.now - activeAt >= time
   }
 

@@ -1,12 +1,13 @@
-// PendingRequest: one request, from when it was received whole until nobody holds it any more.
+// PendingRequest: one request, from when it was received whole until nobody holds it any more, and then its answer.
 
 import MillraceBase
 import MillraceIO
 
 /// A request that was received whole, and its place in the order of answers.
 ///
-/// It counts in the server's budget of requests until its answer has left, or until whoever was to answer it has dropped it. So
-/// a client that goes away makes no room for others while the broker still holds what it sent.
+/// It counts in the server's budget of requests until it is answered, or until whoever was to answer it has dropped it. So a
+/// client that goes away makes no room for others while the broker still holds what it sent. Its answer counts in the budget of
+/// answers until that has left.
 final class PendingRequest {
   /// Bytes of its frame.
   let size: Int

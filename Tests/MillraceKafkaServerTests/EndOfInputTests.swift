@@ -67,6 +67,28 @@ func longestLongPoll() throws {
   #expect(connection.answers.ids == [1] && !connection.isClosing)
 }
 
+@Test("a client that sends no more is not kept for what only others can end")
+func farewell() throws {
+  var settings = BrokerSettings()
+  try settings.set("group.initial.rebalance.delay.ms", "300000")
+  let world = try ServerWorld(settings: settings)
+  let (staying, gone) = (world.accept(), world.accept())
+  for (index, connection) in [staying, gone].enumerated() {
+    connection.receive(
+      frame(
+        JoinGroupRequest(
+          groupID: "g\(index)", sessionTimeoutMilliseconds: 600_000, rebalanceTimeoutMilliseconds: 600_000,
+          protocolType: "consumer", protocols: [.init(name: "range", metadata: Bytes([0, 0, 0, 0, 0, 0]))]), 3, 1))
+  }
+  world.world.run(for: .seconds(1))
+  #expect(gone.answers.ids == [])
+  gone.end()
+  world.world.run(for: .seconds(30))
+  #expect(!gone.isClosing)
+  world.world.run(for: .seconds(100))
+  #expect(gone.isClosing && !staying.isClosing)
+}
+
 @Test("a connection that is not used is closed after its time, one that asks or waits for an answer is not")
 func idleConnections() throws {
   var settings = BrokerSettings()
