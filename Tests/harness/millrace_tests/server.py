@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("MILLRACE_BINARY", ROOT / ".build" / "release" / "millrace"))
-READY = re.compile(r"^millrace ready kafka=(\S+):(\d+)(?: amqp=(\S+):(\d+))? pid=(\d+)$")
+READY = re.compile(r"^millrace ready kafka=(\S+):(\d+)(?: amqp=(\S+):(\d+))? pid=(?P<pid>\d+)$")
 
 
 class ServerFailed(Exception):
