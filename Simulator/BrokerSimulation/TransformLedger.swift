@@ -3,7 +3,8 @@
 // 1. Each record of the input below the group's committed offset has exactly one output that readers of committed records
 //    see; no record at or above it has any.
 // 2. Outputs of one input partition stand in an output partition in the order of the input.
-// 3. Whoever begins is told the offset of the last commit that was acknowledged, or of one that was asked for later.
+// 3. Whoever begins is told the offset of the last commit that was acknowledged, or of one that was asked for later; what was
+//    told is as good as acknowledged from then on.
 
 import MillraceModel
 
@@ -32,14 +33,18 @@ public struct TransformLedger: Sendable {
     inputs[partition, default: Input()].acknowledged = max(inputs[partition]?.acknowledged ?? 0, offset)
   }
 
-  /// The highest offset whose commit was acknowledged.
+  /// The highest offset whose commit was acknowledged, or that was told.
   public func acknowledgedEnd(_ partition: TopicPartition) -> Offset { inputs[partition]?.acknowledged ?? 0 }
 
   /// A producer that begins, or the final reader, is told the group's offset, −1 for none.
   /// - Parameter since: ``acknowledgedEnd(_:)`` when it asked.
-  public func told(_ partition: TopicPartition, _ offset: Offset, since: Offset) -> String? {
+  public mutating func told(_ partition: TopicPartition, _ offset: Offset, since: Offset) -> String? {
     let asked = inputs[partition]?.asked ?? 0
-    if (since...max(since, asked)).contains(max(0, offset)) { return nil }
+    if (since...max(since, asked)).contains(max(0, offset)) {
+      // The answer to its commit may be lost, and nothing more to come that could be committed.
+      inputs[partition, default: Input()].acknowledged = max(inputs[partition]?.acknowledged ?? 0, offset)
+      return nil
+    }
     return "transform: offset \(offset) of \(partition) is told; \(since) was committed, and \(asked) asked for at most"
   }
 
