@@ -39,7 +39,7 @@ build-release:
 
 test: setup-test lint unit build-release clients cli amqp
 	$(MAKE) --no-print-directory crash-run CYCLES=10
-	$(MAKE) --no-print-directory simulate power-run SEEDS=2000 CUTS=20
+	$(MAKE) --no-print-directory simulate power-run SEEDS=1000 CUTS=20
 	$(MAKE) --no-print-directory fuzz-smoke
 	$(MAKE) --no-print-directory faults-smoke soak-smoke
 	$(MAKE) --no-print-directory examples

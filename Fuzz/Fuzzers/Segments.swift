@@ -57,7 +57,7 @@ let snapshots = FuzzTarget(
         let crc = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: memory[8..<64]))
         memory.storeBytes(of: crc.bigEndian, toByteOffset: 4, as: UInt32.self)
       }
-      let header = try bytes.withUnsafeBytes { buffer throws(LogError) in
+      let header = try Bytes(bytes).withBuffer { buffer throws(LogError) in
         try SnapshotSlotHeader(buffer, path: "snapshot")
       }
       guard let header else { preconditionFailure("a header that is not zeros was taken for none") }
@@ -68,18 +68,22 @@ let snapshots = FuzzTarget(
   }
 }
 
-/// An index and blocks out of the input, with the checksums put right that the input asks for, read as a fetch reads them:
-/// an error, or batches that are whole.
+/// An index and blocks out of the input, with the checksums put right, read as a fetch reads them; then once more with one
+/// bit flipped, of which nothing may be served.
 let segments = FuzzTarget(
   name: "segments", allowance: 6 << 20,
   seeds: {
-    [[1, 1, 0, 40, 0, 0, 0], [2, 3, 1, 0, 0, 1, 16], [1, 1, 0, 61, 3, 2, 1] + [UInt8](repeating: 0, count: 80)]
+    [
+      [1, 1, 0, 0, 0, 0, 40, 0, 0, 0], [2, 3, 1, 0, 9, 1, 0, 0, 1, 16],
+      [1, 3, 0, 16, 40, 0, 0, 61, 3, 2, 1] + [UInt8](repeating: 0, count: 80),
+    ]
   }
 ) { input in
   var choices = Choices(input)
   let blockCount = 1 + choices.byte() % 3
   let mended = choices.byte()
   let wanted = Offset(choices.byte())
+  let flipped = choices.number(below: 1 << 17)
   var contents = [UInt8](repeating: 0, count: SegmentFormat.headerSize)
   var index = ByteWriter(capacity: 256)
   for block in 0..<blockCount {
@@ -98,24 +102,25 @@ let segments = FuzzTarget(
     segment: 1, baseOffset: 0, nextOffset: 40, maxTimestamp: 0, bytes: Int64(contents.count),
     indexPosition: Int64(contents.count), blockCount: blockCount, indexCRC: indexBytes.crc32c)
   contents += indexBytes.array
+  let undamaged = read(extent, from: wanted, in: contents)
+  contents[flipped / 8 % contents.count] ^= 1 << UInt8(flipped % 8)
+  if let damaged = read(extent, from: wanted, in: contents) {
+    guard let undamaged else { preconditionFailure("what cannot be read undamaged is served damaged") }
+    precondition(undamaged.starts(with: damaged), "a flipped bit was served")
+  }
+}
+
+/// The bytes that a fetch from `wanted` is served out of a segment file; nil for an error.
+private func read(_ extent: SegmentExtent, from wanted: Offset, in contents: [UInt8]) -> [UInt8]? {
   let world = SimulatedWorld(seed: 1)
   defer { world.tearDown() }
   let disk = SimulatedFileSystem(world: world)
   Machine.write([("/data/segments/\(SegmentFormat.name(1))", contents)], to: disk)
   let reader = SegmentReader(directory: "/data/segments", fileSystem: disk)
   do throws(LogError) {
-    for run in try reader.batches(in: extent, from: wanted, limit: 1 << 16) {
-      var at = 0
-      while at < run.count {
-        do throws(RecordBatchError) {
-          at += try RecordBatchHeader.checked(run[at..<run.count]).totalSize
-        } catch {
-          preconditionFailure("a batch was served that is not whole: \(error)")
-        }
-      }
-    }
+    return try reader.batches(in: extent, from: wanted, limit: 1 << 16).flatMap(\.array)
   } catch {
-    return
+    return nil
   }
 }
 
