@@ -19,7 +19,10 @@
 //  4. What a snapshot makes superfluous (journal files, segments) is given up only when its "complete" is durable.
 // So the complete slot with the highest number is the snapshot to start from. If its body is damaged, or if a header
 // cannot be read, the start fails: the other slot is older, or may be, and what it builds on may have been given up.
-// The header's 64 bytes lie in one sector, which devices write whole or not at all.
+// The header's 64 bytes lie in one sector, which devices write whole or not at all: whether its write fails or power
+// is lost in it, the old header or the new one is there. So what is neither is damage, no trace of a stop, and never
+// passed over. After a failed write of "complete n" that may be there or not. Either is right: the body is durable,
+// and nothing was given up for it. The same slot is written next, "writing n" first.
 
 import MillraceBase
 import MillraceIO

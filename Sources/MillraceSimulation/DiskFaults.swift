@@ -44,8 +44,9 @@ public struct DiskOperation: Sendable {
 
 /// When operations of a simulated disk fail.
 ///
-/// A failed write may have written some first part. A failed flush leaves reads unchanged but loses some of what it should
-/// have made durable for good, as Linux does; a flush after it succeeds and does not bring it back.
+/// A failed write may have written all, its first sectors of 512 bytes or any of them, each whole: reads see them, and
+/// they are not durable. A failed flush leaves reads unchanged but loses some of what it should have made durable for
+/// good, as Linux does; a flush after it succeeds and does not bring it back.
 public struct DiskFaults {
   /// Chance of a read to fail.
   public var readFailureProbability = 0.0

@@ -49,8 +49,9 @@ final class SimulatedFile: File, @unchecked Sendable {
       .write, path, at: position, length: bytes.count,
       durable: { if durable { put(bytes, start, durably: true) } },
       failed: {
-        let part = Int.random(in: 0...bytes.count, using: &system.random)
-        put(Array(bytes[..<part]), start, durably: false)
+        for part in SimulatedInode.remains(of: bytes, at: start, &system.random) {
+          put(part.bytes, part.position, durably: false)
+        }
       },
       apply: { losesPower throws(IOError) in
         let growth = max(0, start + bytes.count - inode.current.count)

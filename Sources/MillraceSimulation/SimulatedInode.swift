@@ -10,7 +10,8 @@ final class SimulatedInode {
     case resize(Int)
   }
 
-  /// What the disk may tear a write at. Source: the smallest atomic unit that disks promise is a sector of 512 bytes.
+  /// What the disk may tear a write at, when power is lost or when the write fails. Source: the smallest atomic unit
+  /// that disks promise is a sector of 512 bytes.
   static let sectorBytes = 512
 
   let id: UInt64
@@ -86,23 +87,35 @@ final class SimulatedInode {
       if random.oneIn(2) { apply(change) }
       return
     }
+    for part in SimulatedInode.remains(of: bytes, at: position, &random) {
+      SimulatedInode.put(part.bytes, at: part.position, into: &durable)
+    }
+  }
+
+  /// What gets through of a write that fails or that power is lost in: nothing, all, its first sectors, or any of them,
+  /// since the system may split a write into several requests. A sector is written whole or not at all.
+  static func remains(
+    of bytes: [UInt8], at position: Int, _ random: inout SeededRandom
+  ) -> [(position: Int, bytes: [UInt8])] {
     let sector = SimulatedInode.sectorBytes
     switch Int.random(in: 0..<4, using: &random) {
-    case 0: break
-    case 1: apply(change)
+    case 0: return []
+    case 1: return [(position, bytes)]
     case 2:
       // Sectors up to some point.
       let sectors = (position + bytes.count - 1) / sector - position / sector + 1
       let kept = Int.random(in: 0..<max(1, sectors), using: &random)
       let end = min(bytes.count, max(0, (position / sector + kept) * sector - position))
-      if end > 0 { SimulatedInode.put(Array(bytes[..<end]), at: position, into: &durable) }
+      return end > 0 ? [(position, Array(bytes[..<end]))] : []
     default:
+      var parts: [(position: Int, bytes: [UInt8])] = []
       var at = 0
       while at < bytes.count {
         let next = min(bytes.count, at + sector - (position + at) % sector)
-        if random.oneIn(2) { SimulatedInode.put(Array(bytes[at..<next]), at: position + at, into: &durable) }
+        if random.oneIn(2) { parts.append((position + at, Array(bytes[at..<next]))) }
         at = next
       }
+      return parts
     }
   }
 

@@ -39,6 +39,28 @@ private final class SlotWorld {
 
   func newest() throws -> UInt64? { try SnapshotSlots.read("/d", fileSystem: disk).snapshot?.sequence }
 
+  /// Makes an operation fail that changes the disk, the `count`-th from now on, and `times` − 1 behind it.
+  /// - Parameter note: told where each of them was.
+  func fail(after count: Int, times: Int, note: @escaping (DiskOperation) -> Void) {
+    var number = 0
+    disk.faults.predicate = { operation in
+      guard operation.kind != .read else { return nil }
+      number += 1
+      guard (count..<(count + times)).contains(number) else { return nil }
+      note(operation)
+      return .failed
+    }
+  }
+
+  /// Ends the machine, if it has not lost power already, and starts the next.
+  func restart(_ crash: SimulatedWorld.Crash) {
+    world.crashAfterOperations(nil)
+    disk.faults.predicate = nil
+    if !world.isCrashed { world.crash(crash) }
+    world.restart()
+    disk = disk.reopen()
+  }
+
   func flip(_ path: String, at position: Int64, mask: UInt8 = 1) throws {
     let file = try disk.open(path, [.read, .write])
     var byte = [UInt8](repeating: 0, count: 1)
@@ -94,6 +116,73 @@ func recoversFromEveryWrite() throws {
     }
   }
   #expect(seen.count >= 4)
+}
+
+@Test(
+  "recovers the newest complete snapshot however often any write of a slot fails or loses power, and is tried again"
+)
+func recoversFromRepeatedFailures() throws {
+  var struck: Set<String> = []
+  var failedYetFound = 0
+  var failedAndLost = 0
+  for operation in 1...16 {
+    for seed: UInt64 in 1...40 {
+      let slots = try SlotWorld(seed: seed * 100 + UInt64(operation))
+      var random = SeededRandom(seed: seed)
+      var attempt: UInt64 = 0
+      // What the last one that was written, and all attempts since, stand for.
+      var expected: Set<UInt64> = [0]
+      for round in 1...6 {
+        let place: Comment = "operation \(operation), seed \(seed), round \(round)"
+        let contents: SnapshotSlots.Contents
+        do throws(LogError) {
+          contents = try SnapshotSlots.read("/d", fileSystem: slots.disk)
+        } catch {
+          Issue.record("\(place): \(error)")
+          return
+        }
+        let found = contents.snapshot?.sequence ?? 0
+        #expect(expected.contains(found), place)
+        if expected.count > 1 { if found == expected.min() { failedAndLost += 1 } else { failedYetFound += 1 } }
+        if random.oneIn(3) {
+          slots.world.crashAfterOperations(operation)
+        } else {
+          slots.fail(after: operation, times: Int.random(in: 1...3, using: &random)) {
+            struck.insert("\($0.kind) \($0.path) \($0.position)")
+          }
+        }
+        do {
+          // As a start does. One that cannot is tried again by the next round.
+          try SnapshotSlots.confirm(contents, fileSystem: slots.disk)
+          expected = [found]
+          var state = contents.slots
+          for _ in 1...5 where !slots.world.isCrashed {
+            attempt += 1
+            expected.insert(attempt)
+            let snapshot = encoded(Int(attempt), size: Int.random(in: 1...20_000, using: &random))
+            do {
+              state = try state.write(snapshot, directory: "/d", fileSystem: slots.disk)
+              expected = [attempt]
+            } catch {
+              // Perhaps the process is ended before it tries again.
+              if random.oneIn(2) { break }
+            }
+          }
+        } catch {
+          #expect(error.code == .io, place)
+        }
+        slots.restart(random.oneIn(2) ? .processKill : .powerLoss)
+      }
+      try slots.write(200...201)
+      #expect(try slots.newest() == 201)
+    }
+  }
+  for slot in 0...1 {
+    for place in ["create /d/snapshot.\(slot) 0", "write /d/snapshot.\(slot) 0", "write /d/snapshot.\(slot) 4096"] {
+      #expect(struck.contains(place))
+    }
+  }
+  #expect(struck.contains("syncDirectory /d 0") && min(failedYetFound, failedAndLost) > 100)
 }
 
 @Test("damage to the newest snapshot, or to a header that may be the newest's, is reported by name, never passed over")

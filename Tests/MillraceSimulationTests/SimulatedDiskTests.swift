@@ -255,6 +255,40 @@ func failedFlushLoses() throws {
   #expect(lost > 20)
 }
 
+@Test("a failed write leaves each sector of 512 bytes as it was or as it was to be, never half of it")
+func failedWriteKeepsSectorsWhole() throws {
+  var seen: [String: Int] = [:]
+  for seed in UInt64(0)..<400 {
+    let (world, system, file) = try prepared(seed: seed)
+    // Begins and ends inside a sector, and makes the file longer.
+    let range = [0..<4096, 300..<1300, 3000..<6000][Int(seed) % 3]
+    system.faults.writeFailureProbability = 1
+    #expect(throws: IOError.self) { try write(file, fill(2, range.count), at: Int64(range.lowerBound)) }
+    system.faults = DiskFaults()
+    func check(_ after: [UInt8]) -> [UInt8] {
+      var parts: [UInt8] = []
+      for start in stride(from: 0, to: max(after.count, 4096), by: 512) {
+        let sector = start..<min(start + 512, after.count)
+        let inside = Set(after[sector.clamped(to: range)])
+        #expect(inside.count < 2, "seed \(seed): the sector at \(start) is torn inside")
+        let outside = Set(sector.filter { !range.contains($0) }.map { after[$0] })
+        #expect(outside.isSubset(of: start < 4096 ? [1] : [0]), "seed \(seed): bytes near \(start) were not to change")
+        if let value = inside.first { parts.append(value) }
+      }
+      return parts
+    }
+    let left = check(try read(system, "/d/a"))
+    let isFirst = zip(left, left.dropFirst()).allSatisfy { $0 == 2 || $1 != 2 }
+    seen[Set(left) == [2] ? "all" : left.contains(2) ? isFirst ? "first" : "any" : "none", default: 0] += 1
+    world.restart()
+    #expect(check(try read(system.reopen(), "/d/a")) == left, "a killed process loses nothing")
+    world.crash()
+    world.restart()
+    if check(try read(system.reopen(), "/d/a")) != left { seen["lost later", default: 0] += 1 }
+  }
+  #expect(seen.count == 5 && seen.values.allSatisfy { $0 > 20 }, "\(seen)")
+}
+
 @Test("faults strike where a predicate says, and at random with a given chance")
 func faultsStrike() throws {
   let (_, system, file) = try prepared(seed: 5)
