@@ -144,7 +144,7 @@ extension GroupCoordinator {
     weigh(name, held.group.metadataSize)
     if held.group.members.isEmpty, broker.metadata.groupOffsets[name] == nil {
       consumers[name] = nil
-      if before.isKnown || broker.metadata.groupEpochs[name] != nil { end(name) }
+      if before.isKnown || broker.metadata.groupEpochs[name] != nil { end(name, isEmpty: true) }
       return
     }
     if held.group.isAllClassic, broker.settings.groupMigration.allowsDowngrade { return downgrade(held) }
@@ -172,7 +172,7 @@ extension GroupCoordinator {
     for name in broker.metadata.groupEpochs.keys.sorted() where broker.metadata.groupOffsets[name] == nil {
       guard consumers[name]?.group.members.isEmpty ?? true else { continue }
       consumers[name] = nil
-      end(name)
+      end(name, isEmpty: true)
     }
   }
 
@@ -185,7 +185,7 @@ extension GroupCoordinator {
         .inconsistentGroupProtocol, "group \(name) speaks the consumer protocol and has members")
     }
     consumers[name] = nil
-    end(name)
+    end(name, isEmpty: false)
     return nil
   }
 

@@ -70,9 +70,12 @@ extension GroupCoordinator {
 
   /// A group no longer speaks the consumer protocol, or is gone; nothing happens when another one has its name by the time
   /// that the event would enter. Should the log refuse it, the group is found without members after a restart.
-  func end(_ name: String) {
+  /// - Parameter isEmpty: it ends because nothing is left of it. A commit that waited for room in the journal leaves
+  ///   something: then its epochs go on.
+  func end(_ name: String, isEmpty: Bool) {
     broker.log.append(deciding: { [self] in
       guard consumers[name] == nil, broker.metadata.groupEpochs[name] != nil else { return nil }
+      if isEmpty, broker.metadata.groupOffsets[name] != nil { return nil }
       return AppendUnit(event: MetadataEvent.consumerGroupEnded(group: name).encoded())
     }) { _ in }
   }

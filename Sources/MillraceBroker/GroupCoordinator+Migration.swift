@@ -54,7 +54,7 @@ extension GroupCoordinator {
   func downgrade(_ held: HeldConsumerGroup) {
     let old = held.group
     consumers[old.name] = nil
-    end(old.name)
+    end(old.name, isEmpty: false)
     let members = old.members.values.sorted { $0.id < $1.id }.compactMap { member -> ClassicGroup.Member? in
       guard let part = member.classic else { return nil }
       var taken = ClassicGroup.Member(
