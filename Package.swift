@@ -43,6 +43,7 @@ let package = Package(
     library("MillraceCompression", ["MillraceBase", "CZstd", "CLZ4", "CSnappy", "CZlib"]),
     library("MillracePattern", ["CPCRE2"]),
     library("MillraceIO", ["MillraceBase", "CMillraceSystem"]),
+    library("MillraceQueueing", ["MillraceBase"]),
     // Floor 4
     library("MillraceKafkaProtocol", ["MillraceBase", "MillraceModel"]),
     library("MillraceAMQPProtocol", ["MillraceBase"]),
@@ -107,6 +108,7 @@ let package = Package(
     tests("MillraceKafkaProtocolTests", ["MillraceKafkaProtocol", "MillraceModel", "MillraceBase"]),
     tests("MillraceAMQPProtocolTests", ["MillraceAMQPProtocol", "MillraceBase"]),
     tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),
+    tests("MillraceQueueingTests", ["MillraceQueueing", "MillraceBase"]),
     tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
     tests("MillracePatternTests", ["MillracePattern"]),
     tests("MillraceSimulationTests", ["MillraceSimulation", "MillraceIO", "MillraceBase"]),
