@@ -91,7 +91,7 @@ struct QueueMeterTests {
   }
 
   @Test("deliveries that are acknowledged together share the time since the last acknowledgement")
-  func sharedTime() {
+  func sharedTime() throws {
     var meter = QueueMeter(now: at(0))
     var consumer = ConsumerMeter()
     meter.joined(&consumer, now: at(0))
@@ -103,7 +103,21 @@ struct QueueMeterTests {
     for offset in 4..<6 { meter.acknowledged(key(Int64(offset)), by: &consumer, now: at(5)) }
     let figures = meter.figures(now: at(5))
     #expect(figures.service.count == 6 && relative(figures.service.mean, 5.0 / 6) < 1e-9)
+    // Four times 1/2 and two times 3/2.
+    #expect(relative(try #require(figures.service.squaredVariation), 0.384) < 1e-9)
     #expect(figures.utilisation == 1)
+  }
+
+  @Test("messages that come together are gaps of 0, and a long silence is none")
+  func gaps() throws {
+    var meter = QueueMeter(now: at(0))
+    for time in [0.0, 1, 2, 3] { meter.arrived(2, receivedAt: at(time), now: at(time)) }
+    // 0, 1, 0, 1, 0, 1, 0: mean 3/7, variance 2/7.
+    #expect(relative(try #require(meter.figures(now: at(4)).arrivalVariability), 14.0 / 9) < 1e-9)
+    meter.arrived(receivedAt: at(143), now: at(143))
+    meter.arrived(receivedAt: at(144), now: at(144))
+    meter.arrived(receivedAt: at(145), now: at(145))
+    #expect(meter.figures(now: at(150)).arrivalVariability == 0)
   }
 
   @Test("a backlog counts from the start of the meter, however old its messages are")
