@@ -52,14 +52,16 @@ let package = Package(
     library("MillraceDelivery", ["MillraceBase", "MillraceModel"]),
     library("MillraceRouting", ["MillraceBase"]),
     // Floor 5
-    library("MillraceMetadata", ["MillraceBase", "MillraceModel", "MillraceLog"]),
+    library(
+      "MillraceMetadata",
+      ["MillraceBase", "MillraceModel", "MillraceLog", "MillraceDelivery", "MillraceRouting"]),
     library("MillraceStreams", ["MillraceBase", "MillraceModel", "MillraceDataflow"]),
     // Floor 6
     library(
       "MillraceBroker",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillracePattern", "MillraceIO", "MillraceLog",
-        "MillraceMetadata",
+        "MillraceDelivery", "MillraceRouting", "MillraceMetadata",
       ]),
     // Floor 7
     library(
@@ -128,7 +130,8 @@ let package = Package(
       "MillraceServerTests",
       [
         "MillraceServer", "Millrace", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker",
-        "MillraceCompression", "MillraceLog", "MillraceIO", "MillraceModel", "MillraceBase",
+        "MillraceMetadata", "MillraceRouting", "MillraceCompression", "MillraceLog", "MillraceIO", "MillraceModel",
+        "MillraceBase",
       ]),
     tests(
       "MillraceLogTests",
@@ -137,12 +140,16 @@ let package = Package(
       ]),
     tests(
       "MillraceMetadataTests",
-      ["MillraceMetadata", "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase"]),
+      [
+        "MillraceMetadata", "MillraceLog", "MillraceDelivery", "MillraceRouting", "MillraceSimulation", "MillraceIO",
+        "MillraceModel", "MillraceBase",
+      ]),
     tests(
       "MillraceBrokerTests",
       [
         "BrokerSimulation", "TransactionHistory", "MillraceBroker", "MillraceKafkaProtocol", "MillraceMetadata",
-        "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
+        "MillraceDelivery", "MillraceRouting", "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel",
+        "MillraceBase",
       ]),
     tests(
       "MillraceKafkaServerTests",

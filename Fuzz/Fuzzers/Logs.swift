@@ -2,8 +2,10 @@
 
 import MillraceBase
 import MillraceBroker
+import MillraceDelivery
 import MillraceMetadata
 import MillraceModel
+import MillraceRouting
 import MillraceSimulation
 
 @testable import MillraceIO
@@ -12,7 +14,12 @@ import MillraceSimulation
 /// Events as they lie in the journal; what is accepted must survive writing and reading again.
 let metadataEvents = FuzzTarget(
   name: "metadata-events",
+  // A snapshot of few bytes may name many virtual hosts, each of which has its own tables once something is declared.
+  allowance: 8 << 20,
   seeds: {
+    let queue = DurableQueue.Definition(
+      number: 1, virtualHost: "/", name: "q", isAutoDelete: false, arguments: ["x-max-priority": .int64(1)],
+      lanes: [PartitionLogID(3), PartitionLogID(4)], created: Timestamp(milliseconds: 5))
     let events: [MetadataEvent] = [
       .started(epoch: 3, clusterID: "c"),
       .topicCreated(
@@ -26,8 +33,24 @@ let metadataEvents = FuzzTarget(
             committed: CommittedOffset(
               offset: 7, leaderEpoch: -1, metadata: "m", time: Timestamp(milliseconds: 5)))
         ]), .producerIDsReserved(next: 1000), .jobStarted(name: "j", epoch: 4),
+      .queue(.virtualHostCreated("v")), .queue(.queueCreated(queue)),
+      .queue(.bound(virtualHost: "/", Binding(source: "amq.topic", destination: .queue("q"), key: "#.a"))),
+      .queue(
+        .changed(1, [.done(lane: 0, ranges: [0..<5, 7..<9], bytes: 99), .counted(lane: 1, offset: 3, count: 2)])),
+      .queue(.published(1, lane: 0, bytes: 99)),
     ]
-    return events.map { [0] + $0.encoded().array } + (0...255).map { [0, $0, 1, 0, 0, 0, 0] } + [[1, 0, 0, 0, 1]]
+    var seeds = events.map { [0] + $0.encoded().array } + (0...255).map { [0, $0, 1, 0, 0, 0, 0] }
+    let world = SimulatedWorld(seed: 1)
+    defer { world.tearDown() }
+    let metadata = Metadata()
+    do throws(LogError) {
+      let log = try store(world, metadata)
+      for event in events { try metadata.apply(event.encoded(), log: log) }
+    } catch {
+      preconditionFailure("a seed's event is refused: \(error)")
+    }
+    seeds.append([1] + metadata.snapshot().array)
+    return seeds + [[1, 0, 0, 0, 1]]
   }
 ) { input in
   var choices = Choices(input)
@@ -46,17 +69,27 @@ let metadataEvents = FuzzTarget(
     defer { world.tearDown() }
     let metadata = Metadata()
     do throws(LogError) {
-      var random = SeededRandom(seed: 1)
-      let log = try LogStore(
-        configuration: Machine.configuration, fileSystem: SimulatedFileSystem(world: world),
-        reactor: SimulatedReactor(world: world, name: "log"), writer: SimulatedExecutor(world: world),
-        background: SimulatedExecutor(world: world), stateMachine: metadata, logger: .silent, random: &random)
-      try metadata.restore(snapshot, log: log)
-      _ = metadata.snapshot()
+      try metadata.restore(snapshot, log: try store(world, metadata))
     } catch {
       return
     }
+    let written = metadata.snapshot()
+    let again = Metadata()
+    do throws(LogError) {
+      try again.restore(written, log: try store(world, again))
+    } catch {
+      preconditionFailure("a snapshot that was written is refused: \(error)")
+    }
+    precondition(again.snapshot() == written, "a snapshot changes when written and read again")
   }
+}
+
+/// A log in which partitions can be made, and nothing else is.
+private func store(_ world: SimulatedWorld, _ metadata: Metadata) throws(LogError) -> LogStore {
+  var random = SeededRandom(seed: 1)
+  return LogStore(
+    replaying: metadata, configuration: Machine.configuration, fileSystem: SimulatedFileSystem(world: world),
+    reactor: SimulatedReactor(world: world, name: "log"), logger: .silent, random: &random)
 }
 
 /// The headers and entries of journal files, with right checksums.

@@ -4,9 +4,11 @@
 //          · ranges (varint), each: gap from the last end, length (varlong, unsigned)
 //          · counts (varint), each: gap from the last offset, count (varint)
 //          · delays (varint), each: gap from the last offset, until (i64, ms)
-// Change:  kind (u8: 1 done, 2 counted, 3 delayed) · lane (u8) · fields as above, the first gap counting from 0
+// Change:  kind (u8: 1 done, 2 counted, 3 delayed) · lane (u8) · done: bytes (varlong), ranges as above, the first gap
+//          counting from 0; counted: offset (varlong, unsigned), count (varint, signed); delayed: offset (varlong,
+//          unsigned), until (varlong, ms). Small, because every batch of acknowledgements writes some.
 //
-// Numbers are big endian, varints LEB128. Offsets ascend, gaps between done ranges are at least 1.
+// Numbers are big endian, varints LEB128, signed ones zig-zag. Offsets ascend, gaps between done ranges are at least 1.
 
 import MillraceBase
 import MillraceModel
@@ -118,18 +120,18 @@ extension QueueChange {
     case .done(let lane, let ranges, let bytes):
       writer.uint8(1)
       writer.uint8(lane)
-      writer.int64(bytes)
+      writer.varlong(bytes)
       QueueState.encode(ranges, from: 0, to: &writer)
     case .counted(let lane, let offset, let count):
       writer.uint8(2)
       writer.uint8(lane)
-      writer.int64(offset)
-      writer.int32(count)
+      writer.unsignedVarlong(UInt64(bitPattern: offset))
+      writer.varint(count)
     case .delayed(let lane, let offset, let until):
       writer.uint8(3)
       writer.uint8(lane)
-      writer.int64(offset)
-      writer.int64(until.milliseconds)
+      writer.unsignedVarlong(UInt64(bitPattern: offset))
+      writer.varlong(until.milliseconds)
     }
   }
 
@@ -140,11 +142,14 @@ extension QueueChange {
     let lane = try reader.uint8()
     switch kind {
     case 1:
-      let bytes = try reader.int64()
+      let bytes = try reader.varlong()
       self = .done(lane: lane, ranges: try QueueState.ranges(from: 0, of: &reader, minimumGap: 0), bytes: bytes)
-    case 2: self = .counted(lane: lane, offset: try reader.int64(), count: try reader.int32())
+    case 2:
+      let offset = Offset(bitPattern: try reader.unsignedVarlong())
+      self = .counted(lane: lane, offset: offset, count: try reader.varint())
     case 3:
-      self = .delayed(lane: lane, offset: try reader.int64(), until: Timestamp(milliseconds: try reader.int64()))
+      let offset = Offset(bitPattern: try reader.unsignedVarlong())
+      self = .delayed(lane: lane, offset: offset, until: Timestamp(milliseconds: try reader.varlong()))
     default: throw DecodingError("queue change of kind \(kind)", at: reader.position - 2)
     }
     switch self {

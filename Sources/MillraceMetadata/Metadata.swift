@@ -5,11 +5,13 @@
 //
 // Snapshot bytes: version uint32 2; leader epoch, cluster, next partition, next producer id, topics, offsets, job epochs
 // and transactions in the order of `snapshot()`; then sections, each: tag uint8, length uint32, contents; all in the
-// encoding of events. A section that is empty is left out. Tags: 1 settings of resources other than topics, 2 quotas.
+// encoding of events. A section that is empty is left out. Tags: 1 settings of resources other than topics, 2 quotas,
+// 3 epochs of groups, 4 virtual hosts, exchanges, bindings and durable queues.
 
 import MillraceBase
 import MillraceLog
 import MillraceModel
+import MillraceRouting
 
 /// A topic.
 public struct TopicMetadata: Equatable, Sendable {
@@ -72,6 +74,8 @@ public final class Metadata: LogStateMachine {
   public var onChange: (Change) -> Void = { _ in }
   /// Transactional ids and their transactions.
   public private(set) var transactions = Transactions()
+  /// Virtual hosts, exchanges, bindings and durable queues.
+  public private(set) var queues = Queues()
 
   /// The state before the first event.
   public init() {}
@@ -87,6 +91,25 @@ public final class Metadata: LogStateMachine {
   /// The epoch of the newest start of a job, 0 when it never ran.
   public func jobEpoch(_ name: String) -> Int64 { jobEpochs[name] ?? 0 }
 
+  /// Changes exchanges and bindings that are not durable, without an event: they are in no snapshot, and gone after a
+  /// restart. What is durable changes by events only.
+  public func applyTransient<Result, Failure: Error>(
+    _ body: (inout Routing) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try body(&queues.routing)
+  }
+
+  /// Finds where a message goes: `Routing.route`, which uses memory that it keeps.
+  public func route(
+    to exchange: Bytes, in virtualHost: String, key: Bytes, extraKeys: [Bytes] = [], allowsInternal: Bool = false,
+    headers: () -> RoutingTable = { .empty }, property: (MessageProperty) -> Bytes? = { _ in nil },
+    random: inout SeededRandom, into result: inout RouteResult
+  ) throws(RoutingError) {
+    try queues.routing.route(
+      to: exchange, in: virtualHost, key: key, extraKeys: extraKeys, allowsInternal: allowsInternal, headers: headers,
+      property: property, random: &random, into: &result)
+  }
+
   /// Applies one event.
   public func apply(_ event: Bytes, log: LogStore) throws(LogError) {
     let decoded: MetadataEvent
@@ -98,13 +121,16 @@ public final class Metadata: LogStateMachine {
     switch decoded {
     case .topicCreated(let name, _, let partitions, _, _): try checkNew(partitions, of: "topic '\(name)'", log)
     case .partitionsAdded(let id, let partitions): try checkNew(partitions, of: "topic '\(topicNames[id] ?? "?")'", log)
+    case .queue(.queueCreated(let definition)):
+      try checkNew(definition.lanes, of: "queue '\(definition.name)' in vhost '\(definition.virtualHost)'", log)
     default: break
     }
     apply(decoded, log: log)
   }
 
   private func checkNew(_ partitions: [PartitionLogID], of owner: String, _ log: LogStore) throws(LogError) {
-    guard let taken = partitions.first(where: { log.partition($0) != nil }) else { return }
+    var seen: Set<PartitionLogID> = []
+    guard let taken = partitions.first(where: { log.partition($0) != nil || !seen.insert($0).inserted }) else { return }
     throw LogError(.corruption, "\(owner) is to have partition number \(taken.number), which is there already")
   }
 
@@ -185,6 +211,19 @@ public final class Metadata: LogStateMachine {
       groupEpochs[group] = next
     case .consumerGroupEnded(let group):
       groupEpochs[group] = nil
+    case .queue(let event): apply(event, log: log)
+    }
+  }
+
+  private func apply(_ event: QueueEvent, log: LogStore) {
+    if case .bound(_, let binding) = event, case .topic(let name) = binding.destination, topics[name] == nil { return }
+    switch queues.apply(event) {
+    case .none: break
+    case .made(let partitions):
+      for partition in partitions { log.createPartition(partition) }
+      takeNumbers(partitions)
+    case .removed(let partitions):
+      for partition in partitions { log.removePartition(partition) }
     }
   }
 
@@ -196,7 +235,11 @@ public final class Metadata: LogStateMachine {
   private func add(_ topic: TopicMetadata) {
     topics[topic.name] = topic
     topicNames[topic.id] = topic.name
-    nextPartition = max(nextPartition, (topic.partitions.map(\.number).max() ?? 0) + 1)
+    takeNumbers(topic.partitions)
+  }
+
+  private func takeNumbers(_ partitions: [PartitionLogID]) {
+    nextPartition = max(nextPartition, (partitions.map(\.number).max() ?? 0) &+ 1)
   }
 
   /// The whole state.
@@ -245,6 +288,7 @@ public final class Metadata: LogStateMachine {
     case resourceConfigs = 1
     case quotas = 2
     case groupEpochs = 3
+    case queues = 4
   }
 
   /// A section's bytes, nil when it has nothing to say.
@@ -276,6 +320,7 @@ public final class Metadata: LogStateMachine {
         writer.text(group)
         writer.int32(next)
       }
+    case .queues: return queues.snapshot()
     }
     return writer.finishJoined()
   }
@@ -299,6 +344,9 @@ public final class Metadata: LogStateMachine {
       }
     case .groupEpochs:
       for _ in 0..<(try reader.uint32()) { groupEpochs[try reader.text()] = try reader.int32() }
+    case .queues:
+      queues = try Queues(&reader)
+      for number in queues.allNumbers { takeNumbers(queues[number]?.definition.lanes ?? []) }
     }
   }
 

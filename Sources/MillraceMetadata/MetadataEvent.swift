@@ -4,8 +4,8 @@
 // optional strings have a length of 0xffffffff when absent, lists a uint32 count.
 //
 // Kinds: 1 started, 2 topic created, 3 topic deleted, 4 offsets committed, 5 producer ids reserved, 6 job started,
-// 20 to 25 of transactions, 40 partitions added, 41 topic configured, 42 resource configured, 43 group deleted,
-// 44 offsets deleted, 45 quotas changed.
+// 20 to 25 of transactions, 30 group epochs reserved, 31 consumer group ended, 40 partitions added, 41 topic configured, 42 resource configured, 43 group deleted,
+// 44 offsets deleted, 45 quotas changed, 60 to 68 of queues.
 
 import MillraceBase
 import MillraceModel
@@ -76,6 +76,8 @@ public enum MetadataEvent: Equatable, Sendable {
   case groupEpochsReserved(group: String, next: Int32)
   /// A group no longer speaks the consumer protocol, or is gone.
   case consumerGroupEnded(group: String)
+  /// Virtual hosts, exchanges, bindings and durable queues change.
+  case queue(QueueEvent)
 
   /// The event's bytes.
   public func encoded() -> Bytes {
@@ -161,6 +163,7 @@ public enum MetadataEvent: Equatable, Sendable {
     case .consumerGroupEnded(let group):
       begin(31)
       writer.text(group)
+    case .queue(let event): event.write(to: &writer)
     }
     return writer.finishJoined()
   }
@@ -218,6 +221,7 @@ public enum MetadataEvent: Equatable, Sendable {
     case TransactionEvent.kinds: self = .transaction(try TransactionEvent(kind, &reader))
     case 30: self = .groupEpochsReserved(group: try reader.text(), next: try reader.int32())
     case 31: self = .consumerGroupEnded(group: try reader.text())
+    case QueueEvent.kinds: self = .queue(try QueueEvent(kind, &reader))
     default: throw DecodingError("metadata event of kind \(kind), which this program does not know", at: 0)
     }
     guard reader.remaining == 0 else {

@@ -104,7 +104,7 @@ public struct Exchange: Equatable, Sendable {
   }
 
   /// Whether the broker keeps the name for itself: it is empty or begins with `amq.`.
-  static func isReserved(_ name: String) -> Bool { name.isEmpty || name.hasPrefix("amq.") }
+  public static func isReserved(_ name: String) -> Bool { name.isEmpty || name.hasPrefix("amq.") }
 
   /// The exchange with arguments in memory of their own.
   func detached() -> Exchange {

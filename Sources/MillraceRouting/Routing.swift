@@ -113,8 +113,8 @@ public struct Routing: Sendable {
     if number >= 0 { hosts[Int(number)]?.declare(exchange.detached()) }
   }
 
-  /// Makes a binding that ``checkBind(_:to:in:)`` found to be new; nothing happens when it is there, or its source or the
-  /// exchange it leads to is not. An event when it is durable.
+  /// Makes a binding that ``checkBind(_:to:in:)`` found to be new; when it is there it becomes durable at most, and nothing
+  /// happens when its source or the exchange it leads to is not. An event when it is durable.
   public mutating func applyBind(_ binding: Binding, isDurable: Bool, in virtualHost: String) {
     let number = hostNumbers.find(virtualHost)
     if number >= 0 { hosts[Int(number)]?.bind(binding.detached(), isDurable: isDurable) }

@@ -53,6 +53,9 @@ extension ByteWriter {
     }
   }
 
+  /// A table of arguments, as snapshots and events hold it.
+  public mutating func routingTable(_ table: RoutingTable) { self.table(table) }
+
   /// An exchange, as snapshots and events hold it.
   public mutating func exchange(_ exchange: Exchange) {
     name(exchange.name)
@@ -142,6 +145,9 @@ extension ByteReader {
     for _ in 0..<(try count(ofSize: 5)) { fields.append(RoutingTable.Field(try name(), try value(levels: levels))) }
     return RoutingTable(fields)
   }
+
+  /// Reads what ``ByteWriter/routingTable(_:)`` wrote, into memory of its own.
+  public mutating func routingTable() throws(DecodingError) -> RoutingTable { try table() }
 
   /// Reads what ``ByteWriter/exchange(_:)`` wrote.
   public mutating func exchange() throws(DecodingError) -> Exchange {

@@ -39,7 +39,7 @@ struct VirtualHost: Sendable {
     let binding: Binding
     let source: Int32
     let destination: Int32
-    let isDurable: Bool
+    var isDurable: Bool
   }
 
   private(set) var name: String
@@ -118,12 +118,19 @@ struct VirtualHost: Sendable {
   mutating func bind(_ binding: Binding, isDurable: Bool) {
     let identity = binding.identity
     let source = exchangeNames.find(binding.source)
-    guard source > 0, identity.withBuffer({ identities.find($0) }) < 0 else { return }
-    guard let destination = destinationNumber(for: binding.destination) else { return }
+    let known = identity.withBuffer { identities.find($0) }
+    guard source > 0 else { return }
+    guard let destination = known >= 0 ? bindings[Int(known)]?.destination : destinationNumber(for: binding.destination)
+    else { return }
     // Never more durable than its ends: a snapshot could not be read again.
     var isDurable = isDurable && exchanges[Int(source)].exchange.isDurable
     let end = destinations[Int(destination)].exchange
     if end >= 0 { isDurable = isDurable && exchanges[Int(end)].exchange.isDurable }
+    if known >= 0 {
+      // One that was not durable and becomes so: events must find the same as where it was not there.
+      if isDurable { bindings[Int(known)]?.isDurable = true }
+      return
+    }
     let state = BindingState(binding: binding, source: source, destination: destination, isDurable: isDurable)
     let number: Int32
     if let free = freeBindings.popLast() {

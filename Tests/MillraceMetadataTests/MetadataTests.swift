@@ -44,7 +44,7 @@ func goldenKinds() {
 }
 
 /// A log whose only use is that partitions can be made in it.
-private final class MetadataWorld {
+final class MetadataWorld {
   let world = SimulatedWorld(seed: 1)
   var metadata = Metadata()
   let log: LogStore

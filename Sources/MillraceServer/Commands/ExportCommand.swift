@@ -49,8 +49,15 @@ struct ExportCommand {
     for topic in metadata.topics.values {
       for (index, partition) in topic.partitions.enumerated() { names[partition] = "\(topic.name)-\(index)" }
     }
+    for number in metadata.queues.allNumbers {
+      guard let queue = metadata.queues[number]?.definition else { continue }
+      for (lane, partition) in queue.lanes.enumerated() {
+        names[partition] = "queue '\(queue.name)' in vhost '\(queue.virtualHost)' lane \(lane)"
+      }
+    }
+    let queues = metadata.queues.count > 0 ? " and \(Shown.count(metadata.queues.count)) queues" : ""
     var out = "exported to \(target): \(Shown.count(Int(export.records))) records in \(Shown.count(export.batches)) "
-    out += "batches, \(Shown.bytes(Double(export.bytes))); \(Shown.count(metadata.topics.count)) topics with "
+    out += "batches, \(Shown.bytes(Double(export.bytes))); \(Shown.count(metadata.topics.count)) topics\(queues) with "
     out += "\(Shown.count(export.partitions)) partitions\n"
     for loss in export.losses {
       out += "left out: "
