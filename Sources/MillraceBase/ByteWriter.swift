@@ -129,6 +129,14 @@ public struct ByteWriter {
     }
   }
 
+  /// Calls `body` with the `count` bytes from `position` on, to write them anew; nothing may have been spliced in yet.
+  public mutating func overwrite(_ count: Int, at position: Int, _ body: (UnsafeMutableRawPointer) -> Void) {
+    precondition(
+      pieces.isEmpty && position >= 0 && count >= 0 && position <= end - start - count,
+      "\(count) bytes at \(position) of \(end - start)")
+    body(chunk.base + start + position)
+  }
+
   private mutating func cut() {
     guard end > start else { return }
     pieces.append(chunk.bytes(start..<end))
@@ -144,6 +152,14 @@ public struct ByteWriter {
       piecesCount = 0
     }
     return pieces
+  }
+
+  /// A copy of what was written, in memory of its size; writing begins anew in the same memory. Nothing may have been
+  /// spliced in, nor drained.
+  public mutating func takeCopy() -> Bytes {
+    precondition(pieces.isEmpty && start == 0, "parts of what was written were handed out")
+    defer { end = 0 }
+    return Bytes(copying: UnsafeRawBufferPointer(start: chunk.base, count: end))
   }
 
   /// The pieces in order; the writer is done with.

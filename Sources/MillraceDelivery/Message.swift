@@ -49,6 +49,8 @@ public final class Message: Sendable {
   public let groupKey: Bytes?
   /// What it is recognised by when it is published again; nil for none.
   public let deduplicationID: Bytes?
+  /// What form `properties` have, by the number that the host gives it.
+  public let format: UInt8
   /// Properties and headers in the form of whoever published; opaque.
   public let properties: Bytes
   /// The body; opaque.
@@ -58,7 +60,8 @@ public final class Message: Sendable {
   public init(
     offset: Offset, priority: UInt8 = 0, timestamp: Timestamp, exchange: String = "", routingKey: String = "",
     properties: Bytes = Bytes(), body: Bytes, size: Int? = nil, expiration: Timestamp = .none,
-    notBefore: Timestamp = .none, groupKey: Bytes? = nil, deduplicationID: Bytes? = nil, isDurable: Bool = true
+    notBefore: Timestamp = .none, groupKey: Bytes? = nil, deduplicationID: Bytes? = nil, isDurable: Bool = true,
+    format: UInt8 = 0
   ) {
     self.offset = offset
     self.priority = priority
@@ -73,6 +76,7 @@ public final class Message: Sendable {
     self.groupKey = groupKey
     self.deduplicationID = deduplicationID
     self.isDurable = isDurable
+    self.format = format
   }
 }
 

@@ -6,7 +6,8 @@ import MillraceBase
 ///
 /// A builder has one owner: make an array of them one by one, because copies share memory.
 public struct RecordBatchBuilder {
-  private var records = ByteWriter(capacity: 4096)
+  /// Room for the header, once there is a record, and the records.
+  private var batch = ByteWriter(capacity: 4096)
   private var baseTimestamp = Timestamp.none
   private var maxTimestamp = Timestamp.none
   /// Records added so far.
@@ -16,7 +17,7 @@ public struct RecordBatchBuilder {
   public init() {}
 
   /// Bytes of the batch so far, uncompressed.
-  public var size: Int { RecordBatchHeader.size + records.count }
+  public var size: Int { max(RecordBatchHeader.size, batch.count) }
 
   /// Adds a record; its offset is its position in the batch.
   public mutating func append(_ record: Record) {
@@ -26,10 +27,10 @@ public struct RecordBatchBuilder {
       headersSize: headers.reduce(ByteWriter.varintSize(Int64(headers.count))) { size, header in
         size + ByteWriter.fieldSize(header.key.utf8.count) + ByteWriter.fieldSize(header.value?.count)
       })
-    records.varint(Int32(headers.count))
+    batch.varint(Int32(headers.count))
     for header in headers {
-      records.varint(Int32(header.key.utf8.count))
-      records.utf8(header.key)
+      batch.varint(Int32(header.key.utf8.count))
+      batch.utf8(header.key)
       field(header.value?.buffer)
     }
     extendLifetime(record)
@@ -38,13 +39,29 @@ public struct RecordBatchBuilder {
   /// Adds a record without headers from raw memory.
   public mutating func append(key: UnsafeRawBufferPointer?, value: UnsafeRawBufferPointer?, timestamp: Timestamp) {
     begin(key: key, value: value, timestamp: timestamp, headersSize: 1)
-    records.varint(0)
+    batch.varint(0)
+  }
+
+  /// Adds a record without a key and with one header, which has no name; `write` lays the header's value out in
+  /// `headerSize` bytes.
+  public mutating func append(
+    value: UnsafeRawBufferPointer?, timestamp: Timestamp, headerSize: Int, _ write: (UnsafeMutableRawPointer) -> Void
+  ) {
+    begin(key: nil, value: value, timestamp: timestamp, headersSize: 2 + ByteWriter.fieldSize(headerSize))
+    batch.varint(1)
+    batch.varint(0)
+    batch.varint(Int32(headerSize))
+    batch.fill(atMost: headerSize) {
+      write($0)
+      return headerSize
+    }
   }
 
   private mutating func begin(
     key: UnsafeRawBufferPointer?, value: UnsafeRawBufferPointer?, timestamp: Timestamp, headersSize: Int
   ) {
     if count == 0 {
+      batch.fill(atMost: RecordBatchHeader.size) { _ in RecordBatchHeader.size }
       baseTimestamp = timestamp
       maxTimestamp = timestamp
     }
@@ -53,19 +70,19 @@ public struct RecordBatchBuilder {
     let length =
       1 + ByteWriter.varintSize(delta) + ByteWriter.varintSize(Int64(count)) + ByteWriter.fieldSize(key?.count)
       + ByteWriter.fieldSize(value?.count) + headersSize
-    records.varint(Int32(length))
-    records.int8(0)
-    records.varlong(delta)
-    records.varint(count)
+    batch.varint(Int32(length))
+    batch.int8(0)
+    batch.varlong(delta)
+    batch.varint(count)
     field(key)
     field(value)
     count += 1
   }
 
   private mutating func field(_ bytes: UnsafeRawBufferPointer?) {
-    guard let bytes else { return records.varint(-1) }
-    records.varint(Int32(bytes.count))
-    records.copy(bytes)
+    guard let bytes else { return batch.varint(-1) }
+    batch.varint(Int32(bytes.count))
+    batch.copy(bytes)
   }
 
   /// The batch, with base offset 0 and a right CRC; the builder is empty again.
@@ -83,29 +100,42 @@ public struct RecordBatchBuilder {
     codec: CompressionCodec = .none, compress: (Bytes) throws(Failure) -> Bytes
   ) throws(Failure) -> Bytes {
     precondition(count > 0, "a batch holds at least one record")
-    let plain = records.finishJoined()
-    records = ByteWriter(capacity: 4096)
-    let body = codec == .none ? plain : try compress(plain)
-    let size = RecordBatchHeader.size + body.count
-    var writer = ByteWriter(capacity: size)
-    writer.int64(0)
-    writer.int32(Int32(size - RecordBatchHeader.lengthOverhead))
-    writer.int32(-1)
-    writer.int8(2)
-    writer.uint32(0)
-    writer.uint16(UInt16(codec.rawValue) | (isTransactional ? 0x10 : 0))
-    writer.int32(count - 1)
-    writer.int64(baseTimestamp.milliseconds)
-    writer.int64(maxTimestamp.milliseconds)
-    writer.int64(producerID)
-    writer.int16(producerEpoch)
-    writer.int32(baseSequence)
-    writer.int32(count)
-    body.withBuffer { writer.copy($0) }
-    let crc = writer.checksum(from: 21)
-    writer.patchInt32(Int32(bitPattern: crc), at: 17)
+    let records = count
     count = 0
-    return writer.finishJoined()
+    if codec != .none {
+      let plain = batch.finishJoined()
+      batch = ByteWriter(capacity: 4096)
+      let body = try compress(plain[RecordBatchHeader.size..<plain.count])
+      batch = ByteWriter(capacity: RecordBatchHeader.size + body.count)
+      batch.fill(atMost: RecordBatchHeader.size) { _ in RecordBatchHeader.size }
+      body.withBuffer { batch.copy($0) }
+    }
+    let size = batch.count
+    batch.overwrite(RecordBatchHeader.size, at: 0) { header in
+      func put<Number: FixedWidthInteger>(_ number: Number, at position: Int) {
+        header.storeBytes(of: number.bigEndian, toByteOffset: position, as: Number.self)
+      }
+      put(Int64(0), at: 0)
+      put(Int32(size - RecordBatchHeader.lengthOverhead), at: 8)
+      put(Int32(-1), at: 12)
+      put(Int8(2), at: 16)
+      put(UInt32(0), at: 17)
+      put(UInt16(codec.rawValue) | (isTransactional ? 0x10 : 0), at: 21)
+      put(records - 1, at: 23)
+      put(baseTimestamp.milliseconds, at: 27)
+      put(maxTimestamp.milliseconds, at: 35)
+      put(producerID, at: 43)
+      put(producerEpoch, at: 51)
+      put(baseSequence, at: 53)
+      put(records, at: 57)
+    }
+    let crc = batch.checksum(from: 21)
+    batch.patchInt32(Int32(bitPattern: crc), at: 17)
+    // A small batch would hold on to the whole of the first memory.
+    if codec == .none, size <= 2048 { return batch.takeCopy() }
+    let bytes = batch.finishJoined()
+    batch = ByteWriter(capacity: 4096)
+    return bytes
   }
 
   /// The batch, uncompressed and without a producer id.
@@ -116,7 +146,7 @@ public struct RecordBatchBuilder {
 
 extension ByteWriter {
   /// Bytes that a zig-zag varint of `value` takes.
-  static func varintSize(_ value: Int64) -> Int {
+  public static func varintSize(_ value: Int64) -> Int {
     let raw = UInt64(bitPattern: (value << 1) ^ (value >> 63))
     return raw == 0 ? 1 : (64 - raw.leadingZeroBitCount + 6) / 7
   }
