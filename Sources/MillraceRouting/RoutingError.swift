@@ -19,6 +19,8 @@ public struct RoutingError: Error, Equatable, Sendable, CustomStringConvertible 
     public static let accessRefused = Code(replyCode: 403, name: "ACCESS_REFUSED")
     /// 404: no such exchange or destination.
     public static let notFound = Code(replyCode: 404, name: "NOT_FOUND")
+    /// 405: a queue that another connection has for itself.
+    public static let resourceLocked = Code(replyCode: 405, name: "RESOURCE_LOCKED")
     /// 406: arguments that do not fit, or not to what is there; an exchange in use.
     public static let preconditionFailed = Code(replyCode: 406, name: "PRECONDITION_FAILED")
     /// 530: no such virtual host.

@@ -35,12 +35,13 @@ public enum RoutingValue: Equatable, Sendable {
     return bytes.text
   }
 
-  /// What RabbitMQ calls the type of such a field in its error texts.
-  var typeName: String {
+  /// What RabbitMQ calls the type of such a field in its error texts. The width of a whole number is not kept: it is that
+  /// which clients choose, 32 bits where they suffice.
+  public var typeName: String {
     switch self {
     case .null: "void"
     case .bool: "bool"
-    case .int64: "long"
+    case .int64(let value): Int32(exactly: value) == nil ? "long" : "signedint"
     case .double: "double"
     case .string: "longstr"
     case .array: "array"
@@ -50,7 +51,7 @@ public enum RoutingValue: Equatable, Sendable {
   }
 
   /// The value in words, for error texts.
-  var words: String {
+  public var words: String {
     switch self {
     case .null: "undefined"
     case .bool(let value): "\(value)"
@@ -150,7 +151,7 @@ public struct RoutingTable: Equatable, Sendable, ExpressibleByDictionaryLiteral 
   }
 
   /// How deep it nests, itself included.
-  var depth: Int { 1 + (fields.map(\.value.depth).max() ?? 0) }
+  public var depth: Int { 1 + (fields.map(\.value.depth).max() ?? 0) }
 
   func detached(levels: Int = RoutingTable.maximumDepth - 1) -> RoutingTable {
     RoutingTable(fields.map { Field($0.name, $0.value.detached(levels: levels)) })

@@ -101,7 +101,7 @@ func badArguments() throws {
   #expect(refused("nonsense") == "PRECONDITION_FAILED - unknown exchange type 'nonsense'")
   #expect(
     refused("direct", ["alternate-exchange": .int64(5)])
-      == "PRECONDITION_FAILED - invalid type 'long' for arg 'alternate-exchange' in exchange 'x' in vhost '/'")
+      == "PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in exchange 'x' in vhost '/'")
   let delayed = "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type"
   #expect(refused("x-delayed-message") == delayed)
   #expect(refused("x-delayed-message", ["x-delayed-type": .string("x-delayed-message")]) == delayed)
