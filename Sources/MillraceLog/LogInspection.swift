@@ -18,6 +18,8 @@ public struct InspectedCommit: Sendable {
   public let records: Int
   /// Events of the state machine among the entries.
   public let events: Int
+  /// Those events, when they were asked for; they share the commit's memory.
+  public let eventBytes: [Bytes]
   /// Bytes, the header included, without padding.
   public let bytes: Int
   /// The file it stands in.
@@ -130,24 +132,27 @@ public struct LogInspection: Sendable {
   /// The bytes that were verified, when they were asked for.
   public private(set) var ranges: [InspectedRange] = []
   private let collectsRanges: Bool
+  private let collectsEvents: Bool
 
   /// Reads the data directory and checks every checksum in it.
   ///
   /// Opens files for reading only. The caller sees to it that no server has the directory open.
   /// - Parameters:
   ///   - collectingRanges: fills ``ranges``.
+  ///   - collectingEvents: fills ``InspectedCommit/eventBytes``.
   ///   - visit: receives each commit that is not drained yet, in order.
   /// - Throws: `.io` when there is no data directory or a file cannot be opened. Damage is no error but a problem.
   public static func run(
     directory: String, fileSystem: any FileSystem, collectingRanges: Bool = false,
-    visit: (InspectedCommit) -> Void = { _ in }
+    collectingEvents: Bool = false, visit: (InspectedCommit) -> Void = { _ in }
   ) throws(LogError) -> LogInspection {
     let exists = try LogError.wrapping { () throws(IOError) in
       let found = try fileSystem.exists(directory)
       return found ? try fileSystem.exists("\(directory)/journal") : false
     }
     guard exists else { throw LogError(.io, "\(directory) is no data directory: there is no journal in it") }
-    var inspection = LogInspection(directory: directory, collectsRanges: collectingRanges)
+    var inspection = LogInspection(
+      directory: directory, collectsRanges: collectingRanges, collectsEvents: collectingEvents)
     let snapshot = try inspection.readSnapshot(fileSystem)
     try inspection.readFiles(snapshot, fileSystem)
     try inspection.readJournal(snapshot, fileSystem, visit)
@@ -155,9 +160,10 @@ public struct LogInspection: Sendable {
     return inspection
   }
 
-  private init(directory: String, collectsRanges: Bool) {
+  private init(directory: String, collectsRanges: Bool, collectsEvents: Bool) {
     self.directory = directory
     self.collectsRanges = collectsRanges
+    self.collectsEvents = collectsEvents
   }
 
   private mutating func add(_ use: InspectedRange.Use, _ path: String, _ position: Int64, _ length: Int) {
@@ -258,10 +264,13 @@ public struct LogInspection: Sendable {
     var batches = 0
     var records = 0
     var events = 0
+    var eventBytes: [Bytes] = []
     try commit.bytes.withBuffer { buffer throws(LogError) in
       try JournalEntry.forEach(in: buffer, header: commit.header) { entry throws(LogError) in
         switch entry.kind {
-        case .event: events += 1
+        case .event:
+          events += 1
+          if collectsEvents { eventBytes.append(commit.bytes[entry.position..<(entry.position + entry.length)]) }
         case .startOffset: break
         case .records:
           batches += 1
@@ -286,7 +295,8 @@ public struct LogInspection: Sendable {
     self.events += events
     return InspectedCommit(
       sequence: commit.header.sequence, time: commit.header.time, entries: commit.header.entryCount, batches: batches,
-      records: records, events: events, bytes: commit.bytes.count, file: path, position: commit.position)
+      records: records, events: events, eventBytes: eventBytes, bytes: commit.bytes.count, file: path,
+      position: commit.position)
   }
 
   private mutating func checkFile(

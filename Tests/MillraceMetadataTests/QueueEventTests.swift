@@ -260,3 +260,19 @@ func contradictions() throws {
   #expect(throws: DecodingError.self) { try read { $0[7] = 2 } }
   #expect(throws: DecodingError.self) { try read { $0[name + 10] = 2 } }
 }
+
+@Test("an event in words is one line, whatever its names are")
+func eventsInWords() throws {
+  #expect(
+    golden.map { MetadataEvent.queue($0.0).description } == [
+      "vhost \"a\" created", "vhost \"é\" deleted",
+      "vhost \"/\": bound exchange \"x\" to queue \"q\", key \"k\"",
+      "vhost \"/\": bindings to queue \"q\" removed, with exchanges \"x\"",
+      "queue 1 created: \"q\" in vhost \"/\", partition numbers 3 4", "queue 300 deleted",
+      "queue 1: lane 0 done 1000..<1005 1010..<1011 (600 B); lane 2 offset 7 failed 3 times; "
+        + "lane 0 offset 8 waits until 1970-01-01T00:00:00.300Z", "queue 2: 64 B published to lane 1",
+    ])
+  #expect(MetadataEvent.queue(.virtualHostCreated("a\nb\u{1b}")).description == #"vhost "a\nb\u{1B}" created"#)
+  let configured = MetadataEvent.topicConfigured(id: .zero, changes: ["b": nil, "a": "1"])
+  #expect(configured.description == "topic of id AAAAAAAAAAAAAAAAAAAAAA: settings a=\"1\" b=standard")
+}

@@ -39,6 +39,13 @@ func exportsQueues() throws {
     }
   }
   server.stop()
+  var events: [String] = []
+  let inspected = try LogInspection.run(
+    directory: directory.path, fileSystem: LinuxFileSystem(), collectingEvents: true
+  ) { events += $0.eventBytes.map { bytes in (try? MetadataEvent(bytes))?.description ?? "?" } }
+  #expect(inspected.problems.isEmpty && events.count == inspected.events)
+  #expect(events.contains { $0.hasPrefix("queue 1 created: \"q\" in vhost \"/\"") })
+  #expect(events.count { $0 == "queue 1: 9 B published to lane 1" } == 3)
   let target = try TemporaryDirectory()
   var random = SeededRandom(seed: 1)
   let metadata = Metadata()

@@ -3,6 +3,7 @@
 import MillraceBase
 import MillraceIO
 import MillraceLog
+import MillraceMetadata
 
 extension Command {
   /// `millrace inspect`
@@ -20,6 +21,7 @@ extension Command {
     operands: [Operand("DIR", "The data directory.")],
     options: [
       CommandOption(flag: "--commits", "Lists the commits that are in the journal."),
+      CommandOption(flag: "--events", "Lists the commits, and below each what it changes besides records."),
       CommandOption(
         flag: "--ranges",
         "Lists the bytes that mean something: file, first byte, length, use; all others may be anything."),
@@ -36,11 +38,13 @@ extension Command {
       return try export(directory, to: target, output)
     }
     var progress = Progress()
-    var commits = arguments.has("--commits") ? CommitList(output: output) : nil
+    let listsEvents = arguments.has("--events")
+    var commits = arguments.has("--commits") || listsEvents ? CommitList(output: output) : nil
     let inspection: LogInspection
     do throws(LogError) {
       inspection = try LogInspection.run(
-        directory: directory, fileSystem: fileSystem, collectingRanges: arguments.has("--ranges")
+        directory: directory, fileSystem: fileSystem, collectingRanges: arguments.has("--ranges"),
+        collectingEvents: listsEvents
       ) { commit in
         commits?.add(commit)
         progress.show("commit \(commit.sequence)")
@@ -99,7 +103,17 @@ private struct CommitList {
     text += right(commit.entries, 9) + right(commit.batches, 10) + right(commit.records, 10)
     text += right(commit.events, 10) + right(commit.bytes, 12)
     text += "  \(commit.file.split(separator: "/").last ?? "") at \(commit.position)\n"
+    for event in commit.eventBytes { text += "          \(CommitList.words(event))\n" }
     if text.utf8.count > 64 << 10 { write() }
+  }
+
+  /// The event, or why this program cannot read it: an inspection of a newer program's directory goes on.
+  private static func words(_ event: Bytes) -> String {
+    do throws(DecodingError) {
+      return try MetadataEvent(event).description
+    } catch {
+      return "an event that cannot be read: \(error)"
+    }
   }
 
   private mutating func write() {
