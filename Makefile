@@ -83,6 +83,7 @@ crash-run:
 # The whole broker on a simulated disk, network and clock, a seed at a time; a failing seed is printed and repeats exactly.
 simulate: setup
 	$(SWIFT) build -c release --product Simulator -Xswiftc -static-executable
+	.build/release/Simulator plants
 	.build/release/Simulator --seeds $(SEEDS) $(if $(SEED),--from $(SEED))
 
 # The real program's writes, recorded under load and cut at random as by a power loss.

@@ -16,6 +16,8 @@ enum SimulatorCommand {
       --trace       print each seed's trace hash, and a failing seed's last events
            Simulator replay RECORDING PREFIX SEED DIRECTORY
       writes into DIRECTORY what a power loss after the first PREFIX recorded operations may leave, as SEED decides
+           Simulator plants
+      breaks on purpose what each rule and invariant is there for; exit status 1 when one of them does not notice
     Exit status: 0 when no rule was broken, 1 when one was, 2 for a wrong command line.
     """
 
@@ -31,6 +33,7 @@ enum SimulatorCommand {
     if CommandLine.arguments.count == 6, CommandLine.arguments[1] == "replay" {
       exit(ReplayCommand.run(Array(CommandLine.arguments.dropFirst(2))))
     }
+    if CommandLine.arguments.dropFirst() == ["plants"] { exit(PlantsCommand.run() ? 0 : 1) }
     guard let options = parse(Array(CommandLine.arguments.dropFirst())) else {
       Logger.standardError(.error, usage)
       exit(2)

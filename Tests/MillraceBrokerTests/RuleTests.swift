@@ -1,118 +1,20 @@
-// RuleTests: every rule that runs are held against notices what is planted against it, as does every promise of the disk.
+// RuleTests: the rules that runs are held against. That each notices what is planted is shown by `Simulator plants`.
 
 import BrokerSimulation
 import Foundation
-import MillraceBase
-import MillraceKafkaProtocol
-import MillraceModel
 import Testing
-import TransactionHistory
 
-private let allPartitions: [TopicPartition] = [.init("steady-0", 0), .init("steady-0", 1), .init("steady-1", 0)]
-
-/// What is planted against each rule. A rule without anything does not compile.
-private func plants(_ rule: Rule) -> [(inout Sabotage) -> Void] {
-  switch rule {
-  case .acknowledgedRecords:
-    [
-      { $0.log = { _, log in if !log.isEmpty { log.removeLast() } } },
-      { $0.log = { _, log in if log.count > 1 { log.swapAt(0, log.count - 1) } } },
-      { $0.log = { _, log in if let last = log.last { log.insert(last, at: 0) } } },
-      { sabotage in
-        sabotage.ledger = { $0.acknowledged(allPartitions[0], producer: 0, number: 1_000_000, count: 1, at: 1_000_000) }
-      },
-    ]
-  case .producerOrder: [{ $0.log = { _, log in if let last = log.last { log.append(last) } } }]
-  case .fencedEpochs: [{ $0.log = { _, log in log.append(RecordName(producer: 1000, number: 1)) } }]
-  case .stableReads: [{ $0.highWatermark = { $0 % 7 } }]
-  case .loneOffsets: [{ $0.loneOffset = { _ in 123_456 } }]
-  case .groupOwnership:
-    [
-      { sabotage in
-        sabotage.assignment = { _ in
-          ConsumerProtocolAssignment([ConsumerTopicPartitions(topic: "steady-0", partitions: [0, 1])]).encoded(
-            version: 0)
-        }
-      },
-      { $0.consumerAssignment = { _ in Set(allPartitions) } },
-    ]
-  case .groupOffsets:
-    [
-      { $0.committedOffset = { _ in -1 } }, { $0.committedOffset = { $0 > 0 ? $0 + 1 : $0 } },
-      { $0.committedOffset = { $0 > 0 ? $0 - 1 : $0 } },
-    ]
-  case .delivery:
-    [
-      {
-        $0.consumerAssignment = { $0.filter { $0.topic != "steady-1" } }
-        $0.patience = 150_000
-      }
-    ]
-  case .topics: [{ $0.revivesTopics = true }]
-  case .jobCounts: [{ $0.count = { $0 / 2 } }, { $0.count = { $0 + 1 } }]
-  case .transactionHistory:
-    [
-      { $0.history = { history in for (list, values) in history.final { history.final[list] = values + values } } },
-      { sabotage in
-        sabotage.history = { history in
-          for transaction in history.transactions where transaction.outcome == .committed {
-            for append in transaction.appends { history.final[append.list]?.removeAll { $0 == append.value } }
-          }
-          history.observations = []
-        }
-      },
-      { sabotage in
-        sabotage.history = { history in
-          for transaction in history.transactions where transaction.outcome == .aborted {
-            for append in transaction.appends { history.final[append.list]?.append(append.value) }
-          }
-        }
-      },
-    ]
-  case .cleanupKeeps:
-    [
-      { sabotage in
-        sabotage.keyed = { _, reading in
-          if let newest = reading.records.keys.max() { reading.records[newest] = nil }
-        }
-      }
-    ]
-  case .cleanupShows:
-    [
-      { sabotage in
-        sabotage.keyed = { _, reading in
-          for offset in reading.records.keys { reading.records[offset]?.key += 1 }
-        }
-      }
-    ]
-  case .transformations:
-    [
-      { $0.outputs = { outputs in for index in outputs.indices { _ = outputs[index].popLast() } } },
-      { $0.outputs = { outputs in outputs[0] += outputs[0].suffix(1) } },
-    ]
-  case .starting: [{ $0.disk = { FaultyFileSystem($0, .flipsBits("")) } }]
-  case .progress:
-    [
-      {
-        $0.losesAllAnswers = true
-        $0.patience = 20_000
-      }
-    ]
-  case .answers: [{ $0.frame = { $0[0..<($0.count - 1)] } }]
-  }
+@Test("a plant that changes nothing is noticed by nobody, one that a rule is there for is")
+func plantsAreNoticedForWhatTheyAre() {
+  #expect(!Plants.isNoticed(.stableReads) { _ in })
+  #expect(Plants.isNoticed(.stableReads) { $0.highWatermark = { $0 % 7 } })
 }
 
-@Test("every rule notices what is planted against it", arguments: Rule.allCases)
-func everyRuleNotices(_ rule: Rule) {
-  for (number, plant) in plants(rule).enumerated() {
-    var sabotage = Sabotage()
-    sabotage.focus = rule
-    plant(&sabotage)
-    let isNoticed = (1...20).contains { seed in
-      BrokerScenario(seed: seed, sabotage: sabotage).run().brokenRules.contains(rule)
-    }
-    #expect(isNoticed, "\(rule), plant \(number)")
-  }
+@Test("every rule and every invariant that a disk can break has a plant")
+func everyRuleHasPlants() {
+  let names = Plants.all.map(\.name)
+  for rule in Rule.allCases { #expect(names.contains("\(rule.rawValue), plant 0"), "\(rule)") }
+  for invariant in [1, 2, 4, 5, 7] { #expect(names.contains("invariant \(invariant)")) }
 }
 
 @Test("every rule is described in docs/internals/testing.md")
@@ -123,25 +25,4 @@ func everyRuleIsDescribed() throws {
   for rule in Rule.allCases {
     #expect(text.contains("\n| \(rule.rawValue) |"), "no row of \(rule.rawValue)")
   }
-}
-
-/// Promises of the disk that an invariant of ARCHITECTURE.md rests on, broken.
-private let lies: [(invariant: Int, lie: FaultyFileSystem.Lie)] = [
-  (1, .losesUnflushed("")), (2, .tearsWrites), (4, .losesUnflushed(".segment")), (5, .swallowsFailures(every: 40)),
-  (7, .flipsBits(".segment")),
-]
-
-@Test("a disk under which an invariant cannot hold is noticed", arguments: lies.map(\.invariant))
-func brokenInvariantsAreNoticed(_ invariant: Int) throws {
-  let lie = try #require(lies.first { $0.invariant == invariant }).lie
-  var sabotage = Sabotage()
-  sabotage.focus = .acknowledgedRecords
-  sabotage.disk = { FaultyFileSystem($0, lie) }
-  var noticed: Set<Rule> = []
-  for seed: UInt64 in 1...30 where noticed.isEmpty {
-    noticed.formUnion(BrokerScenario(seed: seed, sabotage: sabotage).run().brokenRules)
-  }
-  #expect(!noticed.isEmpty, "invariant \(invariant)")
-  // What is read wrong is refused, never served.
-  if invariant == 7 { #expect(noticed.isSubset(of: [.answers, .starting, .progress, .delivery])) }
 }

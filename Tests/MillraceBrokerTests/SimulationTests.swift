@@ -1,4 +1,4 @@
-// SimulationTests: runs of the whole broker through crashes. RuleTests.swift shows that they notice what is planted.
+// SimulationTests: runs of the whole broker through crashes. `Simulator plants` shows that they notice what is planted.
 
 import BrokerSimulation
 import Testing
