@@ -61,7 +61,7 @@ let package = Package(
       "MillraceBroker",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillracePattern", "MillraceIO", "MillraceLog",
-        "MillraceDelivery", "MillraceRouting", "MillraceMetadata",
+        "MillraceDelivery", "MillraceRouting", "MillraceMetadata", "MillraceQueueing",
       ]),
     // Floor 7
     library(
@@ -76,8 +76,8 @@ let package = Package(
       "Millrace",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
-        "MillraceStreams", "MillraceBroker", "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceConnectors",
-        "MillraceQueue",
+        "MillraceStreams", "MillraceBroker", "MillraceKafkaProtocol", "MillraceKafkaServer",
+        "MillraceConnectors", "MillraceQueue",
       ]),
     // Floor 9
     library(
@@ -148,7 +148,8 @@ let package = Package(
       "MillraceBrokerTests",
       [
         "BrokerSimulation", "TransactionHistory", "MillraceBroker", "MillraceKafkaProtocol", "MillraceMetadata",
-        "MillraceDelivery", "MillraceRouting", "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel",
+        "MillraceQueueing", "MillraceDelivery", "MillraceRouting", "MillraceLog", "MillraceSimulation", "MillraceIO",
+        "MillraceModel",
         "MillraceBase",
       ]),
     tests(
@@ -174,7 +175,8 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
       dependencies: [
         "CFuzzSupport", "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
         "MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceMetadata", "MillraceBroker", "MillraceKafkaServer",
-        "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "MillraceServer", "MillraceSimulation",
+        "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "MillraceServer",
+        "MillraceSimulation",
         "MillraceDelivery",
         "MillraceRouting",
       ],

@@ -81,6 +81,7 @@ extension Broker {
     let logs = topic.partitions.compactMap { log.partition($0) }
     var unit = AppendUnit(event: MetadataEvent.topicDeleted(id: topic.id).encoded())
     unit.givesSpaceBack = true
+    if let removal = queues.removal(ofTopic: topic.name) { unit.events.append(removal) }
     record(unit) { [self] error in
       if error == nil {
         logger.log(.info, "broker", "topic deleted", ["topic": topic.name, "id": "\(topic.id)"])

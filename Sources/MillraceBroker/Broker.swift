@@ -21,6 +21,8 @@ public final class Broker {
   public private(set) var groups: GroupCoordinator!
   /// Transactional producers.
   public private(set) var transactions: TransactionCoordinator!
+  /// Message queues with their exchanges.
+  public private(set) var queues: QueueBroker!
   var waits = FetchWaits()
   var producerIDs: Range<Int64> = 0..<0
   var waitingForProducerIDs: [(Result<Int64, BrokerError>) -> Void] = []
@@ -84,6 +86,8 @@ public final class Broker {
     let clusterID = metadata.clusterID.isEmpty ? TopicID.random(using: &random).description : metadata.clusterID
     record(.started(epoch: metadata.leaderEpoch + 1, clusterID: clusterID)) { _ in }
     transactions.open()
+    queues = QueueBroker(broker: self)
+    queues.open()
     startCleanup()
   }
 
@@ -138,6 +142,7 @@ public final class Broker {
 
   /// Answers everyone who waits, makes everything durable, lets go of the directory.
   public func close(_ done: @escaping (BrokerError?) -> Void) {
+    queues.close()
     isOpen = false
     endAllWaits()
     groups.close()

@@ -7,7 +7,8 @@
 //  "topics": [{"name", "partitions", "length", "sizeBytes", "recordsIn", "bytesIn", "bytesOut",
 //              "recordsInPerSecond": RATE, "bytesInPerSecond": RATE, "bytesOutPerSecond": RATE}],
 //  "groups": [{"name", "state", "members", "lag", "recordsPerSecond": RATE,
-//              "topics": [{"name", "committed", "end", "lag"}]}]}
+//              "topics": [{"name", "committed", "end", "lag"}]}],
+//  "virtualHosts": as BrokerFigures+Queues.swift shows}
 //
 // RATE is {"1s", "10s"}: over the last second and the last ten, or as long as was sampled. LATENCY is
 // {"p50", "p99", "max"} in microseconds since the start: of a commit from its first entry, of a flush from handing it to
@@ -74,7 +75,7 @@ extension Broker {
 
   /// The live figures as JSON; the head of this file shows its form.
   /// - Parameter connections: open connections, which only a server knows.
-  /// - Complexity: O(partitions + committed offsets).
+  /// - Complexity: O(partitions + committed offsets + queues + bindings).
   public func figures(connections: Int = 0) -> String {
     let now = sample()
     let beginning = FigureSample(time: started, commits: 0, journalBytes: 0, traffic: [:], committed: now.committed)
@@ -106,6 +107,8 @@ extension Broker {
       json.array { json in
         for name in groups.names { write(group: name, rates, to: &json) }
       }
+      json.name("virtualHosts")
+      queues.writeFigures(to: &json)
     }
     return json.text
   }

@@ -9,6 +9,9 @@ import MillraceBase
 public struct ConsumerID: Hashable, Sendable {
   let index: Int32
   let generation: UInt32
+
+  /// Nobody: never the consumer of a queue.
+  public static let none = ConsumerID(index: -1, generation: 0)
 }
 
 /// How a consumer takes messages.
@@ -42,10 +45,13 @@ struct Consumer {
   var inFlight = 0
   /// Out of the round until it has credit.
   var isParked = false
+  /// The host cannot take more for it now.
+  var isPaused = false
 
   var hasCredit: Bool {
-    options.isNoAck
-      || (options.credit == 0 || inFlight < options.credit) && (options.pool.map { $0.isOpen } ?? true)
+    !isPaused
+      && (options.isNoAck
+        || (options.credit == 0 || inFlight < options.credit) && (options.pool.map { $0.isOpen } ?? true))
   }
 }
 
@@ -220,6 +226,11 @@ struct Consumers {
     guard all[Int(index)].inFlight == 0 else { return }
     if isDraining, active == index { chooseActive() }
     if all[Int(index)].isCancelled { remove(index) }
+  }
+
+  mutating func setPaused(_ index: Int32, _ isPaused: Bool) {
+    all[Int(index)].isPaused = isPaused
+    if !isPaused, all[Int(index)].isParked, !all[Int(index)].isCancelled { unpark(index) }
   }
 
   mutating func setCredit(_ index: Int32, _ credit: Int) {

@@ -181,6 +181,16 @@ struct Lane {
     for offset in base..<loadedEnd where ring[index(offset)].state != .done { body(offset, ring[index(offset)]) }
   }
 
+  /// As ``forEachSlot(_:)``, as long as `body` wants more.
+  func walkSlots(while body: (Offset, Slot) -> Bool) {
+    for (offset, slot) in stragglers.sorted(by: { $0.key < $1.key }) {
+      if !body(offset, slot) { return }
+    }
+    for offset in base..<loadedEnd where ring[index(offset)].state != .done {
+      if !body(offset, ring[index(offset)]) { return }
+    }
+  }
+
   // MARK: what comes in
 
   /// The log has grown up to `end`; `bytes` is the size of what came.

@@ -37,6 +37,9 @@ public final class Message: Sendable {
   public let size: Int
   /// When it entered the queue; a queue's message TTL counts from here.
   public let timestamp: Timestamp
+  /// When consumers could have it: on the clock that `timestamp` is of, in nanoseconds; of a message that was read from
+  /// the log, the timestamp. The engine passes it on.
+  public let arrivedAt: MonotonicTime
   /// Time after which it is no longer delivered, ``Timestamp/none`` for never.
   public let expiration: Timestamp
   /// Time before which it is not delivered, ``Timestamp/none`` for at once.
@@ -49,7 +52,7 @@ public final class Message: Sendable {
   public let groupKey: Bytes?
   /// What it is recognised by when it is published again; nil for none.
   public let deduplicationID: Bytes?
-  /// What form `properties` have, by the number that the host gives it.
+  /// How ``properties`` are encoded; 0 when they are not. The engine passes it on.
   public let format: UInt8
   /// Properties and headers in the form of whoever published; opaque.
   public let properties: Bytes
@@ -61,11 +64,13 @@ public final class Message: Sendable {
     offset: Offset, priority: UInt8 = 0, timestamp: Timestamp, exchange: String = "", routingKey: String = "",
     properties: Bytes = Bytes(), body: Bytes, size: Int? = nil, expiration: Timestamp = .none,
     notBefore: Timestamp = .none, groupKey: Bytes? = nil, deduplicationID: Bytes? = nil, isDurable: Bool = true,
-    format: UInt8 = 0
+    format: UInt8 = 0, arrivedAt: MonotonicTime? = nil
   ) {
     self.offset = offset
     self.priority = priority
     self.timestamp = timestamp
+    let (nanoseconds, overflow) = timestamp.milliseconds.multipliedReportingOverflow(by: 1_000_000)
+    self.arrivedAt = arrivedAt ?? MonotonicTime(nanoseconds: overflow ? 0 : nanoseconds)
     self.exchange = exchange
     self.routingKey = routingKey
     self.properties = properties
@@ -77,6 +82,23 @@ public final class Message: Sendable {
     self.deduplicationID = deduplicationID
     self.isDurable = isDurable
     self.format = format
+  }
+}
+
+extension Message {
+  /// The same message at the place that its log has given it. Its time to live begins only there.
+  /// - Parameter late: ms that have passed since it was made.
+  public func moved(to offset: Offset, arrivedAt: MonotonicTime, late: Int64) -> Message {
+    func later(_ time: Timestamp) -> Timestamp {
+      guard time.milliseconds >= 0, late > 0 else { return time }
+      let (sum, overflow) = time.milliseconds.addingReportingOverflow(late)
+      return overflow ? time : Timestamp(milliseconds: sum)
+    }
+    return Message(
+      offset: offset, priority: priority, timestamp: later(timestamp), exchange: exchange, routingKey: routingKey,
+      properties: properties, body: body, size: size, expiration: later(expiration), notBefore: notBefore,
+      groupKey: groupKey,
+      deduplicationID: deduplicationID, isDurable: isDurable, format: format, arrivedAt: arrivedAt)
   }
 }
 

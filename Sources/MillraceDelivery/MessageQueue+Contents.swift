@@ -30,9 +30,10 @@ extension MessageQueue {
         position: Position(lane: lane, offset: offset), message: slot?.message,
         deliveryCount: lanes[index].counts[offset] ?? 0, isInFlight: slot?.state == .inFlight)
     }
-    lanes[index].forEachSlot { offset, slot in
-      if offset >= from, entries.count < limit { entries.append(entry(offset, slot)) }
-    }
+    lanes[index].walkSlots(while: { offset, slot in
+      if offset >= from { entries.append(entry(offset, slot)) }
+      return entries.count < limit
+    })
     var offset = max(from, lanes[index].loadedEnd)
     var known = lanes[index].known.ranges[...]
     while entries.count < limit, offset < lanes[index].end {

@@ -162,6 +162,22 @@ extension MessageQueue {
     return deliveries
   }
 
+  /// Whether the answer to a load may bring what ``take(by:limit:now:)`` did not find. Right after it.
+  /// - Complexity: O(lanes)
+  public mutating func isAwaitingLoad() -> Bool {
+    for index in lanes.indices where lanes[index].undone > lanes[index].inFlight {
+      if lanes[index].isLoading || lanes[index].isFetching { return true }
+      if let first = lanes[index].returned.first {
+        if let slot = lanes[index].slot(first), slot.state == .returned, slot.message == nil { return true }
+      } else if lanes[index].cursor >= lanes[index].loadedEnd, lanes[index].loadedEnd < lanes[index].end,
+        isUnloaded(index)
+      {
+        return true
+      }
+    }
+    return false
+  }
+
   @inline(__always)
   private mutating func nextMessage(_ now: Int64) -> (Int, Offset, Message)? {
     for index in lanes.indices where lanes[index].undone > lanes[index].inFlight {
@@ -209,7 +225,8 @@ extension MessageQueue {
 
   // MARK: limits
 
-  /// Drops from the head while the queue is too long: the oldest of the lowest lane that has something. What must be
+  /// Drops from the head while the queue is too long: the one that would be delivered next, the oldest of the
+  /// highest lane that has something. What must be
   /// loaded first is dropped once it is.
   /// - Returns: whether anything was dropped.
   private mutating func shorten() -> Bool {
@@ -229,7 +246,7 @@ extension MessageQueue {
   }
 
   private mutating func oldest() -> (Int, Offset)? {
-    for index in lanes.indices.reversed() where lanes[index].undone > lanes[index].inFlight {
+    for index in lanes.indices where lanes[index].undone > lanes[index].inFlight {
       while let first = lanes[index].returned.first {
         if lanes[index].slot(first)?.state == .returned { return (index, first) }
         lanes[index].returned.popFirst()
@@ -244,7 +261,7 @@ extension MessageQueue {
       delays.popFirst()
     }
     guard blocked > 0 else { return nil }
-    for index in lanes.indices.reversed() {
+    for index in lanes.indices {
       var first: Offset?
       lanes[index].forEachSlot { offset, slot in
         if first == nil, slot.state == .blocked { first = offset }

@@ -224,6 +224,13 @@ extension MessageQueue {
     consumers.setCredit(index, credit)
   }
 
+  /// While a consumer is paused, nothing is pushed to it, whatever its credit: what went out before has not left its host
+  /// yet. With a single active consumer the others stand by all the same.
+  public mutating func setPaused(_ isPaused: Bool, _ consumer: ConsumerID) {
+    guard let index = consumers.index(consumer) else { return }
+    consumers.setPaused(index, isPaused)
+  }
+
   /// Deliveries that the consumer has not settled.
   public func inFlightCount(of consumer: ConsumerID) -> Int {
     consumers.index(consumer).map { consumers[$0].inFlight } ?? 0

@@ -30,6 +30,17 @@ public struct Delivery: Sendable {
   public var deliveryCount: Int32
   /// Whether it may have been delivered before, also before a restart.
   public var isRedelivered: Bool
+
+  /// A delivery; for hosts that give messages out without a queue's rules, with ``ConsumerID/none``.
+  public init(
+    consumer: ConsumerID, position: Position, message: Message, deliveryCount: Int32, isRedelivered: Bool
+  ) {
+    self.consumer = consumer
+    self.position = position
+    self.message = message
+    self.deliveryCount = deliveryCount
+    self.isRedelivered = isRedelivered
+  }
 }
 
 /// What is known of a lane's log when a queue starts.

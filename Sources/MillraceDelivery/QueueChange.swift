@@ -46,6 +46,12 @@ public struct QueueCommit: Sendable {
   public var changes: [QueueChange] = []
   /// To be published in the same commit, or dropped when the queue has no dead-letter exchange.
   public var deadLetters: [DeadLetter] = []
+
+  /// A part of what a queue gave, by a host that makes it durable in parts.
+  public init(changes: [QueueChange] = [], deadLetters: [DeadLetter] = []) {
+    self.changes = changes
+    self.deadLetters = deadLetters
+  }
 }
 
 /// A wish for messages that are not in memory.

@@ -45,7 +45,10 @@ public struct RoutingError: Error, Equatable, Sendable, CustomStringConvertible 
     RoutingError(.notFound, "no exchange '\(name)' in vhost '\(vhost)'")
   }
 
-  static func noVirtualHost(_ name: String) -> RoutingError { RoutingError(.notAllowed, "vhost '\(name)' not found") }
+  /// There is no such virtual host.
+  public static func noVirtualHost(_ name: String) -> RoutingError {
+    RoutingError(.notAllowed, "vhost '\(name)' not found")
+  }
 
   static let defaultExchange = RoutingError(.accessRefused, "operation not permitted on the default exchange")
 }

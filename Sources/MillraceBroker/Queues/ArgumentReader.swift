@@ -62,9 +62,12 @@ struct ArgumentReader {
     try integer(argument, 0...Int64.max).map { Int(clamping: $0) }
   }
 
-  /// A time. Source of the limit: RabbitMQ, 2³² − 1 ms.
+  /// The longest time in ms. RabbitMQ limits most to 2³² − 1, but not the TTL: Celery's queues for delays ask for four years.
+  static let longestTime: Int64 = 1 << 53
+
+  /// A time.
   func milliseconds(_ argument: String, from lowest: Int64) throws(RoutingError) -> Duration? {
-    try integer(argument, lowest...Int64(UInt32.max)).map { .milliseconds($0) }
+    try integer(argument, lowest...ArgumentReader.longestTime).map { .milliseconds($0) }
   }
 
   /// A time of Millrace's that RabbitMQ has another name for.

@@ -12,31 +12,33 @@ import MillraceBase
 /// answers that are not read), so the oldest of those are given up when others have waited long enough.
 ///
 /// A pure state machine: time is an argument.
-struct RequestBudget {
+public struct RequestBudget: Sendable {
   /// Bytes that may be held.
-  let size: Int
+  public let size: Int
   /// Bytes held now.
-  private(set) var held = 0
+  public private(set) var held = 0
   /// Connections that hold more than a little have to wait.
-  private(set) var isSpent = false
+  public private(set) var isSpent = false
 
-  init(size: Int) { self.size = size }
+  /// A budget of which nothing is held.
+  public init(size: Int) { self.size = size }
 
   /// Bytes that a connection may hold in any case.
-  static let always = 64 << 10
+  public static let always = 64 << 10
   /// How long input may stay where it is while the budget is spent.
-  static let patience = Duration.seconds(10)
+  public static let patience = Duration.seconds(10)
   /// How often that is looked at while the budget is spent.
-  static let checkInterval = Duration.seconds(1)
+  public static let checkInterval = Duration.seconds(1)
 
   /// Whether a connection that holds so much has to wait.
-  func mustWait(holding bytes: Int) -> Bool { isSpent && (bytes >= RequestBudget.always || held >= 2 * size) }
+  public func mustWait(holding bytes: Int) -> Bool { isSpent && (bytes >= RequestBudget.always || held >= 2 * size) }
 
   /// Connections that may read on at once when there is room: each may take a read of 1 MiB before it is counted.
-  var openings: Int { isSpent ? 0 : max(1, (size - held) >> 20) }
+  public var openings: Int { isSpent ? 0 : max(1, (size - held) >> 20) }
 
+  /// Counts what is held anew.
   /// - Returns: true when connections that wait may go on, or the budget was spent just now.
-  mutating func change(by bytes: Int) -> Bool {
+  public mutating func change(by bytes: Int) -> Bool {
     held += bytes
     precondition(held >= 0, "requests hold \(held) bytes")
     // A quarter has to be free again before anybody goes on, so that they do not all wake up for each answer.
@@ -46,7 +48,7 @@ struct RequestBudget {
   }
 
   /// Of the connections whose input stays those to be given up: the oldest first, until enough is free.
-  func expired(
+  public func expired(
     _ staying: [(connection: UInt64, since: MonotonicTime, bytes: Int)], now: MonotonicTime
   ) -> [UInt64] {
     guard isSpent else { return [] }

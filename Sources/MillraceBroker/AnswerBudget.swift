@@ -4,21 +4,23 @@
 ///
 /// A fetch may take a quarter of what is left: large answers while there is room, smaller ones the less there is, and
 /// at the end still one batch each, so that nobody is shut out by those who do not read.
-struct AnswerBudget {
+public struct AnswerBudget: Sendable {
   /// Bytes that may be held; beyond them every answer is as small as can be.
-  let size: Int
+  public let size: Int
   /// Bytes held now.
-  private(set) var held = 0
+  public private(set) var held = 0
 
-  init(size: Int) { self.size = size }
+  /// A budget of which nothing is held.
+  public init(size: Int) { self.size = size }
 
   /// Most bytes that one more answer should have.
-  var share: Int { max(0, size - held) / 4 }
+  public var share: Int { max(0, size - held) / 4 }
 
   /// Bytes of answers that one connection may leave unread before its requests are left unread, too.
-  var unsentLimit: Int { held >= size ? AnswerBudget.unsentWhenSpent : AnswerBudget.unsentUsually }
+  public var unsentLimit: Int { held >= size ? AnswerBudget.unsentWhenSpent : AnswerBudget.unsentUsually }
 
-  mutating func change(by bytes: Int) {
+  /// Counts what is held anew.
+  public mutating func change(by bytes: Int) {
     held += bytes
     precondition(held >= 0, "answers hold \(held) bytes")
   }

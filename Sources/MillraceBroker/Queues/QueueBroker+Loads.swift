@@ -1,0 +1,138 @@
+// QueueBroker+Loads: messages that are not in memory, read from the lanes' logs.
+
+import MillraceBase
+import MillraceDelivery
+import MillraceLog
+import MillraceModel
+import MillraceRouting
+
+extension QueueBroker {
+  /// Reads what a queue asked for, and pumps the queue then.
+  func read(_ load: Load, for hosted: HostedQueue) {
+    guard hosted.isDurable else {
+      let messages = hosted.memory[load.lane]?.messages(from: load.offset, limit: load.count) ?? []
+      hosted.queue.loaded(load, messages: messages, through: load.offset + Offset(load.count))
+      return loaded(hosted)
+    }
+    guard Int(load.lane) < hosted.logs.count else { return }
+    let log = hosted.logs[Int(load.lane)]
+    broker.log.read(log, from: load.offset, limit: max(load.bytes, 1)) { [self] result in
+      guard !hosted.isDeleted else { return }
+      do throws(LogError) {
+        let runs: [Bytes]
+        switch result {
+        case .success(let read): runs = read
+        case .failure(let error): throw error
+        }
+        let found = try messages(in: runs, of: log, load.lane, from: load.offset, count: load.count, bytes: load.bytes)
+        // A batch may end before the load does; the queue asks for the rest.
+        guard found.end > load.offset else {
+          throw LogError(.corruption, "lane \(load.lane) has no message for offset \(load.offset)")
+        }
+        let present = hosted.queue.length + hosted.queue.inFlightCount
+        hosted.queue.loaded(load, messages: found.messages, through: found.end)
+        let lost = present - hosted.queue.length - hosted.queue.inFlightCount
+        hosted.meter.removed(lost, reason: .lost, now: exactNow)
+        loaded(hosted)
+      } catch {
+        complain(of: error, hosted)
+        // The queue stands still rather than lose anything: what is at its head cannot be read.
+        broker.reactor.schedule(after: .seconds(5)) { [weak self, weak hosted] in
+          guard let self, let hosted, !hosted.isDeleted, isOpen else { return }
+          read(load, for: hosted)
+        }
+      }
+    }
+  }
+
+  private func loaded(_ hosted: HostedQueue) {
+    touched(hosted)
+    let gets = hosted.waitingGets
+    hosted.waitingGets = []
+    for consumer in gets { consumer.serveGets() }
+  }
+
+  /// Reads one message, done or not; nil when it is not there or cannot be read.
+  func readOne(_ position: Position, of hosted: HostedQueue, completion: @escaping (Message?) -> Void) {
+    guard hosted.isDurable else {
+      return completion(hosted.memory[position.lane]?.messages(from: position.offset, limit: 1).first)
+    }
+    guard Int(position.lane) < hosted.logs.count else { return completion(nil) }
+    let log = hosted.logs[Int(position.lane)]
+    broker.log.read(log, from: position.offset, limit: 1) { [self] result in
+      do throws(LogError) {
+        let runs: [Bytes]
+        switch result {
+        case .success(let read): runs = read
+        case .failure(let error): throw error
+        }
+        let found = try messages(in: runs, of: log, position.lane, from: position.offset, count: 1, bytes: 1)
+        completion(found.messages.first.flatMap { $0.offset == position.offset ? $0 : nil })
+      } catch {
+        complain(of: error, hosted)
+        completion(nil)
+      }
+    }
+  }
+
+  /// Reads the ids of the newest messages after a start, done or not, so that they are not taken again.
+  func remember(_ hosted: HostedQueue) {
+    let count = hosted.queue.options.deduplicationCount
+    guard count > 0, hosted.isDurable else { return }
+    hosted.isRemembering = true
+    var missing = hosted.logs.count
+    for (lane, log) in hosted.logs.enumerated() {
+      let start = max(log.startOffset, log.highWatermark - Offset(count))
+      remember(hosted, UInt8(lane), from: start, to: log.highWatermark) { [self] in
+        missing -= 1
+        guard missing == 0 else { return }
+        hosted.isRemembering = false
+        publishHeld(hosted)
+      }
+    }
+  }
+
+  private func remember(
+    _ hosted: HostedQueue, _ lane: UInt8, from start: Offset, to end: Offset, _ done: @escaping () -> Void
+  ) {
+    guard start < end, !hosted.isDeleted else { return done() }
+    let log = hosted.logs[Int(lane)]
+    broker.log.read(log, from: start, limit: 1 << 20) { [self] result in
+      do throws(LogError) {
+        let runs: [Bytes]
+        switch result {
+        case .success(let read): runs = read
+        case .failure(let error): throw error
+        }
+        let found = try messages(in: runs, of: log, lane, from: start, count: .max, bytes: .max)
+        for message in found.messages {
+          if let id = message.deduplicationID { hosted.queue.remember(id, at: message.timestamp) }
+        }
+        guard found.end > start else { throw LogError(.corruption, "lane \(lane) has nothing at offset \(start)") }
+        remember(hosted, lane, from: found.end, to: end, done)
+      } catch {
+        // Better a message twice than none any more.
+        complain(of: error, hosted)
+        done()
+      }
+    }
+  }
+
+  private func messages(
+    in runs: [Bytes], of log: PartitionLog, _ lane: UInt8, from offset: Offset, count: Int, bytes: Int
+  ) throws(LogError) -> ReadMessages {
+    var reader = MessageReader(partition: log.id, lane: lane)
+    do throws(MessageRecordError) {
+      return try reader.read(runs, from: offset, count: count, bytes: bytes)
+    } catch {
+      throw LogError(.corruption, error.description)
+    }
+  }
+
+  private func complain(of error: LogError, _ hosted: HostedQueue) {
+    broker.logger.logRarely(
+      .error, "queues", "a queue's messages cannot be read", "",
+      ["queue": hosted.name, "vhost": hosted.virtualHost, "error": error.description], key: hosted.name,
+      now: broker.reactor.now)
+  }
+}

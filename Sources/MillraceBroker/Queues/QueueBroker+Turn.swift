@@ -1,0 +1,335 @@
+// QueueBroker+Turn: the end of a turn: queues are pumped, and what is to be durable goes to the log.
+
+import MillraceBase
+import MillraceDelivery
+import MillraceLog
+import MillraceMetadata
+import MillraceModel
+import MillraceRouting
+
+extension QueueBroker {
+  /// Deliveries of one queue in one turn; then it is others' turn.
+  private static let deliveriesAtOnce = 256
+  /// After so many, consumers that were paused get no more.
+  private static let deliveriesBetweenPauses = 16
+  /// Dead letters in memory may go round; what is left is done in the next turn.
+  private static let roundsAtOnce = 8
+
+  func endTurn() {
+    guard isOpen else { return }
+    var rounds = 0
+    while !touchedQueues.isEmpty, rounds < QueueBroker.roundsAtOnce {
+      rounds += 1
+      let touched = touchedQueues
+      touchedQueues = []
+      for hosted in touched {
+        hosted.isTouched = false
+        if !hosted.isDeleted { pump(hosted) }
+      }
+    }
+    let streams = touchedStreams
+    touchedStreams = []
+    for consumer in streams {
+      consumer.isTouched = false
+      consumer.serve()
+    }
+    if !touchedQueues.isEmpty { planTurn() }
+    flushAll()
+    let publishers = publishersToTell
+    publishersToTell = []
+    for publisher in publishers { publisher.tell() }
+    lookAtPressure()
+  }
+
+  /// Delivers, loads, and takes what is to be committed.
+  private func pump(_ hosted: HostedQueue) {
+    let now = now
+    if hosted.queue.isExpired(now: now) { return remove(hosted) { _ in } }
+    let isDone = deliver(from: hosted, now)
+    if hosted.isDeleted { return }
+    for load in hosted.queue.takeLoads() { read(load, for: hosted) }
+    if let commit = hosted.takeCommit(now: exactNow) { take(commit, of: hosted) }
+    hosted.meter.observe(ready: hosted.queue.length, unacknowledged: hosted.queue.inFlightCount, now: exactNow)
+    for id in hosted.queue.takeTimedOut() {
+      if let consumer = hosted.consumers[id] { consumer.sink?.ended(consumer, .timedOut) }
+    }
+    if hosted.isDeleted { return }
+    plan(hosted, at: isDone ? hosted.queue.nextDeadline() : now)
+    guard !hosted.isDurable else { return }
+    let held = hosted.heldInMemory
+    memoryUsed += held - hosted.countedBytes
+    hosted.countedBytes = held
+  }
+
+  /// Delivers a few at a time, because a consumer is paused when its connection has enough.
+  /// - Returns: whether nothing more can be delivered now.
+  private func deliver(from hosted: HostedQueue, _ now: Timestamp) -> Bool {
+    var count = 0
+    var limit = QueueBroker.deliveriesBetweenPauses
+    while count < QueueBroker.deliveriesAtOnce {
+      // The array is the broker's, so that its memory is used again; a sink may lead to another delivery.
+      var batch = deliveries
+      deliveries = []
+      batch.removeAll(keepingCapacity: true)
+      let got = hosted.queue.next(now: now, limit: limit, into: &batch)
+      var bytes = 0
+      for delivery in batch {
+        bytes += delivery.message.body.count
+        guard let consumer = hosted.consumers[delivery.consumer] else { continue }
+        hosted.measure(delivery, to: consumer, isNoAck: consumer.isNoAck, now: exactNow)
+        consumer.sink?.deliver(delivery, to: consumer)
+      }
+      batch.removeAll(keepingCapacity: true)
+      deliveries = batch
+      if got < limit || hosted.isDeleted { return true }
+      count += got
+      if bytes > 1 << 20 { limit = 1 }
+    }
+    return false
+  }
+
+  private func plan(_ hosted: HostedQueue, at due: Timestamp?) {
+    if let timer = hosted.timer, due.map({ timer.due <= $0 }) ?? false, timer.timer.job != nil { return }
+    hosted.timer?.timer.cancel()
+    hosted.timer = nil
+    guard let due else { return }
+    // The longest sleep is bounded, so that times far away need no exact arithmetic.
+    let delay = Duration.milliseconds(min(max(0, due.milliseconds - now.milliseconds), 86_400_000))
+    let timer = broker.reactor.schedule(after: delay) { [weak self, weak hosted] in
+      guard let self, let hosted, !hosted.isDeleted else { return }
+      hosted.timer = nil
+      touched(hosted)
+    }
+    hosted.timer = (timer, due)
+  }
+
+  // MARK: Commits of queues
+
+  func take(_ commit: QueueCommit, of hosted: HostedQueue) {
+    let passesOn = hosted.arguments.deadLetterExchange != nil && !commit.deadLetters.isEmpty
+    let isComplete = !passesOn || commit.deadLetters.allSatisfy { $0.message != nil }
+    guard hosted.heldCommits.isEmpty, isComplete else {
+      hosted.heldCommits.append(commit)
+      return readDeadLetters(of: hosted)
+    }
+    stage(commit, of: hosted, passesOn: passesOn)
+  }
+
+  private func stage(_ whole: QueueCommit, of hosted: HostedQueue, passesOn: Bool) {
+    let commit = passesOn ? keepUnroutable(of: hosted, whole) : whole
+    if passesOn {
+      for letter in commit.deadLetters {
+        if let message = letter.message { pass(message, from: hosted, reason: letter.reason) }
+      }
+    }
+    guard hosted.isDurable else { return hosted.forgetDone(commit.changes) }
+    if passesOn {
+      transfers.add(commit.changes, hosted)
+      if transfers.size > QueueBroker.largeUnit { flushTransfers() }
+    } else {
+      settlements.add(commit.changes, hosted)
+      if settlements.size > QueueBroker.largeUnit { flushSettlements() }
+    }
+  }
+
+  /// Reads the dead letters that are no longer in memory, one after the other; then their commits go on.
+  private func readDeadLetters(of hosted: HostedQueue) {
+    guard !hosted.isReadingDeadLetters else { return }
+    while let commit = hosted.heldCommits.first {
+      guard let index = commit.deadLetters.firstIndex(where: { $0.message == nil }) else {
+        hosted.heldCommits.removeFirst()
+        stage(commit, of: hosted, passesOn: true)
+        planTurn()
+        continue
+      }
+      hosted.isReadingDeadLetters = true
+      let position = commit.deadLetters[index].position
+      readOne(position, of: hosted) { [self] message in
+        hosted.isReadingDeadLetters = false
+        guard !hosted.isDeleted, var commit = hosted.heldCommits.popFirst() else { return }
+        if let message {
+          commit.deadLetters[index].message = message
+        } else {
+          // It is not in the log any more, or cannot be read, which was said.
+          commit.deadLetters.remove(at: index)
+        }
+        var rest = Deque<QueueCommit>()
+        rest.append(commit)
+        while let next = hosted.heldCommits.popFirst() { rest.append(next) }
+        hosted.heldCommits = rest
+        readDeadLetters(of: hosted)
+      }
+      return
+    }
+  }
+
+  // MARK: To the log
+
+  func flushAll() {
+    flushPublications()
+    flushSettlements()
+    flushTransfers()
+  }
+
+  /// Calls `body` when all that was published and settled so far is durable: what an orderly close waits for.
+  public func whenDurable(_ body: @escaping Completion) {
+    for hosted in touchedQueues where !hosted.isDeleted {
+      if let commit = hosted.takeCommit(now: exactNow) { take(commit, of: hosted) }
+    }
+    flushAll()
+    broker.log.whenDurable { error in body(error.map { RoutingError($0) }) }
+  }
+
+  func flushPublications() {
+    guard !publications.isEmpty else { return }
+    let unit = publications
+    publications = StagedUnit()
+    append(unit, isKept: false, givesSpaceBack: false)
+  }
+
+  private func flushSettlements() {
+    guard !settlements.isEmpty else { return }
+    let unit = settlements
+    settlements = StagedUnit()
+    append(unit, isKept: true, givesSpaceBack: true)
+  }
+
+  private func flushTransfers() {
+    guard !transfers.isEmpty else { return }
+    let unit = transfers
+    transfers = StagedUnit()
+    append(unit, isKept: true, givesSpaceBack: unit.batches.isEmpty)
+  }
+
+  /// Hands a unit to the log.
+  /// - Parameter isKept: what finds no room is tried again until it does.
+  private func append(_ staged: StagedUnit, isKept: Bool, givesSpaceBack: Bool) {
+    let unit = staged.appendUnit(metadata: broker.metadata, givesSpaceBack: givesSpaceBack)
+    guard !unit.events.isEmpty || !unit.batches.isEmpty else {
+      // Everything it was for is gone, or nothing had to be said: what was promised is the end of what came before.
+      return broker.log.whenDurable { [self] error in ended(staged, error.map { RoutingError($0) }, []) }
+    }
+    broker.log.append(unit) { [self] result in
+      switch result {
+      case .success(let appended): ended(staged, nil, appended)
+      case .failure(let error): failed(staged, error, isKept: isKept, givesSpaceBack: givesSpaceBack)
+      }
+    }
+  }
+
+  /// A unit is durable, or never will be.
+  private func ended(_ staged: StagedUnit, _ error: RoutingError?, _ appended: [AppendedBatch]) {
+    for (batch, appended) in zip(staged.batches, appended) where !batch.hosted.isDeleted {
+      var offset = appended.baseOffset
+      let now = exactNow
+      let wall = self.now.milliseconds
+      if let first = batch.messages.first {
+        batch.hosted.meter.arrived(batch.messages.count, receivedAt: first.message.arrivedAt, now: now)
+      }
+      for message in batch.messages {
+        let late = wall - message.message.timestamp.milliseconds
+        batch.hosted.queue.published(message.message.moved(to: offset, arrivedAt: now, late: late))
+        offset += 1
+      }
+      touched(batch.hosted)
+    }
+    for (batch, header) in staged.countedRecords where error == nil { broker.count(batch, header) }
+    for body in staged.whenDurable { body(error) }
+    for (publisher, tag) in staged.tags { publisher.settle(tag, error == nil) }
+    for shared in staged.shared { shared.ended(error == nil) }
+  }
+
+  private func failed(_ staged: StagedUnit, _ error: LogError, isKept: Bool, givesSpaceBack: Bool) {
+    let isOver = error.code == .stopped || !isOpen
+    if !isOver, staged.batches.contains(where: { $0.hosted.isDeleted }) || error.code == .unknownPartition {
+      // A queue was deleted while the unit waited; the others get theirs.
+      return append(staged, isKept: isKept, givesSpaceBack: givesSpaceBack)
+    }
+    if isKept, !isOver {
+      delayedUnits.append(staged)
+      return retryLater(error)
+    }
+    broker.logger.logRarely(
+      .error, "queues", "messages could not be kept", "", ["error": error.description], key: "\(error.code)",
+      now: broker.reactor.now)
+    for batch in staged.batches where !batch.hosted.isDeleted {
+      for message in batch.messages where message.isAdmitted {
+        batch.hosted.queue.withdrawn(
+          size: message.message.size, deduplicationID: message.message.deduplicationID)
+      }
+    }
+    ended(staged.confirms(), RoutingError(error), [])
+  }
+
+  /// Settlements and dead letters that found no room are tried again every second, in their order.
+  private func retryLater(_ error: LogError) {
+    broker.logger.logRarely(
+      .error, "queues", "settlements find no room in the log, and are tried again", "",
+      ["error": error.description], now: broker.reactor.now)
+    guard !isRetrying else { return }
+    isRetrying = true
+    broker.reactor.schedule(after: .seconds(1)) { [weak self] in
+      guard let self, isOpen else { return }
+      isRetrying = false
+      var units = delayedUnits
+      delayedUnits = Deque()
+      while let unit = units.popFirst() { append(unit, isKept: true, givesSpaceBack: unit.batches.isEmpty) }
+    }
+  }
+
+  // MARK: Transactions
+
+  /// Publishes and settles in one commit.
+  ///
+  /// `completion` follows when all of it is durable, with the number of queues that each publication went to; what no
+  /// queue takes is dropped.
+  /// - Errors: those of ``QueuePublisher/publish(_:tag:)``, 506 when it is more than one commit can hold or the disk is
+  ///   nearly full; then nothing of it has happened.
+  public func commit(
+    _ transaction: QueueTransaction, completion: @escaping (Result<[Int], RoutingError>) -> Void
+  ) {
+    var size = 0
+    do throws(RoutingError) {
+      for publication in transaction.publications {
+        size += QueueBroker.largestSize(of: publication) * (try routeCount(publication))
+      }
+      guard size + 4096 <= broker.largestUnit else {
+        throw RoutingError(
+          .resourceError, "a transaction of \(size) bytes is more than one commit of \(broker.largestUnit) takes")
+      }
+      guard !broker.log.isSpaceLow || transaction.publications.isEmpty else {
+        throw RoutingError(.resourceError, "the disk is nearly full")
+      }
+    } catch {
+      return completion(.failure(error))
+    }
+    // Everything before it goes its own way; then the unit of transfers is the transaction's alone.
+    flushAll()
+    let counts = transaction.publications.map { publishInTransaction($0) }
+    var queues: [HostedQueue] = []
+    for (consumer, position, settlement) in transaction.settlements {
+      guard consumer.settle(position, settlement), let consumer = consumer as? HostedConsumer else { continue }
+      if !queues.contains(where: { $0 === consumer.hosted }) { queues.append(consumer.hosted) }
+    }
+    for hosted in queues where !hosted.isDeleted {
+      if let commit = hosted.takeCommit(now: exactNow) { takeInTransaction(commit, of: hosted) }
+    }
+    transfers.whenDurable.append { error in completion(error.map { .failure($0) } ?? .success(counts)) }
+    flushTransfers()
+    planTurn()
+  }
+
+  private func takeInTransaction(_ commit: QueueCommit, of hosted: HostedQueue) {
+    let passesOn = hosted.arguments.deadLetterExchange != nil && !commit.deadLetters.isEmpty
+    guard hosted.heldCommits.isEmpty, !passesOn || commit.deadLetters.allSatisfy({ $0.message != nil }) else {
+      return take(commit, of: hosted)
+    }
+    let commit = passesOn ? keepUnroutable(of: hosted, commit) : commit
+    if passesOn {
+      for letter in commit.deadLetters {
+        if let message = letter.message { pass(message, from: hosted, reason: letter.reason) }
+      }
+    }
+    if hosted.isDurable { transfers.add(commit.changes, hosted) } else { hosted.forgetDone(commit.changes) }
+  }
+}

@@ -1,0 +1,191 @@
+// StagedUnit: what is to become durable together: batches of lanes, changes of queues, and who is told.
+
+import MillraceBase
+import MillraceDelivery
+import MillraceLog
+import MillraceMetadata
+import MillraceModel
+import MillraceRouting
+
+/// A message that gets its offset from the log.
+struct StagedMessage {
+  /// Complete but for its offset.
+  let message: Message
+  /// It was admitted by the queue, which counts it.
+  let isAdmitted: Bool
+}
+
+extension Bytes {
+  /// Bytes in memory of their own, so that they do not keep alive what was received with them, up to 1 MiB; a large part
+  /// of that may.
+  var detached: Bytes { isEmpty || count >= 256 << 10 ? self : withBuffer { Bytes(copying: $0) } }
+}
+
+/// Batches and changes of one append unit, not handed to the log yet.
+final class StagedUnit {
+  /// Messages for one lane, in order.
+  struct LaneBatch {
+    let hosted: HostedQueue
+    let lane: UInt8
+    var messages: [StagedMessage] = []
+    var bytes: Int64 = 0
+  }
+
+  /// Records for a partition of a topic, in order.
+  struct RecordRun {
+    let topic: TopicMetadata
+    let log: PartitionLog
+    var records: [Record] = []
+    /// Bytes of the batch, about.
+    var size = RecordBatchHeader.size
+  }
+
+  var batches: [LaneBatch] = []
+  var records: [RecordRun] = []
+  /// Batches of records as they were handed to the log last.
+  var countedRecords: [(log: PartitionLog, header: RecordBatchHeader)] = []
+  /// Changes of queues, in order.
+  var changes: [(hosted: HostedQueue, changes: [QueueChange])] = []
+  /// Confirms.
+  var tags: [(publisher: QueuePublisher, tag: UInt64)] = []
+  /// Confirms of messages that are spread over several units.
+  var shared: [SharedConfirm] = []
+  var whenDurable: [(RoutingError?) -> Void] = []
+  /// About as many bytes as it will take in the journal.
+  var size = 0
+
+  var isEmpty: Bool {
+    batches.isEmpty && records.isEmpty && changes.isEmpty && whenDurable.isEmpty && tags.isEmpty && shared.isEmpty
+  }
+
+  func add(_ message: StagedMessage, _ hosted: HostedQueue, lane: UInt8) {
+    // Few lanes are written to in a turn, and mostly the last one again.
+    var index = batches.count - 1
+    while index >= 0, batches[index].hosted !== hosted || batches[index].lane != lane { index -= 1 }
+    if index < 0 {
+      index = batches.count
+      batches.append(LaneBatch(hosted: hosted, lane: lane))
+      size += 256
+    }
+    size += MessageRecord.size(of: message.message)
+    batches[index].bytes += Int64(message.message.size)
+    batches[index].messages.append(message)
+  }
+
+  func add(_ record: Record, _ topic: TopicMetadata, _ log: PartitionLog, size: Int, limit: Int) {
+    // The topic limits its batches.
+    var index = records.count - 1
+    while index >= 0, records[index].log !== log { index -= 1 }
+    if index < 0 || records[index].size + size > limit {
+      index = records.count
+      records.append(RecordRun(topic: topic, log: log))
+      self.size += 128
+    }
+    records[index].records.append(record)
+    records[index].size += size
+    self.size += size
+  }
+
+  /// Most bytes that a record takes in a batch.
+  static func size(of record: Record) -> Int {
+    let headers = record.headers.reduce(10) { $0 + $1.key.utf8.count + ($1.value?.count ?? 0) + 10 }
+    return 30 + (record.key?.count ?? 0) + (record.value?.count ?? 0) + headers
+  }
+
+  /// A confirm that waits for this unit, among others.
+  func add(_ confirm: SharedConfirm) {
+    if shared.last === confirm { return }
+    confirm.expectOneMore()
+    shared.append(confirm)
+  }
+
+  func add(_ changes: [QueueChange], _ hosted: HostedQueue) {
+    self.changes.append((hosted, changes))
+    for change in changes {
+      if case .done(_, let ranges, _) = change { size += 32 + 20 * ranges.count } else { size += 32 }
+    }
+  }
+
+  /// Those who wait for a unit that failed, without what it was to do.
+  func confirms() -> StagedUnit {
+    let unit = StagedUnit()
+    unit.tags = tags
+    unit.shared = shared
+    unit.whenDurable = whenDurable
+    return unit
+  }
+
+  /// What the log is to append, of the queues that are still there.
+  func appendUnit(metadata: Metadata, givesSpaceBack: Bool) -> AppendUnit {
+    batches.removeAll { $0.hosted.isDeleted }
+    records.removeAll { $0.log.isDeleted }
+    changes.removeAll { $0.hosted.isDeleted }
+    var unit = AppendUnit()
+    unit.givesSpaceBack = givesSpaceBack
+    for (hosted, changes) in changes {
+      guard let number = hosted.number else { continue }
+      unit.events.append(MetadataEvent.queue(.changed(number, changes)).encoded())
+      // As far as the events before this one went: what is done gives its space back one commit later.
+      guard let state = metadata.queues[number]?.state else { continue }
+      for change in changes {
+        guard case .done(let lane, _, _) = change, var start = state.lanes[lane]?.start else { continue }
+        let log = hosted.logs[Int(lane)]
+        // Ids of messages that are done are read again after a start.
+        start = min(start, log.nextOffset - Offset(hosted.arguments.options.deduplicationCount))
+        if start > log.startOffset { unit.startOffsets.append((log, start)) }
+      }
+    }
+    for batch in batches {
+      guard let number = batch.hosted.number else { continue }
+      unit.events.append(
+        MetadataEvent.queue(.published(number, lane: batch.lane, bytes: batch.bytes)).encoded())
+      var builder = RecordBatchBuilder()
+      for message in batch.messages { MessageRecord.append(message.message, to: &builder) }
+      let bytes = builder.finish()
+      do throws(RecordBatchError) {
+        unit.batches.append((batch.hosted.logs[Int(batch.lane)], bytes, try RecordBatchHeader(bytes)))
+      } catch {
+        preconditionFailure("a batch that this program made cannot be read: \(error)")
+      }
+    }
+    countedRecords = []
+    for run in records {
+      var builder = RecordBatchBuilder()
+      for record in run.records { builder.append(record) }
+      var bytes = builder.finish()
+      do throws(RecordBatchError) {
+        var header = try RecordBatchHeader(bytes)
+        if run.topic.configs["message.timestamp.type"] == "LogAppendTime" {
+          (bytes, header) = Broker.stamped(bytes, header, with: header.maxTimestamp)
+        }
+        unit.batches.append((run.log, bytes, header))
+        countedRecords.append((run.log, header))
+      } catch {
+        preconditionFailure("a batch that this program made cannot be read: \(error)")
+      }
+    }
+    return unit
+  }
+}
+
+/// A confirm that waits for several units.
+final class SharedConfirm {
+  private let publisher: QueuePublisher
+  private let tag: UInt64
+  private var missing: Int
+  private var isAccepted = true
+
+  init(_ publisher: QueuePublisher, _ tag: UInt64, units: Int) {
+    self.publisher = publisher
+    self.tag = tag
+    missing = units
+  }
+
+  func ended(_ isAccepted: Bool) {
+    self.isAccepted = self.isAccepted && isAccepted
+    missing -= 1
+    if missing == 0 { publisher.settle(tag, self.isAccepted) }
+  }
+
+  func expectOneMore() { missing += 1 }
+}

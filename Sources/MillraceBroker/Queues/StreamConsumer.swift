@@ -1,0 +1,214 @@
+// StreamConsumer: a reader of a topic that looks like a consumer of a queue: nothing is taken away by reading.
+
+import MillraceBase
+import MillraceDelivery
+import MillraceLog
+import MillraceMetadata
+import MillraceModel
+import MillraceRouting
+
+/// Where a reader of a stream begins. Source: RabbitMQ, consumer argument `x-stream-offset`.
+public enum StreamStart: Equatable, Sendable {
+  /// The oldest record.
+  case first
+  /// The newest record that is there.
+  case last
+  /// The next record that comes.
+  case next
+  /// The record with this offset, or the first behind it that is there.
+  case offset(Offset)
+  /// The first record at or after this time.
+  case time(Timestamp)
+}
+
+/// A consumer that reads all partitions of a topic. A delivery's lane is the partition, its offset the record's.
+///
+/// Settling a delivery, however, gives its credit back and does nothing else.
+final class StreamConsumer: QueueConsumer {
+  private let topic: TopicMetadata
+  private let format: any MessageFormat
+  private var credit: Int
+  private var next: [Offset]
+  private var isPositioned: Bool
+  private var inFlight: Set<Position> = []
+  private var buffer = Deque<(position: Position, message: Message)>()
+  private var wait: FetchWait?
+  private var isFetching = false
+  private(set) var isCancelled = false
+  /// Will be served at the end of the turn.
+  var isTouched = false
+  /// Bytes that one read brings at most, more only for a single record batch.
+  private static let readSize = 256 << 10
+
+  init(
+    of topic: TopicMetadata, in virtualHost: String, from start: StreamStart, options: ConsumerOptions,
+    format: any MessageFormat, sink: any DeliverySink, queues: QueueBroker
+  ) {
+    self.topic = topic
+    self.format = format
+    credit = options.credit
+    next = [Offset](repeating: 0, count: topic.partitions.count)
+    isPositioned = false
+    super.init(of: topic.name, in: virtualHost, type: .stream, options: options, sink: sink, queues: queues)
+    queues.readers[ObjectIdentifier(self)] = self
+    find(start)
+  }
+
+  private func find(_ start: StreamStart) {
+    var missing = topic.partitions.count
+    for index in topic.partitions.indices {
+      guard let partition = queues.broker.partition(topic, Int32(index)) else {
+        missing -= 1
+        continue
+      }
+      func begin(_ offset: Offset) {
+        next[index] = min(max(offset, partition.startOffset), partition.lastStableOffset)
+        missing -= 1
+      }
+      switch start {
+      case .first: begin(partition.startOffset)
+      case .last: begin(partition.lastStableOffset - 1)
+      case .next: begin(partition.lastStableOffset)
+      case .offset(let offset): begin(offset)
+      case .time(let time):
+        queues.broker.offset(for: .time(time), in: partition, isCommittedOnly: true) { [weak self] result in
+          guard let self else { return }
+          if case .success(let found) = result, found.offset >= 0 {
+            begin(found.offset)
+          } else {
+            begin(partition.lastStableOffset)
+          }
+          if missing == 0, !isPositioned { positioned() }
+        }
+      }
+    }
+    if missing == 0 { positioned() }
+  }
+
+  private func positioned() {
+    isPositioned = true
+    touch()
+  }
+
+  private func touch() { queues.touched(self) }
+
+  private var hasCredit: Bool { !isPaused && !isCancelled && !isClosed && (credit == 0 || inFlight.count < credit) }
+
+  /// Delivers what there is, and reads on. At the end of a turn.
+  func serve() {
+    while hasCredit, let (position, message) = buffer.popFirst() {
+      inFlight.insert(position)
+      sink?.deliver(
+        Delivery(consumer: .none, position: position, message: message, deliveryCount: 0, isRedelivered: false),
+        to: self)
+    }
+    guard hasCredit, isPositioned, !isFetching else { return }
+    isFetching = true
+    let targets = next.enumerated().map { index, offset in
+      FetchTarget(
+        partition: queues.broker.partition(topic, Int32(index)), offset: offset, limit: StreamConsumer.readSize,
+        isCommittedOnly: true)
+    }
+    wait = queues.broker.fetch(
+      targets, minimum: 1, limit: { StreamConsumer.readSize }, wait: .seconds(60)
+    ) { [weak self] results in self?.take(results) }
+  }
+
+  private func take(_ results: [FetchedPartition]) {
+    isFetching = false
+    wait = nil
+    guard !isClosed else { return }
+    for (index, result) in results.enumerated() {
+      if let error = result.error {
+        guard error.code == .offsetOutOfRange, let partition = queues.broker.partition(topic, Int32(index)) else {
+          if queues.broker.topic(topic.id) == nil { return end() }
+          queues.broker.logger.logRarely(
+            .error, "queues", "a topic cannot be read", "", ["topic": topic.name, "error": error.description],
+            key: topic.name, now: queues.broker.reactor.now)
+          queues.broker.reactor.schedule(after: .seconds(1)) { [weak self] in self?.touch() }
+          return
+        }
+        // What it was to read next has gone by its age.
+        next[index] = partition.startOffset
+        continue
+      }
+      take(result, index)
+    }
+    touch()
+  }
+
+  private func take(_ result: FetchedPartition, _ index: Int) {
+    for run in result.batches {
+      var at = 0
+      while at < run.count {
+        do {
+          let header = try RecordBatchHeader(run[at..<run.count])
+          let batch = run[at..<(at + header.totalSize)]
+          at += header.totalSize
+          if result.aborted.letSee(header) {
+            for record in try Broker.records(of: batch) where record.offset >= next[index] { keep(record, index) }
+          }
+          next[index] = header.baseOffset + Offset(header.lastOffsetDelta) + 1
+        } catch {
+          queues.broker.logger.logRarely(
+            .error, "queues", "records cannot be read", "the batch is passed over",
+            ["topic": topic.name, "partition": "\(index)", "offset": "\(next[index])", "error": "\(error)"],
+            key: topic.name, now: queues.broker.reactor.now)
+          return
+        }
+      }
+    }
+  }
+
+  private func keep(_ record: Record, _ index: Int) {
+    let position = Position(lane: UInt8(truncatingIfNeeded: index), offset: record.offset)
+    // What came through an exchange has its routing key again.
+    let key = record.key.flatMap { $0.isEmpty || $0.count > 255 ? nil : String(validating: $0.array, as: UTF8.self) }
+    buffer.append(
+      (
+        position,
+        Message(
+          offset: record.offset, priority: position.lane, timestamp: record.timestamp, routingKey: key ?? topic.name,
+          properties: format.properties(of: record), body: record.value ?? Bytes(), format: format.code)
+      ))
+  }
+
+  private func end() {
+    guard !isClosed else { return }
+    isClosed = true
+    queues.readers[ObjectIdentifier(self)] = nil
+    sink?.ended(self, .queueDeleted)
+  }
+
+  @discardableResult
+  override func settle(_ position: Position, _ settlement: Settlement) -> Bool {
+    guard inFlight.remove(position) != nil else { return false }
+    touch()
+    return true
+  }
+
+  override func setCredit(_ credit: Int) {
+    self.credit = credit
+    touch()
+  }
+
+  override func pausedChanged() { if !isPaused { touch() } }
+
+  override func cancel() {
+    isCancelled = true
+    stopReading()
+  }
+
+  override func close(isFailure: Bool) {
+    isClosed = true
+    queues.readers[ObjectIdentifier(self)] = nil
+    inFlight = []
+    stopReading()
+  }
+
+  private func stopReading() {
+    if let wait { queues.broker.cancel(wait) }
+    wait = nil
+    buffer = Deque()
+  }
+}
