@@ -82,6 +82,19 @@ extension BrokerScenario {
     if !isDone { ledger.violate("transformers do not get on any more", .progress) }
   }
 
+  /// Holds what retention takes for the size of each partition against what there is of it.
+  func checkSizes(_ when: String) {
+    guard let broker = machine?.broker else { return }
+    for (_, topic) in broker.topics.sorted(by: { $0.key < $1.key }) {
+      for index in topic.partitions.indices {
+        guard let log = broker.partition(topic, Int32(index)), log.size != log.addedUpSize else { continue }
+        ledger.violate(
+          "\(topic.name)-\(index) \(when): its size is taken for \(log.size), its batches have \(log.addedUpSize)",
+          .cleanupKeeps)
+      }
+    }
+  }
+
   /// Reads what is left of the topic that is cleaned up, for both kinds of readers.
   private func readCleaned() {
     guard let cleanup else { return }

@@ -222,6 +222,7 @@ public final class BrokerScenario {
         continue
       }
       machine = started
+      checkSizes("after a start")
       if crashing {
         // Power may fail a little later, in what the start has set going.
         world.run(for: .milliseconds(30))
@@ -238,6 +239,7 @@ public final class BrokerScenario {
   }
 
   private func reboot() {
+    checkSizes("at the end of a life")
     job?.machineStops()
     world.restart()
     machine = nil
@@ -326,6 +328,7 @@ public final class BrokerScenario {
     let until = world.now + .milliseconds(Int.random(in: 5...longest, using: &random))
     while world.now < until, goesOn {
       world.run(for: .milliseconds(5))
+      checkSizes("at work")
       disturb()
       if goesOn { job?.turn(machine?.broker) }
     }

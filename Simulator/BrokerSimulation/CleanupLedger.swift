@@ -91,6 +91,9 @@ public struct KeyedReading: Sendable {
 
 /// What was sent to, acknowledged by and read of one partition. Calls return rules that are broken, in words.
 public struct CleanupLedger: Sendable {
+  /// Most bytes of a transaction's marker; now they are 78.
+  public static let largestMarker: Int64 = 100
+
   private struct Sent {
     var record: KeyedRecord
     var transaction: Int?
@@ -108,6 +111,7 @@ public struct CleanupLedger: Sendable {
   /// The partition never begins below this offset any more.
   public private(set) var deletedBelow: Offset = 0
   private var mayBeDeletedBelow: Offset = 0
+  /// Bytes of all markers that there may be.
   private var markerBytes: Int64 = 0
   /// Records acknowledged so far.
   public var acknowledgedCount: Int { acknowledged.count }
@@ -129,12 +133,11 @@ public struct CleanupLedger: Sendable {
     for (index, record) in records.enumerated() {
       sent[record.name] = Sent(record: record, transaction: transaction, bytes: index == 0 ? Int64(bytes) : 0)
     }
-    if let transaction, fates[transaction] == nil {
-      fates[transaction] = .unknown
-      // A marker in each of them, and perhaps one more.
-      markerBytes += 200
-    }
+    if let transaction, fates[transaction] == nil { fates[transaction] = .unknown }
   }
+
+  /// The partition is asked to be added to a transaction: its end leaves a marker here, also when it writes nothing here.
+  public mutating func adding() { markerBytes += CleanupLedger.largestMarker }
 
   /// A batch was acknowledged.
   public mutating func acknowledged(_ records: [KeyedRecord], at base: Offset) -> String? {

@@ -133,6 +133,7 @@ final class KeyedClient: SimulatedClient {
   // MARK: Transactions
 
   private func add(_ transaction: Int) {
+    for index in state.ledgers.indices { state.ledgers[index].adding() }
     var request = AddPartitionsToTxnRequest()
     request.v3AndBelowTransactionalID = transactionalID ?? ""
     request.v3AndBelowProducerID = producerID

@@ -106,6 +106,10 @@ public final class PartitionLog {
     recent.append(reference)
   }
 
+  /// What ``size`` has to be, added up anew; for checks.
+  /// - Complexity: O(pieces).
+  public var addedUpSize: Int64 { extents.reduce(0) { $0 + $1.bytes } + recentBytes(below: nextOffset) }
+
   /// Bytes of the batches that are addressed in the journal only and end at or below `end`.
   func recentBytes(below end: Offset) -> Int64 {
     var index = recent.partitioningIndex { $0.nextOffset <= extents.last?.nextOffset ?? 0 }

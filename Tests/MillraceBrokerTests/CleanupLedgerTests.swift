@@ -101,6 +101,20 @@ func starts() {
   #expect(problems(history(rules, [1, 2, 3]), without: [], start: 2) == [.cleanupKeeps])
 }
 
+@Test("a transaction leaves a marker in each of its partitions, whether it wrote there or not")
+func markers() {
+  var rules = CleanupRules(compacts: false, deletes: true)
+  rules.retentionBytes = 200 + 2 * 78
+  let made = history(rules, [1, 2, 3], transactions: [2: 7])
+  #expect(problems(made, without: [], start: 1) == [.cleanupKeeps], "the partition was added to no transaction")
+  #expect(problems(made, without: [], start: 1) { $0.adding() } == [.cleanupKeeps])
+  #expect(
+    problems(made, without: [], start: 1) {
+      $0.adding()
+      $0.adding()
+    }.isEmpty)
+}
+
 @Test("a record that was never sent, stands twice, or behind a later one is noticed")
 func strangers() {
   var made = history(compacted, [1, 2])
