@@ -68,6 +68,12 @@ let package = Package(
       "MillraceKafkaServer",
       ["MillraceBase", "MillraceModel", "MillraceIO", "MillraceKafkaProtocol", "MillraceBroker"]),
     library(
+      "MillraceAMQPServer",
+      [
+        "MillraceBase", "MillraceModel", "MillraceIO", "MillraceDelivery", "MillraceRouting", "MillraceAMQPProtocol",
+        "MillraceBroker",
+      ]),
+    library(
       "MillraceConnectors",
       ["MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceDataflow", "MillraceBroker"]),
     // Floor 8
@@ -76,7 +82,7 @@ let package = Package(
       "Millrace",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
-        "MillraceStreams", "MillraceBroker", "MillraceKafkaProtocol", "MillraceKafkaServer",
+        "MillraceStreams", "MillraceBroker", "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceAMQPServer",
         "MillraceConnectors", "MillraceQueue",
       ]),
     // Floor 9
@@ -158,6 +164,12 @@ let package = Package(
         "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceLog", "MillraceSimulation",
         "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
+    tests(
+      "MillraceAMQPServerTests",
+      [
+        "MillraceAMQPServer", "MillraceAMQPProtocol", "MillraceBroker", "MillraceRouting", "MillraceDelivery",
+        "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
+      ]),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",
@@ -175,7 +187,7 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
       dependencies: [
         "CFuzzSupport", "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
         "MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceMetadata", "MillraceBroker", "MillraceKafkaServer",
-        "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "MillraceServer",
+        "MillraceAMQPServer", "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "MillraceServer",
         "MillraceSimulation",
         "MillraceDelivery",
         "MillraceRouting",

@@ -99,7 +99,8 @@ def main():
     proxy = Proxy()
     with tempfile.TemporaryDirectory() as directory:
         server = subprocess.Popen(
-            [binary, "serve", "--data", directory + "/data", "--kafka", "0", "--advertise", f"127.0.0.1:{proxy.port}"],
+            [binary, "serve", "--data", directory + "/data", "--kafka", "0", "--no-amqp", "--advertise",
+             f"127.0.0.1:{proxy.port}"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
             ready = re.match(r"millrace ready kafka=\S+:(\d+) ", server.stdout.readline())

@@ -19,7 +19,7 @@ struct FuzzTarget: Sendable {
 /// All fuzzers. Tests hold this table against docs/internals/fuzzing.md and against the parsers in the sources.
 let fuzzTargets: [FuzzTarget] = [
   requestFrames, messages, clientFrames, connection, consumerProtocol,
-  amqpFrames, amqpMethods, amqpTables, amqpContentHeaders,
+  amqpFrames, amqpMethods, amqpTables, amqpContentHeaders, amqpConnection,
   recordBatches, compressedBytes, metadataEvents, journalBlocks, logImages, stateLogs, filePositions, recordings,
   queueStates, jsonValues, recordLines, commandLines, addresses, words, canary, snapshots, segments,
   routingSnapshots, queueRecords,

@@ -1,5 +1,6 @@
-// Machine: a real broker with its Kafka server on a simulated machine, small enough to be made anew for each input.
+// Machine: a real broker with its protocol servers on a simulated machine, small enough to be made anew for each input.
 
+import MillraceAMQPServer
 import MillraceBase
 import MillraceBroker
 import MillraceIO
@@ -15,7 +16,9 @@ final class Machine {
   let disk: SimulatedFileSystem
   let broker: Broker
   private let server: KafkaServer
+  let amqp: AMQPServer
   private static let address = SocketAddress(host: "127.0.0.1", port: 9092)
+  private static let amqpAddress = SocketAddress(host: "127.0.0.1", port: 5672)
 
   static var configuration: LogConfiguration {
     var configuration = LogConfiguration(directory: "/data")
@@ -46,9 +49,12 @@ final class Machine {
       world.tearDown()
       throw error
     }
+    broker.queues.register(AMQPMessageFormat.shared)
     server = KafkaServer(broker: broker, logger: .silent)
+    amqp = AMQPServer(broker: broker, logger: .silent, seed: 1)
     do throws(IOError) {
       _ = try server.listen(Machine.address)
+      _ = try amqp.listen(Machine.amqpAddress)
     } catch {
       preconditionFailure("\(error)")
     }
@@ -72,6 +78,8 @@ final class Machine {
   }
 
   func connect() -> SimulatedClientConnection { world.network.connect(to: Machine.address) }
+
+  func connectByAMQP() -> SimulatedClientConnection { world.network.connect(to: Machine.amqpAddress) }
 
   func end() { world.tearDown() }
 }

@@ -1,12 +1,13 @@
-// BrokerParts: the one composition of a broker: reactor, threads, log, broker and Kafka server, opened and closed in order.
+// BrokerParts: the one composition of a broker: reactor, threads, log, broker and protocol servers, opened and closed in order.
 
+import MillraceAMQPServer
 import MillraceBase
 import MillraceBroker
 import MillraceIO
 import MillraceKafkaServer
 import MillraceLog
 
-/// A broker with the threads it needs and the Kafka server in front of it, as the library and the program both run it.
+/// A broker with the threads it needs and the protocol servers in front of it, as the library and the program both run it.
 ///
 /// The reactor belongs to the thread that opened the parts until it is started, or run.
 package struct BrokerParts: Sendable {
@@ -50,6 +51,8 @@ package struct BrokerParts: Sendable {
   package let broker: ReactorBound<Broker>
   /// The Kafka server, which listens nowhere yet.
   package let kafka: ReactorBound<KafkaServer>
+  /// The AMQP server, which listens nowhere yet.
+  package let amqp: ReactorBound<AMQPServer>
   /// Makes commits durable: two threads keep the device busy.
   package let writer: ThreadPool
   /// Drains, takes snapshots, reads from disk.
@@ -81,7 +84,9 @@ package struct BrokerParts: Sendable {
       let opened = try Broker(
         log: configuration.log, settings: configuration.settings, fileSystem: configuration.fileSystem,
         reactor: reactor, writer: writer, background: background, logger: configuration.logger)
+      opened.queues.register(AMQPMessageFormat.shared)
       broker = ReactorBound(opened, on: reactor)
+      amqp = ReactorBound(AMQPServer(broker: opened, logger: configuration.logger), on: reactor)
       kafka = ReactorBound(
         KafkaServer(broker: opened, logger: configuration.logger, advertised: configuration.advertised), on: reactor)
     } catch {
@@ -116,16 +121,20 @@ package struct BrokerParts: Sendable {
     return try result.get()
   }
 
-  /// Stops accepting, makes everything durable, closes connections once what they were answered has left. The reactor goes
-  /// on. Call it on the reactor.
+  /// Stops accepting, ends AMQP's connections, makes everything durable, closes the others once what they were answered
+  /// has left. The reactor goes on. Call it on the reactor.
   /// - Parameter done: gets what could not be made durable.
   package func shutDown(_ done: @escaping (BrokerError?) -> Void) {
     let kafka = kafka.take()
+    let amqp = amqp.take()
     kafka.stopAccepting()
-    broker.take().close { error in
-      kafka.close()
-      // Answers to clients still have a turn to leave.
-      reactor.schedule(after: .milliseconds(1)) { done(error) }
+    // Before the broker goes, so that nobody gets its refusals for an answer.
+    amqp.close {
+      broker.take().close { error in
+        kafka.close()
+        // Answers to clients still have a turn to leave.
+        reactor.schedule(after: .milliseconds(1)) { done(error) }
+      }
     }
   }
 

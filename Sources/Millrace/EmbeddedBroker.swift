@@ -135,14 +135,33 @@ public final class EmbeddedBroker: Sendable {
   public func listen(
     host: String = "127.0.0.1", kafkaPort: UInt16 = 0
   ) async throws(MillraceError) -> SocketAddress {
+    let kafka = parts.kafka
+    return try await listen(host, kafkaPort) { (address) throws(IOError) in try kafka.take().listen(address) }
+  }
+
+  /// Listens for AMQP 0-9-1 clients; nothing else makes the broker do that.
+  ///
+  /// - Parameters:
+  ///   - host: a numeric loopback address or `localhost`.
+  ///   - amqpPort: 0 takes any free port; AMQP's own is 5672.
+  /// - Returns: the address with the real port.
+  /// - Throws: `.invalidArgument` for another host, `.network` when the address cannot be bound, `.closed`.
+  @discardableResult
+  public func listen(host: String = "127.0.0.1", amqpPort: UInt16) async throws(MillraceError) -> SocketAddress {
+    let amqp = parts.amqp
+    return try await listen(host, amqpPort) { (address) throws(IOError) in try amqp.take().listen(address) }
+  }
+
+  private func listen(
+    _ host: String, _ port: UInt16, _ bind: @escaping @Sendable (SocketAddress) throws(IOError) -> SocketAddress
+  ) async throws(MillraceError) -> SocketAddress {
     guard let address = BrokerParts.loopback(host).first else {
       throw MillraceError(.invalidArgument, "\(host) is not a loopback address; only those can be listened on")
     }
-    let kafka = parts.kafka
     return try await ask { broker, answer in
       guard broker.isOpen else { return answer.give(.failure(.closed)) }
       do throws(IOError) {
-        answer.give(.success(try kafka.take().listen(SocketAddress(host: address, port: kafkaPort))))
+        answer.give(.success(try bind(SocketAddress(host: address, port: port))))
       } catch {
         answer.give(.failure(MillraceError(.network, error.description)))
       }

@@ -385,4 +385,13 @@ extension AMQPMethod {
     case .txRollbackOk(let fields): fields.encode(to: &writer)
     }
   }
+
+  /// The method with what it shares with a receive buffer in memory of its own, as far as a client's method that has a
+  /// content is concerned; another one as it is.
+  public var detached: AMQPMethod {
+    guard case .basicPublish(var fields) = self else { return self }
+    fields.exchange = fields.exchange.copied
+    fields.routingKey = fields.routingKey.copied
+    return .basicPublish(fields)
+  }
 }

@@ -127,6 +127,11 @@ public struct BasicProperties: Equatable, Sendable {
     return nil
   }
 
+  /// The same properties in memory of their own.
+  public var detached: BasicProperties {
+    BasicProperties(checked: encoded.withBuffer { Bytes(copying: $0) }, flags: flags)
+  }
+
   private func octet(_ field: Field) -> UInt8? { range(of: field).map { encoded[$0.lowerBound] } }
 
   private func shortString(_ field: Field) -> ShortString? {

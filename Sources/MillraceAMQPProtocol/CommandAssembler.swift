@@ -29,6 +29,8 @@ public struct CommandAssembler: Sendable {
   /// Most bytes that a body may have.
   public var largestBody: UInt64
   private var state = State.method
+  /// How much of the content under way is in memory of its own: its method, its header, pieces of its body.
+  private var detached = 0
 
   /// An assembler between two commands.
   /// - Parameter largestBody: most bytes that a body may have.
@@ -57,6 +59,7 @@ public struct CommandAssembler: Sendable {
       let method = try AMQPMethod.decode(frame.payload)
       guard method.id.hasContent else { return .method(consume method) }
       state = .header(consume method)
+      detached = 0
       return .incomplete
     case .header(let method):
       return try receiveHeader(frame, of: method)
@@ -100,5 +103,23 @@ public struct CommandAssembler: Sendable {
     if UInt64(body.count) == header.bodySize { return .content(consume method, consume header, consume body) }
     state = .body(consume method, consume header, consume body)
     return .incomplete
+  }
+
+  /// Puts what is there of an unfinished content into memory of its own, as far as that is small: it would otherwise keep
+  /// alive the whole buffer that it was received in. To be called when no more frames are at hand.
+  /// - Complexity: O(bytes of small parts that came since the last call).
+  public mutating func detach() {
+    switch state {
+    case .method: break
+    case .header(let method):
+      guard detached == 0 else { return }
+      state = .header(method.detached)
+      detached = 1
+    case .body(let method, var header, var body):
+      if detached < 2 { header.properties = header.properties.detached }
+      body.detach(from: max(0, detached - 2))
+      state = .body(detached == 0 ? method.detached : method, header, body)
+      detached = 2 + body.pieceCount
+    }
   }
 }

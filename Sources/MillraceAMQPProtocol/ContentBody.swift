@@ -34,6 +34,27 @@ public struct ContentBody: Equatable, Sendable {
     count += piece.count
   }
 
+  /// Number of pieces.
+  var pieceCount: Int { count == 0 ? 0 : 1 + rest.count }
+
+  /// Pieces from this size on keep the memory that they were received in: it is mostly theirs.
+  static let ownMemory = 64 << 10
+
+  /// Puts small pieces, from the one numbered `index` on, into memory of their own.
+  mutating func detach(from index: Int) {
+    if index == 0, count > 0, first.count < ContentBody.ownMemory { first = first.withBuffer { Bytes(copying: $0) } }
+    for number in rest.indices.dropFirst(max(0, index - 1)) where rest[number].count < ContentBody.ownMemory {
+      rest[number] = rest[number].withBuffer { Bytes(copying: $0) }
+    }
+  }
+
+  /// The body with its small pieces in memory of their own.
+  public var detached: ContentBody {
+    var copy = self
+    copy.detach(from: 0)
+    return copy
+  }
+
   /// Calls `body` with each piece in order.
   public func forEachPiece(_ body: (Bytes) -> Void) {
     if count > 0 { body(first) }

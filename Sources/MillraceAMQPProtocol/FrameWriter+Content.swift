@@ -21,6 +21,41 @@ extension FrameWriter {
     }
   }
 
+  /// `basic.deliver` with its content; of names as text, what exceeds 255 bytes is cut off.
+  /// - Complexity: O(bytes); allocates nothing while there is room, and copies no body from 8 KiB on.
+  public mutating func deliver(
+    channel: UInt16, consumerTag: ShortString, deliveryTag: UInt64, redelivered: Bool, exchange: String,
+    routingKey: String, properties: BasicProperties, body: ContentBody
+  ) {
+    let names = min(exchange.utf8.count, ShortString.limit) + min(routingKey.utf8.count, ShortString.limit)
+    let size = 4 + 1 + consumerTag.count + 8 + 1 + 2 + names
+    content(channel: channel, size: size, properties: properties, body: body) { raw in
+      raw.uint32(60 << 16 | 60)
+      raw.shortString(consumerTag)
+      raw.uint64(deliveryTag)
+      raw.uint8(redelivered ? 1 : 0)
+      raw.shortText(exchange)
+      raw.shortText(routingKey)
+    }
+  }
+
+  /// `basic.get-ok` with its content; of names as text, what exceeds 255 bytes is cut off.
+  /// - Parameter messageCount: messages left in the queue.
+  public mutating func getOk(
+    channel: UInt16, deliveryTag: UInt64, redelivered: Bool, exchange: String, routingKey: String,
+    messageCount: UInt32, properties: BasicProperties, body: ContentBody
+  ) {
+    let names = min(exchange.utf8.count, ShortString.limit) + min(routingKey.utf8.count, ShortString.limit)
+    content(channel: channel, size: 4 + 8 + 1 + 2 + names + 4, properties: properties, body: body) { raw in
+      raw.uint32(60 << 16 | 71)
+      raw.uint64(deliveryTag)
+      raw.uint8(redelivered ? 1 : 0)
+      raw.shortText(exchange)
+      raw.shortText(routingKey)
+      raw.uint32(messageCount)
+    }
+  }
+
   /// `basic.get-ok` with its content: the message that was asked for.
   /// - Parameter messageCount: messages left in the queue.
   public mutating func getOk(

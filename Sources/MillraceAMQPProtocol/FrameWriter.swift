@@ -180,6 +180,18 @@ struct RawWriter {
     copy(value.bytes)
   }
 
+  /// Text as a short string; what exceeds 255 bytes is cut off.
+  @inline(__always)
+  mutating func shortText(_ text: String) {
+    var text = text
+    text.withUTF8 { utf8 in
+      let count = min(utf8.count, ShortString.limit)
+      uint8(UInt8(count))
+      if let base = utf8.baseAddress, count > 0 { at.copyMemory(from: base, byteCount: count) }
+      at += count
+    }
+  }
+
   /// The bytes in front of a payload.
   @inline(__always)
   mutating func frameStart(_ kind: AMQPFrame.Kind, channel: UInt16, size: Int) {

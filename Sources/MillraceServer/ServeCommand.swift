@@ -8,20 +8,28 @@ import MillraceIO
 extension Command {
   /// `millrace serve`
   static let serve = Command(
-    "serve", "serves the data in a directory to Kafka's clients",
+    "serve", "serves the data in a directory to clients of Kafka and of AMQP 0-9-1 (RabbitMQ)",
     discussion: """
-      When it accepts connections it writes one line to standard output: `millrace ready kafka=HOST:PORT pid=N`. Its log \
-      goes to standard error. SIGTERM and SIGINT stop it cleanly, a second one stops it at once. The directory is locked \
+      When it accepts connections it writes one line to standard output: `millrace ready kafka=HOST:PORT amqp=HOST:PORT \
+      pid=N`, without `amqp=…` when --no-amqp is given. Its log goes to standard error. SIGTERM and SIGINT stop it cleanly, a second one stops it at once. The directory is locked \
       against a second server.
       """,
     options: [
       .data,
       CommandOption("--host", "ADDRESS", "The loopback address to listen on (default 127.0.0.1 and ::1)."),
-      .kafkaPort, .advertise, .setting, .logLevel,
+      .kafkaPort,
+      CommandOption(
+        "--amqp", "PORT", type: .integer(0...65535), "AMQP's port; 0 takes any free one (default 5672)."),
+      CommandOption(flag: "--no-amqp", "Does not listen for clients of AMQP."),
+      .advertise, .setting, .logLevel,
     ]
   ) { (arguments) throws(CommandFailure) in
     var configuration = try ServerConfiguration(arguments)
     if let host = arguments.text("--host") { configuration.hosts = [host] }
+    if arguments.has("--no-amqp"), arguments.has("--amqp") {
+      throw CommandFailure(.usage, "--amqp and --no-amqp exclude each other")
+    }
+    if !arguments.has("--no-amqp") { configuration.amqpPort = UInt16(arguments.integer("--amqp") ?? 5672) }
     let server = try starting { try ServerProcess(configuration) }
     server.announce()
     return server.run()
@@ -32,7 +40,7 @@ extension CommandOption {
   static let data = CommandOption(
     "--data", "DIR", isRequired: true, "The data directory; made when missing, with the folders above it.")
   static let kafkaPort = CommandOption(
-    "--kafka", "PORT", type: .integer(0...65535), "The port; 0 takes any free one (default 9092).")
+    "--kafka", "PORT", type: .integer(0...65535), "Kafka's port; 0 takes any free one (default 9092).")
   static let advertise = CommandOption(
     "--advertise", "HOST:PORT", type: .address,
     "What clients are told to connect to (default: the address they have connected to).")

@@ -15,6 +15,8 @@ public struct ServerConfiguration {
   public var hosts = ["127.0.0.1", "::1"]
   /// Kafka's port; 0 takes any free one.
   public var kafkaPort: UInt16 = 9092
+  /// AMQP's port; 0 takes any free one, nil does without AMQP.
+  public var amqpPort: UInt16?
   /// What clients are told to connect to; nil tells each the address it has connected to.
   public var advertised: SocketAddress?
   /// Broker settings by Kafka's names.
@@ -48,6 +50,8 @@ public final class ServerProcess {
   public var reactor: EpollReactor { parts.reactor }
   /// The Kafka listener's address with its real port.
   public private(set) var kafkaAddress = SocketAddress(host: "127.0.0.1", port: 0)
+  /// The AMQP listener's address with its real port; nil without one.
+  public private(set) var amqpAddress: SocketAddress?
   let logger: Logger
   private let parts: BrokerParts
   private let signals: Signals
@@ -83,7 +87,17 @@ public final class ServerProcess {
     broker = parts.broker.take()
     broker.onFailure = { [unowned self] _ in self.fail() }
     broker.startSampling()
-    try listen(hosts, port: configuration.kafkaPort)
+    let kafka = parts.kafka.take()
+    kafkaAddress = try listen(hosts, configuration.kafkaPort) { (address) throws(IOError) in
+      try kafka.listen(address)
+    }
+    if let port = configuration.amqpPort {
+      let amqp = parts.amqp.take()
+      amqpAddress = try listen(hosts, port, hint: "; --amqp takes another port, --no-amqp does without") {
+        (address) throws(IOError) in
+        try amqp.listen(address)
+      }
+    }
     _ = try signals.watch(on: reactor) { [unowned self] signal in self.received(signal) }
   }
 
@@ -103,30 +117,31 @@ public final class ServerProcess {
     return numeric
   }
 
-  private func listen(_ hosts: [String], port: UInt16) throws {
-    var port = port
-    var isFirst = true
+  /// Listens on one port of all addresses.
+  /// - Returns: the first address, with the port that was bound.
+  private func listen(
+    _ hosts: [String], _ port: UInt16, hint: String = "", _ bind: (SocketAddress) throws(IOError) -> SocketAddress
+  ) throws -> SocketAddress {
+    var first: SocketAddress?
     for host in hosts {
       do throws(IOError) {
-        let address = try parts.kafka.take().listen(SocketAddress(host: host, port: port))
-        if isFirst {
-          kafkaAddress = address
-          port = address.port
-          isFirst = false
-        }
+        let address = try bind(SocketAddress(host: host, port: first?.port ?? port))
+        if first == nil { first = address }
       } catch {
         // A machine without IPv6 still has the other address.
-        guard !isFirst else {
-          throw ServerStartError(description: "cannot listen: \(error)", exitCode: .failed)
+        guard first != nil else {
+          throw ServerStartError(description: "cannot listen: \(error)\(hint)", exitCode: .failed)
         }
         logger.log(.warning, "server", "not listening on this address", ["host": host, "error": error.description])
       }
     }
+    return first ?? SocketAddress(host: "127.0.0.1", port: 0)
   }
 
   /// Says on standard output that the server accepts connections.
   public func announce() {
-    ServerProcess.print("millrace ready kafka=\(kafkaAddress) pid=\(getpid())\n")
+    let amqp = amqpAddress.map { " amqp=\($0)" } ?? ""
+    ServerProcess.print("millrace ready kafka=\(kafkaAddress)\(amqp) pid=\(getpid())\n")
   }
 
   /// Runs until a signal or a failed flush; returns what to exit with.
@@ -141,6 +156,7 @@ public final class ServerProcess {
     guard !isStopping else { _exit(128 + signal) }
     isStopping = true
     parts.kafka.take().stopAccepting()
+    parts.amqp.take().stopAccepting()
     onStop { [self] in
       parts.shutDown { [self] error in
         if let error {

@@ -14,7 +14,7 @@ private let floors: [String: Int] = [
   "MillraceRouting": 4,
   "MillraceMetadata": 5, "MillraceStreams": 5,
   "MillraceBroker": 6,
-  "MillraceKafkaServer": 7, "MillraceConnectors": 7,
+  "MillraceKafkaServer": 7, "MillraceAMQPServer": 7, "MillraceConnectors": 7,
   "Millrace": 8,
   "MillraceServer": 9,
   "millrace": 10,

@@ -107,3 +107,49 @@ func malformedHeader() throws {
   let error = try #require(refused(&assembler, AMQPFrame(.header, channel: 1, payload: Bytes([0, 60]))))
   #expect(error.code == .syntaxError && error.method == BasicPublish.id)
 }
+
+@Test("what is kept of an unfinished content is copied when it is small, once, and comes out unchanged")
+func detached() throws {
+  let properties = BasicProperties.build { $0.messageID = "m" }
+  var out = FrameWriter(frameMax: 0)
+  out.publish(
+    channel: 1, exchange: "exchange", routingKey: "key", properties: properties, body: ContentBody(Bytes("abcdef")))
+  let all = Bytes(out.take().flatMap(\.array))
+  var sent: [AMQPFrame] = []
+  var position = 0
+  while case .frame(let frame, let end) = try AMQPFrame.read(all, at: position, frameMax: 0) {
+    sent.append(frame)
+    position = end
+  }
+  let large = Bytes([UInt8](repeating: 7, count: 100_000))
+  let parts = [Bytes("abc"), large, Bytes("d")]
+  var header = ByteWriter()
+  header.uint32(60 << 16)
+  header.uint64(100_004)
+  properties.encoded.withBuffer { header.copy($0) }
+  for detachments in 1...2 {
+    var assembler = CommandAssembler(largestBody: .max)
+    func detach() { for _ in 0..<detachments { assembler.detach() } }
+    detach()
+    _ = try assembler.receive(sent[0])
+    detach()
+    _ = try assembler.receive(AMQPFrame(.header, channel: 1, payload: header.finishJoined()))
+    for part in parts.dropLast() {
+      detach()
+      _ = try assembler.receive(AMQPFrame(.body, channel: 1, payload: part))
+    }
+    detach()
+    let last = try assembler.receive(AMQPFrame(.body, channel: 1, payload: parts[2]))
+    guard case .content(.basicPublish(let fields), let content, let body) = last else {
+      Issue.record("no content")
+      return
+    }
+    #expect(fields.exchange == "exchange" && fields.routingKey == "key" && content.properties == properties)
+    #expect(body == ContentBody(parts))
+    // Small parts have memory of their own; the large one and what came since have not.
+    #expect(fields.exchange.bytes.owner !== all.owner && body.first.start != parts[0].start)
+    #expect(body.rest[0].start == large.start && body.rest[1].start == parts[2].start)
+  }
+  let whole = ContentBody(parts).detached
+  #expect(whole == ContentBody(parts) && whole.rest[0].start == large.start && whole.rest[1].start != parts[2].start)
+}

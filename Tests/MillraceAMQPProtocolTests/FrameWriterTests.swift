@@ -147,3 +147,27 @@ func takingTurns() throws {
   #expect(tags == (1...100).map { .basicAck(BasicAck(deliveryTag: $0, multiple: false)) })
   #expect(found.count == 133)
 }
+
+@Test("names as text are written as short strings are; beyond 255 bytes they are cut off")
+func textNames() throws {
+  let body = ContentBody(Bytes("body"))
+  for length in [0, 1, 15, 16, 255, 300] {
+    let name = String(repeating: "n", count: length)
+    let short = try #require(ShortString(String(name.prefix(255))))
+    var text = FrameWriter(frameMax: 4096)
+    var bytes = FrameWriter(frameMax: 4096)
+    text.deliver(
+      channel: 1, consumerTag: "t", deliveryTag: 1, redelivered: false, exchange: name, routingKey: name,
+      properties: properties, body: body)
+    bytes.deliver(
+      channel: 1, consumerTag: "t", deliveryTag: 1, redelivered: false, exchange: short, routingKey: short,
+      properties: properties, body: body)
+    text.getOk(
+      channel: 1, deliveryTag: 1, redelivered: true, exchange: name, routingKey: name, messageCount: 5,
+      properties: properties, body: body)
+    bytes.getOk(
+      channel: 1, deliveryTag: 1, redelivered: true, exchange: short, routingKey: short, messageCount: 5,
+      properties: properties, body: body)
+    #expect(text.take().flatMap(\.array) == bytes.take().flatMap(\.array), "\(length)")
+  }
+}

@@ -201,10 +201,11 @@ def test_every_byte_may_come_alone(connect, name):
     assert (message.body, message.properties) == (b"hello", {"message_id": "7"})
 
 
-def test_a_body_above_the_size_limit_is_refused_with_406(connect, healthy, name):
+@differs("the largest body of a message", "128 MiB", "16 MiB", "16 MiB, or what the setting amqp.max.message.size says")
+def test_a_body_above_the_size_limit_is_refused_with_406(connect, amqp_server, healthy, name):
     channel = connect().channel()
     queue = channel.queue(name(), exclusive=True)
-    limit = 128 << 20
+    limit = amqp_server.either(three=128 << 20, millrace=16 << 20)
     channel.send("basic.publish", routing_key=queue)
     channel.connection.send_frame(codec.HEADER, channel.number, header(limit + 1))
     part = codec.frame(codec.BODY, channel.number, bytes(131064))

@@ -58,19 +58,22 @@ def test_a_second_signal_stops_it_at_once(make_server):
     assert server.stop() == 0
 
 
-def test_without_options_it_listens_on_both_loopback_addresses_and_port_9092(tmp_path):
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", 9092))
-        except OSError:
-            pytest.skip("port 9092 is taken on this machine")
+def test_without_options_it_listens_on_both_loopback_addresses_and_ports_9092_and_5672(tmp_path):
+    for port in (9092, 5672):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                pytest.skip(f"port {port} is taken on this machine")
     process = subprocess.Popen([str(BINARY), "serve", "--data", str(tmp_path / "data")], stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL, text=True, env=environment())
     try:
-        assert process.stdout.readline() == f"millrace ready kafka=127.0.0.1:9092 pid={process.pid}\n"
+        assert process.stdout.readline() == (
+            f"millrace ready kafka=127.0.0.1:9092 amqp=127.0.0.1:5672 pid={process.pid}\n")
         for host in ("127.0.0.1", "::1") if socket.has_ipv6 and Path("/proc/net/if_inet6").exists() else ("127.0.0.1",):
-            socket.create_connection((host, 9092), 5).close()
+            for port in (9092, 5672):
+                socket.create_connection((host, port), 5).close()
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
@@ -159,6 +162,14 @@ def test_a_taken_port_is_named(tmp_path):
     assert done.returncode > 0 and str(port) in done.stderr
 
 
+def test_a_taken_amqp_port_is_named_with_the_way_around_it(tmp_path):
+    holder, port = port_taken()
+    with holder:
+        done = run("serve", "--data", tmp_path / "data", "--kafka", "0", "--amqp", port)
+    assert done.returncode > 0 and str(port) in done.stderr and "--no-amqp" in done.stderr
+    assert "ready" not in done.stdout
+
+
 def test_a_data_path_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("not a directory")
     done = run("serve", "--data", tmp_path / "file", "--kafka", "0")
@@ -168,7 +179,7 @@ def test_a_data_path_that_is_a_file_is_refused(tmp_path):
 @pytest.mark.parametrize("arguments", [
     ["serve"], ["serve", "--data"], ["serve", "--data", "d", "--kafka", "many"],
     ["serve", "--data", "d", "--kafka", "70000"], ["serve", "--data", "d", "--unknown"], ["nonsense"], [],
-    ["topic", "nonsense"], ["consume"], ["demo"], ["inspect"],
+    ["serve", "--data", "d", "--amqp", "5672", "--no-amqp"], ["topic", "nonsense"], ["consume"], ["demo"], ["inspect"],
 ])
 def test_wrong_usage_exits_with_64(tmp_path, arguments):
     done = subprocess.run([str(BINARY), *arguments], capture_output=True, text=True, timeout=20, cwd=tmp_path,

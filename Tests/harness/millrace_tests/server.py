@@ -1,9 +1,12 @@
 """Server: starts the real program on a data directory, waits for its ready line, stops or kills it."""
 
+import contextlib
 import os
+import random
 import re
 import selectors
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +14,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("MILLRACE_BINARY", ROOT / ".build" / "release" / "millrace"))
 READY = re.compile(r"^millrace ready kafka=(\S+):(\d+)(?: amqp=(\S+):(\d+))? pid=(?P<pid>\d+)$")
+
+
+def lasting_port():
+    """A free port that no outgoing connection of this system is given, so that it is still free after each kill.
+
+    Clients that reconnect all the time would sooner or later be given the port of the server that is down.
+    """
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(min(16384, first_outgoing // 2), first_outgoing)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class ServerFailed(Exception):
@@ -29,7 +44,7 @@ class Server:
     """
 
     def __init__(self, directory, command="serve", arguments=(), binary=None, port=0,
-                 data="data", amqp=False):
+                 data="data", amqp=False, amqp_port=0):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.data = self.directory / data
@@ -39,7 +54,7 @@ class Server:
         self.binary = str(binary or BINARY)
         self.port = port
         self.host = None
-        self.amqp_port = 0 if amqp else None  # None: the program is not told to speak AMQP
+        self.amqp_port = amqp_port if amqp else None  # None: the program is not told to speak AMQP
         self.amqp_host = None
         self.process = None
         self._launched = None
@@ -55,8 +70,13 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def command_line(self):
-        amqp = [] if self.amqp_port is None else ["--amqp", str(self.amqp_port)]
-        return [self.binary, self.command, "--data", str(self.data), "--kafka", str(self.port), *amqp, *self.arguments]
+        return [self.binary, self.command, "--data", str(self.data), "--kafka", str(self.port), *self._amqp(), *self.arguments]
+
+    def _amqp(self):
+        """`serve` listens for AMQP unless it is told not to; other commands never do."""
+        if self.amqp_port is not None:
+            return ["--amqp", str(self.amqp_port)]
+        return ["--no-amqp"] if self.command == "serve" else []
 
     def start(self, timeout_seconds=30):
         """Starts the program and returns once it printed its ready line."""

@@ -1,0 +1,140 @@
+// AMQPMessageFormat: how the properties of AMQP messages lie in queues, and what a dead-lettered message says of its history.
+//
+// They lie there as in a content header: a word of flags, and the fields whose flags are set. The second bit from the right,
+// which no client can set, says that the header `x-death` is the broker's own: what a client sends under that name is passed
+// on, and is no history (RabbitMQ 4). It is taken away when the message goes out.
+
+import MillraceAMQPProtocol
+import MillraceBase
+import MillraceBroker
+import MillraceRouting
+
+/// The properties of AMQP 0-9-1. All functions are total: what cannot be read counts as not there.
+public final class AMQPMessageFormat: MessageFormat, Sendable {
+  /// The one there is.
+  public static let shared = AMQPMessageFormat()
+
+  /// Most entries of x-death; the oldest beyond them are forgotten.
+  static let longestHistory = 128
+
+  private init() {}
+
+  /// The number under which messages are kept.
+  public var code: UInt8 { 1 }
+
+  /// Bit of the flags that says that `x-death` is the broker's own.
+  private static let historyFlag: UInt8 = 2
+
+  /// Properties as they go out.
+  static func decode(_ encoded: Bytes) -> BasicProperties {
+    do throws(DecodingError) {
+      return try BasicProperties(decoding: encoded)
+    } catch {
+      return BasicProperties()
+    }
+  }
+
+  static func headers(_ properties: BasicProperties) -> AMQPFieldTable? {
+    do throws(AMQPError) {
+      return try properties.headers()
+    } catch {
+      return nil
+    }
+  }
+
+  private static func hasHistory(_ encoded: Bytes) -> Bool { encoded.count >= 2 && encoded[1] & historyFlag != 0 }
+
+  /// What the broker must know.
+  public func facts(_ properties: Bytes) -> MessageFacts {
+    PublishedProperties(accepted: AMQPMessageFormat.decode(properties)).facts
+  }
+
+  /// The headers, for headers exchanges.
+  public func headers(_ properties: Bytes) -> RoutingTable {
+    AMQPMessageFormat.headers(AMQPMessageFormat.decode(properties)).map { RoutingTable($0) } ?? .empty
+  }
+
+  /// A header as text: a string as it is, a number in decimal, a bool as a word; nil for everything else.
+  public func header(_ name: String, _ properties: Bytes) -> Bytes? {
+    switch AMQPMessageFormat.headers(AMQPMessageFormat.decode(properties))?[name] {
+    case .string(let bytes): bytes
+    case .bool(let value): Bytes("\(value)")
+    case let value?: value.integer.map { Bytes("\($0)") }
+    case nil: nil
+    }
+  }
+
+  /// A property as text.
+  public func property(_ property: MessageProperty, _ properties: Bytes) -> Bytes? {
+    let properties = AMQPMessageFormat.decode(properties)
+    return switch property {
+    case .correlationID: properties.correlationID?.bytes
+    case .messageID: properties.messageID?.bytes
+    case .timestamp: properties.timestamp.map { Bytes("\($0)") }
+    }
+  }
+
+  // MARK: Deaths
+
+  /// Queues and reasons of the message's history, the newest first.
+  public func deaths(_ properties: Bytes) -> [(queue: String, reason: String)] {
+    AMQPMessageFormat.history(properties).map { ($0["queue"]?.text ?? "", $0["reason"]?.text ?? "") }
+  }
+
+  private static func history(_ encoded: Bytes) -> [AMQPFieldTable] {
+    guard hasHistory(encoded), let array = headers(decode(encoded))?["x-death"]?.array else { return [] }
+    return array.compactMap(\.table)
+  }
+
+  /// The properties of a message that leaves a queue for its dead-letter exchange. Source of the headers, their types and
+  /// their order: RabbitMQ 4, `mc:record_death`, `mc_amqpl:death_table`.
+  public func deadLettered(_ encoded: Bytes, _ death: MessageDeath) -> Bytes {
+    let properties = AMQPMessageFormat.decode(encoded)
+    var history = AMQPMessageFormat.history(encoded)
+    let isFirst = history.isEmpty
+    let known = history.firstIndex { $0["queue"]?.text == death.queue && $0["reason"]?.text == death.reason }
+    if let known {
+      let entry = history.remove(at: known)
+      let count = entry["count"]?.integer ?? 0
+      history.insert(entry.setting("count", to: .int64(count == .max ? count : count + 1)), at: 0)
+    } else {
+      history.insert(AMQPMessageFormat.entry(death, expiration: properties.expiration), at: 0)
+      history.removeLast(max(0, history.count - AMQPMessageFormat.longestHistory))
+    }
+    var headers = AMQPMessageFormat.headers(properties) ?? AMQPFieldTable()
+    if death.isKeyReplaced { headers = headers.setting("CC", to: nil) }
+    headers = headers.setting("x-death", to: .array(AMQPFieldArray(history.map { .table($0) })))
+    for which in isFirst ? ["first", "last"] : ["last"] {
+      headers = headers.setting("x-\(which)-death-reason", to: .string(death.reason))
+        .setting("x-\(which)-death-queue", to: .string(death.queue))
+        .setting("x-\(which)-death-exchange", to: .string(death.exchange))
+    }
+    let altered = properties.altered {
+      $0.expiration = nil
+      $0.encodedHeaders = headers.encoded
+    }
+    return AMQPMessageFormat.withHistory(altered.encoded)
+  }
+
+  private static func entry(_ death: MessageDeath, expiration: ShortString?) -> AMQPFieldTable {
+    var fields: [(String, AMQPValue)] = []
+    if let expiration { fields.append(("original-expiration", .string(expiration.bytes))) }
+    fields += [
+      ("count", .int64(1)),
+      ("reason", .string(death.reason)),
+      ("queue", .string(death.queue)),
+      ("time", .timestamp(UInt64(clamping: death.time.milliseconds / 1000))),
+      ("exchange", .string(death.exchange)),
+      ("routing-keys", .array(AMQPFieldArray(death.routingKeys.map { .string($0) }))),
+    ]
+    return AMQPFieldTable(fields)
+  }
+
+  private static func withHistory(_ encoded: Bytes) -> Bytes {
+    var writer = ByteWriter(capacity: encoded.count)
+    writer.uint8(encoded[0])
+    writer.uint8(encoded[1] | historyFlag)
+    encoded[2..<encoded.count].withBuffer { writer.copy($0) }
+    return writer.finishJoined()
+  }
+}

@@ -1,0 +1,188 @@
+// AMQPServer: AMQP 0-9-1 on a listener: accepts connections and owns what they share.
+
+import MillraceAMQPProtocol
+import MillraceBase
+import MillraceBroker
+import MillraceIO
+
+/// Serves AMQP 0-9-1 as RabbitMQ 4 speaks it, for one broker and on the broker's reactor.
+public final class AMQPServer {
+  let broker: Broker
+  let logger: Logger
+  /// Most bytes of a message's body.
+  let largestMessage: UInt64
+  /// What connections have unsent.
+  var answers = AnswerBudget(size: 256 << 20)
+  /// What clients have sent and the broker is not done with.
+  private(set) var requests: RequestBudget
+  /// Connections that wait until requests hold less, in the order of their coming.
+  private var starved = Deque<AMQPConnection>()
+  private var isWaking = false
+  private var isWatchingInput = false
+  private var isSweeping = false
+  /// Channels with a consumer of direct replies, by the address that clients answer to.
+  var replies: [ShortString: AMQPChannel] = [:]
+  private var random: SeededRandom
+  private var listeners: [any Listener] = []
+  private var connections: [ObjectIdentifier: AMQPConnection] = [:]
+  private var nextConnection: UInt64 = 1
+
+  /// Time between two looks at all connections.
+  static let sweepInterval = Duration.seconds(30)
+
+  /// A server that listens nowhere yet. ``AMQPMessageFormat`` must have been registered with the broker's queues.
+  /// - Parameter seed: of names that are made up, among them addresses that nobody may guess; nil takes the operating
+  ///   system's entropy.
+  public init(broker: Broker, logger: Logger, seed: UInt64? = nil) {
+    self.broker = broker
+    self.logger = logger
+    largestMessage = UInt64(broker.settings.largestAMQPMessage)
+    requests = RequestBudget(size: broker.settings.requestMemory)
+    random = seed.map { SeededRandom(seed: $0) } ?? .system()
+  }
+
+  /// Listens on one more address.
+  /// - Returns: the address with the port that was bound.
+  public func listen(_ address: SocketAddress) throws(IOError) -> SocketAddress {
+    let listener = try broker.reactor.listen(address) { [unowned self] in self.accept($0) }
+    listeners.append(listener)
+    return listener.address
+  }
+
+  func accept(_ connection: any Connection) -> any ConnectionHandler {
+    let handler = AMQPConnection(server: self, connection: connection, number: nextConnection)
+    nextConnection += 1
+    guard connections.count < broker.settings.connections else {
+      logger.logRarely(
+        .warning, "amqp", "connection refused", "max.connections are open",
+        ["peer": connection.remoteAddress.description, "max.connections": "\(broker.settings.connections)"],
+        now: broker.reactor.now)
+      handler.refuse()
+      return handler
+    }
+    connections[ObjectIdentifier(handler)] = handler
+    logger.log(
+      .debug, "amqp", "connected",
+      ["peer": connection.remoteAddress.description, "connection": "\(handler.number)"])
+    handler.begin()
+    sweepLater()
+    return handler
+  }
+
+  func closed(_ connection: AMQPConnection) {
+    guard connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
+    if connection.isStarved, starved.count > 2 * connections.count {
+      // Clients that come and go while nobody is woken must not pile up.
+      var left = Deque<AMQPConnection>()
+      while let one = starved.popFirst() { if !one.isOver { left.append(one) } }
+      starved = left
+    }
+  }
+
+  /// Open connections.
+  public var connectionCount: Int { connections.count }
+
+  /// Bytes that clients have sent and the broker is not done with.
+  public var heldBytes: Int { requests.held }
+
+  /// Stops accepting; connections stay, so that answers under way still leave.
+  public func stopAccepting() {
+    for listener in listeners { listener.close() }
+    listeners = []
+  }
+
+  /// Tells all clients that the server goes (320), takes nothing more from them, and closes their connections once that
+  /// has been sent. To be called while the broker is open.
+  /// - Parameter done: called when what was taken from them before is durable.
+  public func close(_ done: @escaping () -> Void) {
+    stopAccepting()
+    for connection in connections.values.sorted(by: { $0.number < $1.number }) { connection.shutDown() }
+    broker.queues.whenDurable { _ in done() }
+  }
+
+  /// 22 letters, digits, dashes and underscores that were never given before and cannot be guessed.
+  func token() -> String {
+    let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
+    var text: [UInt8] = []
+    for _ in 0..<2 {
+      let bits = random.next()
+      for index in 0..<11 { text.append(alphabet[Int(truncatingIfNeeded: bits >> (5 * UInt64(index))) & 63]) }
+    }
+    return String(decoding: text, as: UTF8.self)
+  }
+
+  /// Looks at all connections from time to time: those that do not move are ended, quiet ones give memory back.
+  private func sweepLater() {
+    guard !isSweeping, !connections.isEmpty else { return }
+    isSweeping = true
+    broker.reactor.schedule(after: AMQPServer.sweepInterval) { [weak self] in
+      guard let self else { return }
+      isSweeping = false
+      for connection in connections.values.sorted(by: { $0.number < $1.number }) { connection.sweep() }
+      sweepLater()
+    }
+  }
+
+  // MARK: Memory of requests
+
+  /// Counts what clients have sent; lets connections read on that had to wait, as far as there is room.
+  func requestsChanged(by bytes: Int) {
+    guard requests.change(by: bytes) else { return }
+    if requests.isSpent {
+      logger.logRarely(
+        .warning, "amqp", "messages being received hold all the memory they may",
+        "clients with large ones have to wait",
+        ["queued.max.request.bytes": "\(requests.size)", "connections": "\(connections.count)"],
+        now: broker.reactor.now)
+      watchInput()
+    } else {
+      wakeStarved()
+    }
+  }
+
+  /// Remembers a connection that is not read from because the budget is spent.
+  func starve(_ connection: AMQPConnection) {
+    guard !connection.isStarved else { return }
+    connection.isStarved = true
+    starved.append(connection)
+  }
+
+  /// At the end of the turn, because a connection that reads on may be in the middle of its input.
+  private func wakeStarved() {
+    guard !isWaking, !starved.isEmpty else { return }
+    isWaking = true
+    broker.reactor.atEndOfTurn { [self] in wakeSome() }
+  }
+
+  private func wakeSome() {
+    isWaking = false
+    var openings = requests.openings
+    while openings > 0, let connection = starved.popFirst() {
+      connection.isStarved = false
+      connection.throttle()
+      openings = min(openings - 1, requests.openings)
+    }
+    guard !requests.isSpent, !starved.isEmpty else { return }
+    // The others follow when these have been read from, and were counted.
+    isWaking = true
+    broker.reactor.schedule(after: .milliseconds(1)) { [self] in wakeSome() }
+  }
+
+  /// Ends the connections whose unfinished messages and transactions have kept the memory longest, while it is wanted.
+  private func watchInput() {
+    guard !isWatchingInput else { return }
+    isWatchingInput = true
+    broker.reactor.schedule(after: RequestBudget.checkInterval) { [self] in
+      isWatchingInput = false
+      guard requests.isSpent else { return }
+      var staying: [UInt64: AMQPConnection] = [:]
+      for connection in connections.values where connection.unfinishedBytes > 0 {
+        staying[connection.number] = connection
+      }
+      let expired = requests.expired(
+        staying.values.map { ($0.number, $0.unfinishedSince, $0.unfinishedBytes) }, now: broker.reactor.now)
+      for number in expired { staying[number]?.giveUp() }
+      watchInput()
+    }
+  }
+}
