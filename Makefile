@@ -79,6 +79,7 @@ crash-run:
 	$(PYTHON) Tests/crash/log_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/crash/txn_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/crash/count_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) Tests/crash/queue_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 
 # The whole broker on a simulated disk, network and clock, a seed at a time; a failing seed is printed and repeats exactly.
 simulate: setup
