@@ -133,11 +133,13 @@ private final class EpochWorld {
   }
 
   /// A committed offset whose text takes room in the journal.
-  func fill(_ size: Int = 3000, _ done: @escaping (BrokerError?) -> Void = { _ in }) {
+  func fill(
+    _ size: Int = 3000, group: String = "other", _ done: @escaping (BrokerError?) -> Void = { _ in }
+  ) {
     let committed = CommittedOffset(
       offset: 1, leaderEpoch: -1, metadata: String(repeating: "x", count: size), time: broker.reactor.wallClock)
     broker.groups.commit(
-      group: "other", offsets: [PartitionOffset(partition: TopicPartition("t", 0), committed: committed)],
+      group: group, offsets: [PartitionOffset(partition: TopicPartition("t", 0), committed: committed)],
       completion: done)
   }
 
@@ -248,6 +250,22 @@ func endWhileCongested() throws {
   world.world.run(for: .seconds(5))
   try world.restart()
   #expect(try world.answer("new", 0) > told)
+}
+
+@Test("a group whose last member leaves while a commit of its offsets waits for room keeps its epochs")
+func leaveBehindWaitingCommit() throws {
+  let world = try EpochWorld()
+  let told = try world.answer("m", 0)
+  try world.congest()
+  var isCommitted = false
+  world.fill(group: "g") { isCommitted = $0 == nil }
+  world.beat("m", -1)
+  #expect(world.epoch("m") == -1 && !isCommitted && world.broker.isCongested)
+  world.background.isHeld = false
+  try #require(world.world.run { isCommitted })
+  world.world.run(for: .seconds(5))
+  #expect(world.broker.metadata.groupOffsets["g"] != nil)
+  #expect(try world.answer("n", 0) > told)
 }
 
 @Test("a member whose answer waits is not late, however long that takes, and has its whole session when it is told")
