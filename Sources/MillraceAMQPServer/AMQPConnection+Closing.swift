@@ -102,12 +102,22 @@ extension AMQPConnection {
       return finish()
     }
     state = .draining
+    limitDraining()
     channelIsIdle()
+  }
+
+  /// A command that the broker cannot answer, such as to get a message that cannot be read, must not keep it for ever.
+  private func limitDraining() {
+    guard drainTimer == nil else { return }
+    drainTimer = reactor.schedule(after: AMQPConnection.closingTime) { [self] in
+      isDrainingLong = true
+      channelIsIdle()
+    }
   }
 
   /// A channel has nothing more to do, or is gone.
   func channelIsIdle() {
-    if state == .draining, !isFinishing, channels.values.allSatisfy({ !$0.isBusy }) {
+    if state == .draining, !isFinishing, isDrainingLong || channels.values.allSatisfy({ !$0.isBusy }) {
       isFinishing = true
       // What was published and acknowledged before an orderly end holds.
       return broker.queues.whenDurable { [self] error in
@@ -137,18 +147,21 @@ extension AMQPConnection {
   func connectionInputEnded() -> Bool {
     isInputEnded = true
     closeWhenDone()
+    if !isOver { limitDraining() }
     return isOver
   }
 
   /// The client has gone without a word: once its channels have done what it asked, the connection ends.
   func closeWhenDone() {
-    guard isInputEnded, !isOver, channels.values.allSatisfy({ !$0.isBusy }) else { return }
+    guard isInputEnded, !isOver, isDrainingLong || channels.values.allSatisfy({ !$0.isBusy }) else { return }
     release(isFailure: true)
     finish()
   }
 
   func connectionClosed(_ error: IOError?) {
     state = .over
+    drainTimer?.cancel()
+    drainTimer = nil
     timer?.cancel()
     timer = nil
     release(isFailure: true)

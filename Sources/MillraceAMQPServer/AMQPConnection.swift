@@ -33,6 +33,9 @@ final class AMQPConnection: ConnectionHandler {
 
   /// Draining, with nothing left to do but to wait for the journal.
   var isFinishing = false
+  var drainTimer: Timer?
+  /// Draining for so long that what channels still wait for is given up.
+  var isDrainingLong = false
   private(set) var channels: [UInt16: AMQPChannel] = [:]
   /// The channel of the latest frame, which is mostly that of the next one.
   private var latest: AMQPChannel?
