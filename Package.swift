@@ -82,7 +82,8 @@ let package = Package(
       "Millrace",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
-        "MillraceStreams", "MillraceBroker", "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceAMQPServer",
+        "MillraceStreams", "MillraceDelivery", "MillraceRouting", "MillraceQueueing", "MillraceBroker",
+        "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceAMQPProtocol", "MillraceAMQPServer",
         "MillraceConnectors", "MillraceQueue",
       ]),
     // Floor 9

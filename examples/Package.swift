@@ -18,5 +18,6 @@ let package = Package(
     example("DataStream"),
     example("WordCount"),
     example("EmbeddedBroker"),
+    example("QueueWorker"),
   ]
 )

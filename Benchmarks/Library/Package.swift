@@ -14,6 +14,7 @@ let package = Package(
   dependencies: [.package(name: "millrace", path: "../..")],
   targets: [
     benchmark("QueueBenchmark"),
+    benchmark("BrokerQueueBenchmark"),
     benchmark("FusionBenchmark"),
     benchmark("LogWordCountBenchmark"),
   ]

@@ -145,8 +145,9 @@ package struct BrokerParts: Sendable {
   }
 
   /// Closes all in order.
+  /// - Parameter beforeStop: called when everything is durable; what it submits the reactor still runs.
   /// - Returns: what could not be made durable.
-  func close() async -> MillraceError? {
+  func close(beforeStop: () -> Void = {}) async -> MillraceError? {
     var failure: MillraceError?
     do throws(MillraceError) {
       failure = try await ask { _, answer in
@@ -155,6 +156,7 @@ package struct BrokerParts: Sendable {
     } catch {
       failure = error
     }
+    beforeStop()
     let stopped: Result<Void, MillraceError> = await EmbeddedBroker.onThread("millrace-close") {
       reactor.stop()
       stopThreads()

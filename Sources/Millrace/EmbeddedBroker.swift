@@ -40,6 +40,7 @@ public final class EmbeddedBroker: Sendable {
   private struct State {
     var life = Life.open
     var jobs: [ObjectIdentifier: RunningJob] = [:]
+    var queues: [ObjectIdentifier: QueueLife] = [:]
   }
 
   /// The data directory.
@@ -183,6 +184,21 @@ public final class EmbeddedBroker: Sendable {
     state.withLock { $0.jobs[ObjectIdentifier(job)] = nil }
   }
 
+  // MARK: Queues
+
+  /// Remembers who has to hear of the end; false when the broker is closing.
+  func keep(_ queue: QueueLife) -> Bool {
+    state.withLock { state in
+      guard case .open = state.life else { return false }
+      state.queues[ObjectIdentifier(queue)] = queue
+      return true
+    }
+  }
+
+  func forget(_ queue: QueueLife) {
+    _ = state.withLock { $0.queues.removeValue(forKey: ObjectIdentifier(queue)) }
+  }
+
   // MARK: Closing
 
   /// Stops jobs, ends consumers, makes everything durable, closes listeners and lets go of the directory.
@@ -211,7 +227,10 @@ public final class EmbeddedBroker: Sendable {
   private func end() async {
     let jobs = state.withLock { Array($0.jobs.values) }
     for job in jobs { await job.end() }
-    let failure = await parts.close()
+    let queues = state.withLock { Array($0.queues.values) }
+    for queue in queues { queue.close(.closed, .closed) }
+    let failure = await parts.close { for queue in queues { queue.stops() } }
+    for queue in queues { queue.abandon() }
     let waiting = state.withLock { state -> [CheckedContinuation<MillraceError?, Never>] in
       guard case .closing(let waiting) = state.life else { return [] }
       state.life = .closed(failure)

@@ -1,4 +1,4 @@
-// Exports: what `import Millrace` brings beside its own types: records, streams and in-process queues.
+// Exports: what `import Millrace` brings beside its own types: records, streams, queues.
 //
 // From the general modules single names only, so that their other names do not get in the way of an embedder's own.
 
@@ -14,4 +14,5 @@
 @_exported import struct MillraceModel.RecordBatchBuilder
 @_exported import struct MillraceModel.RecordHeader
 @_exported import MillraceQueue
+@_exported import struct MillraceQueueing.QueueFigures
 @_exported import MillraceStreams

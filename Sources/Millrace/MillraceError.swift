@@ -14,9 +14,17 @@ public struct MillraceError: Error, Equatable, CustomStringConvertible {
     public static let unknownTopic = Code("unknownTopic")
     /// A topic of this name exists already.
     public static let topicExists = Code("topicExists")
+    /// The queue does not exist, or was deleted.
+    public static let unknownQueue = Code("unknownQueue")
+    /// A queue of this name exists with other options; the reason says which.
+    public static let queueExists = Code("queueExists")
+    /// The queue refuses messages, because it is as long as it may be.
+    public static let queueFull = Code("queueFull")
+    /// The delivery was settled before, or was taken back, so that nothing can be said of it any more.
+    public static let notInFlight = Code("notInFlight")
     /// A name, number or setting is not allowed; the reason says which and why.
     public static let invalidArgument = Code("invalidArgument")
-    /// The batch is larger than the topic's `max.message.bytes`.
+    /// The batch is larger than the topic's `max.message.bytes`, or what is to be one commit than a commit may be.
     public static let messageTooLarge = Code("messageTooLarge")
     /// The offset was removed already, or does not exist yet.
     public static let offsetOutOfRange = Code("offsetOutOfRange")
@@ -32,7 +40,7 @@ public struct MillraceError: Error, Equatable, CustomStringConvertible {
     public static let unknownGroup = Code("unknownGroup")
     /// The address cannot be listened on.
     public static let network = Code("network")
-    /// The broker or producer was closed.
+    /// The broker, producer or queue was closed.
     public static let closed = Code("closed")
     /// The task was cancelled while it waited; nothing was sent.
     public static let cancelled = Code("cancelled")

@@ -42,6 +42,9 @@ public final class AMQPMessageFormat: MessageFormat, Sendable {
     }
   }
 
+  /// The headers of a message, nil when there are none or they cannot be read.
+  public static func headerTable(_ properties: BasicProperties) -> AMQPFieldTable? { headers(properties) }
+
   private static func hasHistory(_ encoded: Bytes) -> Bool { encoded.count >= 2 && encoded[1] & historyFlag != 0 }
 
   /// What the broker must know.

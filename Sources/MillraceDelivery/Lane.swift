@@ -395,6 +395,22 @@ struct Lane {
     return before - undone
   }
 
+  /// A message ahead of the window is done without having been loaded.
+  /// - Returns: false when it was done before, or is not ahead of the window.
+  mutating func finishUnloaded(_ offset: Offset, size: Int) -> Bool {
+    guard offset >= loadedEnd, offset < end, !known.contains(offset) else { return false }
+    let bytes = min(Int64(size), undoneBytes - inFlightBytes)
+    undone -= 1
+    undoneBytes -= bytes
+    known.insert(offset..<offset + 1)
+    note(offset..<offset + 1, bytes: bytes)
+    counts[offset] = nil
+    delays[offset] = nil
+    settleBytes()
+    skipKnown()
+    return true
+  }
+
   /// An empty lane has no bytes: what is left over stood for messages whose size was not known.
   private mutating func settleBytes() {
     guard undone == 0 else { return }

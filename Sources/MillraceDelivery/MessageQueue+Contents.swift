@@ -14,6 +14,8 @@ extension MessageQueue {
     public var deliveryCount: Int32
     /// Delivered and not settled.
     public var isInFlight: Bool
+    /// Waits until then, as far as that is known: of a message that was not loaded yet its content says so.
+    public var due: Timestamp?
   }
 
   /// Numbers of the lanes that exist, the highest first.
@@ -26,9 +28,12 @@ extension MessageQueue {
     guard let index = laneIndex(lane), limit > 0 else { return [] }
     var entries: [Entry] = []
     func entry(_ offset: Offset, _ slot: Slot?) -> Entry {
-      Entry(
+      let isDelayed = slot?.state == .delayed
+      let due = isDelayed ? slot?.deadline : slot == nil ? lanes[index].delays[offset] : nil
+      return Entry(
         position: Position(lane: lane, offset: offset), message: slot?.message,
-        deliveryCount: lanes[index].counts[offset] ?? 0, isInFlight: slot?.state == .inFlight)
+        deliveryCount: lanes[index].counts[offset] ?? 0, isInFlight: slot?.state == .inFlight,
+        due: due.map { Timestamp(milliseconds: $0) })
     }
     lanes[index].walkSlots(while: { offset, slot in
       if offset >= from { entries.append(entry(offset, slot)) }
@@ -69,6 +74,32 @@ extension MessageQueue {
     }
     delays.removeAll()
     return count
+  }
+
+  /// Takes out one message that is not in flight. Not dead-lettered.
+  /// - Parameter size: what it counts for; matters only when it was not loaded yet.
+  /// - Returns: false when it is in flight, or done.
+  public mutating func remove(_ position: Position, size: Int) -> Bool {
+    guard let index = laneIndex(position.lane) else { return false }
+    guard let slot = lanes[index].facts(position.offset) else {
+      return lanes[index].finishUnloaded(position.offset, size: size)
+    }
+    guard slot.state != .inFlight else { return false }
+    finish(index, position.offset)
+    return true
+  }
+
+  /// Whether the message was delivered to `consumer` and is not settled.
+  public mutating func isInFlight(_ position: Position, with consumer: ConsumerID) -> Bool {
+    guard let index = laneIndex(position.lane), let slot = lanes[index].facts(position.offset) else { return false }
+    return slot.state == .inFlight && consumers.id(slot.consumer) == consumer
+  }
+
+  /// Whether the queue would admit so many publications of `bytes` bytes in all.
+  public func hasRoom(for count: Int, bytes: Int) -> Bool {
+    guard options.overflow != .dropHead else { return true }
+    return options.maximumLength.map { length + reserved + count <= $0 } ?? true
+      && options.maximumBytes.map { lengthBytes + reservedBytes + Int64(bytes) <= Int64($0) } ?? true
   }
 
   /// The durable state with all changes so far, committed or not. It agrees with the journal once everything that

@@ -38,6 +38,14 @@ extension MessageQueue {
     return true
   }
 
+  /// Acknowledges deliveries of `consumer`.
+  /// - Parameter settled: gets each position that was in flight with it.
+  public mutating func acknowledge(
+    _ positions: [Position], by consumer: ConsumerID, now: Timestamp, _ settled: (Position) -> Void
+  ) {
+    for position in positions where settle(position, .acknowledge, by: consumer, now: now) { settled(position) }
+  }
+
   /// Settles everything in flight in `range` of `lane`.
   /// - Returns: how many deliveries that were.
   /// - Complexity: O(messages in flight), at most O(the range).

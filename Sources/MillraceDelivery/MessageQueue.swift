@@ -233,6 +233,11 @@ public struct MessageQueue {
     if reserved > 0 { unreserve(1, Int64(message.size)) }
   }
 
+  /// ``published(_:)`` for each of them.
+  public mutating func published(contentsOf messages: [Message]) {
+    for message in messages { published(message) }
+  }
+
   /// The log of `lane` has grown to `end` by messages of `bytes` bytes in all that the host does not have at hand.
   public mutating func published(lane: UInt8, through end: Offset, bytes: Int64) {
     let index = laneIndex(making: lane)

@@ -42,6 +42,21 @@ final class HostedConsumer: QueueConsumer {
     return isSettled
   }
 
+  override func acknowledge(_ positions: [Position]) {
+    guard !hosted.isDeleted, !positions.isEmpty else { return }
+    let now = queues.exactNow
+    var settled: [Position] = []
+    settled.reserveCapacity(positions.count)
+    hosted.queue.acknowledge(positions, by: id, now: queues.now) { settled.append($0) }
+    for position in settled { hosted.meter.acknowledged(MessageKey(position), by: &meter, now: now) }
+    queues.touched(hosted)
+    queues.gaveBack(pool)
+  }
+
+  override func holds(_ position: Position) -> Bool {
+    !hosted.isDeleted && hosted.queue.isInFlight(position, with: id)
+  }
+
   override func get(isNoAck: Bool, completion: @escaping ((delivery: Delivery, left: Int)?) -> Void) {
     gets.append((isNoAck, completion))
     serveGets()

@@ -40,6 +40,8 @@ final class HostedQueue {
   /// Commits that wait for dead letters to be read, in order.
   var heldCommits = Deque<QueueCommit>()
   var isReadingDeadLetters = false
+  /// Who waits for them to be on their way.
+  var afterHeldCommits: [() -> Void] = []
   /// Dead letters that no queue takes yet, and that are not to be lost (`x-dead-letter-strategy` at-least-once).
   var unroutable: [DeadLetter] = []
   var isRetryingUnroutable = false
@@ -71,6 +73,13 @@ final class HostedQueue {
   func takeConsumerNumber() -> Int {
     lastConsumerNumber += 1
     return lastConsumerNumber
+  }
+
+  /// Nothing waits for a dead letter to be read any more, or ever again.
+  func tellAfterHeldCommits() {
+    let waiting = afterHeldCommits
+    afterHeldCommits = []
+    for body in waiting { body() }
   }
 
   /// What is done with need not be kept in memory any longer.

@@ -118,7 +118,7 @@ extension QueueBroker {
     }
   }
 
-  private func messages(
+  func messages(
     in runs: [Bytes], of log: PartitionLog, _ lane: UInt8, from offset: Offset, count: Int, bytes: Int
   ) throws(LogError) -> ReadMessages {
     var reader = MessageReader(partition: log.id, lane: lane)

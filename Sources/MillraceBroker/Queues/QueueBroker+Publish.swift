@@ -192,6 +192,7 @@ extension QueueBroker {
     if isDelayed, let delay = publication.facts.delay, delay > 0 {
       notBefore = Timestamp(milliseconds: now.milliseconds.addingClamped(delay))
     }
+    if let time = publication.notBefore { notBefore = max(notBefore, due(time, now, broker.reactor.wallClock)) }
     var expiration = Timestamp.none
     if let life = publication.facts.timeToLive {
       expiration = Timestamp(milliseconds: max(now, notBefore).milliseconds.addingClamped(max(life, 0)))
@@ -199,8 +200,10 @@ extension QueueBroker {
     let group = hosted.arguments.groupHeader.flatMap { publication.format.header($0, publication.properties) }
     return Message(
       offset: offset, priority: lane, timestamp: now, exchange: publication.exchange.text,
-      routingKey: publication.routingKey.text, properties: publication.properties.detached,
-      body: publication.body.detached, size: publication.body.count, expiration: expiration, notBefore: notBefore,
+      routingKey: publication.routingKey.text,
+      properties: publication.isDetached ? publication.properties : publication.properties.detached,
+      body: publication.isDetached ? publication.body : publication.body.detached, size: publication.body.count,
+      expiration: expiration, notBefore: notBefore,
       groupKey: group?.detached, deduplicationID: id?.detached, isDurable: publication.facts.isPersistent,
       format: publication.format.code, arrivedAt: exactNow)
   }
@@ -230,7 +233,7 @@ extension QueueBroker {
   }
 
   /// Puts a message that was checked into the unit of transfers; the number of queues that it goes to.
-  func publishInTransaction(_ publication: Publication) -> Int {
+  func publishInTransaction(_ publication: Publication, isForced: Bool) -> Int {
     do throws(RoutingError) {
       try route(publication, allowsInternal: false)
     } catch {
@@ -240,7 +243,9 @@ extension QueueBroker {
     for route in routes.routes {
       guard let target = target(route, publication) else { continue }
       count += 1
-      if case .held = enqueue(publication, into: target, isDelayed: route.isDelayed, unit: transfers) {
+      if case .held = enqueue(
+        publication, into: target, isDelayed: route.isDelayed, unit: transfers, isForced: isForced)
+      {
         target.hold(publication, isDelayed: route.isDelayed, nil)
       }
     }
@@ -343,7 +348,7 @@ extension QueueBroker {
 }
 
 extension Int64 {
-  fileprivate func addingClamped(_ other: Int64) -> Int64 {
+  func addingClamped(_ other: Int64) -> Int64 {
     let (sum, overflow) = addingReportingOverflow(other)
     return overflow ? (other > 0 ? .max : .min) : sum
   }

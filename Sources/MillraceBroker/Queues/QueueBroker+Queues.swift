@@ -251,6 +251,7 @@ extension QueueBroker {
       consumer.serveGets()
     }
     hosted.waitingGets = []
+    hosted.tellAfterHeldCommits()
     lookAtPressure()
   }
 

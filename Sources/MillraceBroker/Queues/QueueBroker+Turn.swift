@@ -73,11 +73,23 @@ extension QueueBroker {
       batch.removeAll(keepingCapacity: true)
       let got = hosted.queue.next(now: now, limit: limit, into: &batch)
       var bytes = 0
-      for delivery in batch {
-        bytes += delivery.message.body.count
-        guard let consumer = hosted.consumers[delivery.consumer] else { continue }
-        hosted.measure(delivery, to: consumer, isNoAck: consumer.isNoAck, now: exactNow)
-        consumer.sink?.deliver(delivery, to: consumer)
+      let exactNow = exactNow
+      var start = 0
+      while start < batch.count {
+        // Mostly one consumer's in a row.
+        let id = batch[start].consumer
+        var end = start
+        while end < batch.count, batch[end].consumer == id {
+          bytes += batch[end].message.body.count
+          end += 1
+        }
+        if let consumer = hosted.consumers[id] {
+          for index in start..<end {
+            hosted.measure(batch[index], to: consumer, isNoAck: consumer.isNoAck, now: exactNow)
+          }
+          consumer.sink?.deliver(batch[start..<end], to: consumer)
+        }
+        start = end
       }
       batch.removeAll(keepingCapacity: true)
       deliveries = batch
@@ -95,8 +107,9 @@ extension QueueBroker {
     guard let due else { return }
     // The longest sleep is bounded, so that times far away need no exact arithmetic.
     let delay = Duration.milliseconds(min(max(0, due.milliseconds - now.milliseconds), 86_400_000))
-    let timer = broker.reactor.schedule(after: delay) { [weak self, weak hosted] in
-      guard let self, let hosted, !hosted.isDeleted else { return }
+    // Strong, because weak references make every other one slower; the timer is cancelled with the queue and the broker.
+    let timer = broker.reactor.schedule(after: delay) { [self] in
+      guard !hosted.isDeleted else { return }
       hosted.timer = nil
       touched(hosted)
     }
@@ -161,6 +174,7 @@ extension QueueBroker {
       }
       return
     }
+    hosted.tellAfterHeldCommits()
   }
 
   // MARK: To the log
@@ -305,7 +319,9 @@ extension QueueBroker {
     }
     // Everything before it goes its own way; then the unit of transfers is the transaction's alone.
     flushAll()
-    let counts = transaction.publications.map { publishInTransaction($0) }
+    let counts = transaction.publications.map {
+      publishInTransaction($0, isForced: transaction.isForced)
+    }
     var queues: [HostedQueue] = []
     for (consumer, position, settlement) in transaction.settlements {
       guard consumer.settle(position, settlement), let consumer = consumer as? HostedConsumer else { continue }

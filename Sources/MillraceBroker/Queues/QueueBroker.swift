@@ -66,13 +66,16 @@ public final class QueueBroker {
 
   /// Time for queues: it goes on evenly, whatever is done to the wall clock while the program runs.
   var now: Timestamp {
-    Timestamp(milliseconds: clock.start.milliseconds + (broker.reactor.now - clock.started).inMilliseconds)
+    Timestamp(milliseconds: clock.start.milliseconds + elapsedNanoseconds / 1_000_000)
   }
 
   /// The same time, as fine as the reactor's clock: for figures.
   var exactNow: MonotonicTime {
-    MonotonicTime(nanoseconds: clock.start.milliseconds * 1_000_000) + (broker.reactor.now - clock.started)
+    MonotonicTime(nanoseconds: clock.start.milliseconds * 1_000_000 + elapsedNanoseconds)
   }
+
+  // In whole numbers: a duration's arithmetic is of 128 bits, and this is asked for with every message.
+  private var elapsedNanoseconds: Int64 { broker.reactor.now.nanoseconds - clock.started.nanoseconds }
 
   /// Makes a format known under its number, for messages that were published under it. Records of topics are read in the
   /// first that was registered.
@@ -161,6 +164,8 @@ public final class QueueBroker {
   }
 
   func tellAtEndOfTurn(_ publisher: QueuePublisher) {
+    // The log still ends what it has begun when there are no turns any more.
+    guard isOpen else { return publisher.tell() }
     publishersToTell.append(publisher)
     planTurn()
   }

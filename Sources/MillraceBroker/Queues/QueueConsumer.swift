@@ -50,6 +50,14 @@ public class QueueConsumer {
   @discardableResult
   public func settle(_ position: Position, _ settlement: Settlement) -> Bool { false }
 
+  /// ``settle(_:_:)`` with `.acknowledge` for each of them; what is not in flight is passed over.
+  public func acknowledge(_ positions: [Position]) {
+    for position in positions { settle(position, .acknowledge) }
+  }
+
+  /// Whether the message is in flight with this consumer, so that it can still be settled.
+  public func holds(_ position: Position) -> Bool { false }
+
   /// Gives the next message to a passive consumer, or nil when the queue is empty, with the number of messages left.
   ///
   /// `completion` may be called before this returns; when the message must be read from disk, in a later turn.

@@ -91,6 +91,11 @@ public struct Publication {
   public var body: Bytes
   /// What the properties say.
   public var facts: MessageFacts
+  /// Time on the wall clock before which no queue delivers it, whatever the exchange; nil for none.
+  public var notBefore: Timestamp?
+  /// Properties and body lie in memory of their own and are kept as they are. Otherwise small ones are copied, because
+  /// they would keep alive what was received with them.
+  public var isDetached = false
 
   /// A message.
   public init(
@@ -123,6 +128,8 @@ public struct QueueTransaction {
   public var publications: [Publication] = []
   /// What becomes of deliveries, in order.
   public var settlements: [(consumer: QueueConsumer, position: Position, settlement: Settlement)] = []
+  /// Publications pass limits and deduplication, as dead letters do: they were in a queue before.
+  public var isForced = false
 
   /// Nothing yet.
   public init() {}
@@ -132,8 +139,17 @@ public struct QueueTransaction {
 public protocol DeliverySink: AnyObject {
   /// A message, in the order of the queue.
   func deliver(_ delivery: Delivery, to consumer: QueueConsumer)
+  /// Several at once; as good as ``deliver(_:to:)-(Delivery,_)`` for each of them, as long as the consumer is not closed.
+  func deliver(_ deliveries: ArraySlice<Delivery>, to consumer: QueueConsumer)
   /// The broker ended the consumer.
   func ended(_ consumer: QueueConsumer, _ reason: QueueConsumer.EndReason)
+}
+
+extension DeliverySink {
+  /// One after the other.
+  public func deliver(_ deliveries: ArraySlice<Delivery>, to consumer: QueueConsumer) {
+    for delivery in deliveries where !consumer.isClosed { deliver(delivery, to: consumer) }
+  }
 }
 
 extension RoutingError.Code {
