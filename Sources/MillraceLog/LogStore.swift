@@ -272,8 +272,13 @@ public final class LogStore {
   public var waitingUnits: Int { waiting.count }
 
   /// Calls `body` when everything appended so far is durable (nil) or never will be.
+  ///
+  /// Units that wait for room are among it: `body` waits behind them.
   public func whenDurable(_ body: @escaping (LogError?) -> Void) {
-    journal.whenDurable(body)
+    guard !waiting.isEmpty else { return journal.whenDurable(body) }
+    append(deciding: { nil }) { result in
+      if case .failure(let error) = result { body(error) } else { body(nil) }
+    }
   }
 
   private func drainWaiting() {
