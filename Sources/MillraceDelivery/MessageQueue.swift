@@ -222,7 +222,8 @@ public struct MessageQueue {
   ///
   /// It is kept when the window reaches the log's end and has room, and loaded later otherwise. Offsets must ascend; what
   /// is left out between the lane's end and it is taken to hold no messages.
-  public mutating func published(_ message: Message) {
+  /// - Parameter wasAdmitted: it was asked for with ``admit(size:deduplicationID:now:)``; dead letters are not.
+  public mutating func published(_ message: Message, wasAdmitted: Bool = true) {
     let index = laneIndex(making: message.priority)
     precondition(
       message.offset >= lanes[index].end, "message \(message.offset) published behind the end \(lanes[index].end)")
@@ -230,7 +231,7 @@ public struct MessageQueue {
     lanes[index].extend(to: message.offset + 1, bytes: Int64(message.size))
     if !lanes[index].known.isEmpty { lanes[index].skipKnown() }
     if lanes[index].loadedEnd == message.offset, hasRoom(index) { lanes[index].admit(message) }
-    if reserved > 0 { unreserve(1, Int64(message.size)) }
+    if wasAdmitted, reserved > 0 { unreserve(1, Int64(message.size)) }
   }
 
   /// ``published(_:)`` for each of them.

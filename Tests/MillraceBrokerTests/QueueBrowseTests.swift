@@ -195,7 +195,7 @@ import Testing
     try world.until { notes.deliveries.count == 6 }
     for (delivery, consumer) in notes.deliveries { #expect(consumer.settle(delivery.position, .discard)) }
     var isDurable = false
-    world.queues.whenSettled { error in
+    world.queues.whenDurable { error in
       #expect(error == nil)
       isDurable = true
     }

@@ -184,7 +184,7 @@ final class ConsumerLink: Sendable {
   /// Suspends until all that was settled is durable.
   func settled() async throws(MillraceError) {
     try await parts.ask { (broker, answer: Answer<Void>) in
-      broker.queues.whenSettled { error in answer.give(error.map { .failure(MillraceError($0)) } ?? .success(())) }
+      broker.queues.whenDurable { error in answer.give(error.map { .failure(MillraceError($0)) } ?? .success(())) }
     }
   }
 
@@ -267,7 +267,7 @@ final class QueueTap: DeliverySink {
       if !isSettled { answer.give(.failure(.notInFlight(consumer.queue))) } else { waiting.append(answer) }
     }
     guard !waiting.isEmpty else { return }
-    broker.queues.whenSettled { error in
+    broker.queues.whenDurable { error in
       for answer in waiting { answer.give(error.map { .failure(MillraceError($0)) } ?? .success(())) }
     }
   }

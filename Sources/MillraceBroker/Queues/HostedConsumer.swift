@@ -13,6 +13,7 @@ final class HostedConsumer: QueueConsumer {
   let number: Int
   let isNoAck: Bool
   var meter: ConsumerMeter
+  private var isCancelled = false
   /// Asked for a message each.
   private var gets = Deque<(isNoAck: Bool, completion: ((delivery: Delivery, left: Int)?) -> Void)>()
 
@@ -39,6 +40,7 @@ final class HostedConsumer: QueueConsumer {
     if isSettled { hosted.measure(settlement, of: position, by: self, now: queues.exactNow) }
     queues.touched(hosted)
     queues.gaveBack(pool)
+    if isCancelled { forgetWhenDone() }
     return isSettled
   }
 
@@ -51,6 +53,7 @@ final class HostedConsumer: QueueConsumer {
     for position in settled { hosted.meter.acknowledged(MessageKey(position), by: &meter, now: now) }
     queues.touched(hosted)
     queues.gaveBack(pool)
+    if isCancelled { forgetWhenDone() }
   }
 
   override func holds(_ position: Position) -> Bool {
@@ -103,8 +106,18 @@ final class HostedConsumer: QueueConsumer {
     guard !hosted.isDeleted, !isClosed else { return }
     hosted.queue.cancelConsumer(id, now: queues.now)
     hosted.meter.left(&meter, now: queues.exactNow)
+    isCancelled = true
+    forgetWhenDone()
     queues.consumerLeft(hosted)
     queues.touched(hosted)
+  }
+
+  /// A cancelled consumer is needed only as long as it has something in flight.
+  private func forgetWhenDone() {
+    guard isCancelled, !isClosed, hosted.queue.inFlightCount(of: id) == 0 else { return }
+    isClosed = true
+    hosted.consumers[id] = nil
+    serveGets()
   }
 
   override func close(isFailure: Bool) {

@@ -37,11 +37,11 @@ final class HostedQueue {
   var countedBytes = 0
   /// Those who asked for a message that is being read.
   var waitingGets: [HostedConsumer] = []
-  /// Commits that wait for dead letters to be read, in order.
-  var heldCommits = Deque<QueueCommit>()
-  var isReadingDeadLetters = false
+  /// Dead letters on their way, in order, with the bytes that they count for.
+  var letters = Deque<(letter: DeadLetter, bytes: Int64)>()
+  var isPassingLetters = false
   /// Who waits for them to be on their way.
-  var afterHeldCommits: [() -> Void] = []
+  var afterLetters: [() -> Void] = []
   /// Dead letters that no queue takes yet, and that are not to be lost (`x-dead-letter-strategy` at-least-once).
   var unroutable: [DeadLetter] = []
   var isRetryingUnroutable = false
@@ -76,9 +76,9 @@ final class HostedQueue {
   }
 
   /// Nothing waits for a dead letter to be read any more, or ever again.
-  func tellAfterHeldCommits() {
-    let waiting = afterHeldCommits
-    afterHeldCommits = []
+  func tellAfterLetters() {
+    let waiting = afterLetters
+    afterLetters = []
     for body in waiting { body() }
   }
 

@@ -23,6 +23,14 @@ public struct QueueDescription: Sendable {
   public var delayed: Int
   /// Consumers that are pushed to.
   public var consumers: Int
+
+  /// The log keeps it.
+  public var isDurable: Bool { declaration.isDurable && !declaration.isExclusive }
+  /// It refuses publications at some length.
+  public var mayRefuse: Bool { arguments.options.overflow != .dropHead }
+  /// ``QueueBroker/publish(_:to:in:format:)`` may be used: memory alone keeps it, and it neither refuses nor recognises
+  /// messages.
+  public var takesDirectly: Bool { !isDurable && !mayRefuse && arguments.options.deduplicationCount == 0 }
 }
 
 /// A message that is in a queue.
@@ -198,44 +206,9 @@ extension QueueBroker {
       hosted.meter.removed(1, reason: .purged, now: exactNow)
       touched(hosted)
       guard hosted.isDurable else { return completion(.success(true)) }
-      settlements.whenDurable.append { error in completion(error.map { .failure($0) } ?? .success(true)) }
+      whenDurable { error in completion(error.map { .failure($0) } ?? .success(true)) }
     } catch {
       completion(.failure(error))
     }
-  }
-
-  /// Calls `body` when what was settled so far is durable, also what waits for a dead letter to be read, or for room on
-  /// a full disk.
-  public func whenSettled(_ body: @escaping Completion) {
-    var held: [HostedQueue] = []
-    for hosted in touchedQueues where !hosted.isDeleted {
-      if let commit = hosted.takeCommit(now: exactNow) { take(commit, of: hosted) }
-      if !hosted.heldCommits.isEmpty { held.append(hosted) }
-    }
-    var units = [settlements, transfers].filter { !$0.isEmpty }
-    if let last = delayedUnits.last { units.append(last) }
-    let wait = SettlementWait(count: units.count + held.count, body)
-    for unit in units { unit.whenDurable.append { wait.ended($0) } }
-    for hosted in held { hosted.afterHeldCommits.append { [self] in whenSettled { wait.ended($0) } } }
-    flushAll()
-    if units.isEmpty, held.isEmpty { broker.log.whenDurable { error in body(error.map { RoutingError($0) }) } }
-  }
-}
-
-/// Units that are not durable yet.
-private final class SettlementWait {
-  private var missing: Int
-  private var failure: RoutingError?
-  private let body: QueueBroker.Completion
-
-  init(count: Int, _ body: @escaping QueueBroker.Completion) {
-    missing = count
-    self.body = body
-  }
-
-  func ended(_ error: RoutingError?) {
-    failure = failure ?? error
-    missing -= 1
-    if missing == 0 { body(failure) }
   }
 }

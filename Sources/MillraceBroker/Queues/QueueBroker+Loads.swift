@@ -52,12 +52,13 @@ extension QueueBroker {
     for consumer in gets { consumer.serveGets() }
   }
 
-  /// Reads one message, done or not; nil when it is not there or cannot be read.
-  func readOne(_ position: Position, of hosted: HostedQueue, completion: @escaping (Message?) -> Void) {
+  /// Reads one message, done or not; nil when it is not there any more.
+  func readOne(_ position: Position, of hosted: HostedQueue, completion: @escaping (Result<Message?, LogError>) -> Void)
+  {
     guard hosted.isDurable else {
-      return completion(hosted.memory[position.lane]?.messages(from: position.offset, limit: 1).first)
+      return completion(.success(hosted.memory[position.lane]?.messages(from: position.offset, limit: 1).first))
     }
-    guard Int(position.lane) < hosted.logs.count else { return completion(nil) }
+    guard Int(position.lane) < hosted.logs.count else { return completion(.success(nil)) }
     let log = hosted.logs[Int(position.lane)]
     broker.log.read(log, from: position.offset, limit: 1) { [self] result in
       do throws(LogError) {
@@ -67,10 +68,11 @@ extension QueueBroker {
         case .failure(let error): throw error
         }
         let found = try messages(in: runs, of: log, position.lane, from: position.offset, count: 1, bytes: 1)
-        completion(found.messages.first.flatMap { $0.offset == position.offset ? $0 : nil })
+        completion(.success(found.messages.first.flatMap { $0.offset == position.offset ? $0 : nil }))
       } catch {
+        if error.code == .offsetOutOfRange { return completion(.success(nil)) }
         complain(of: error, hosted)
-        completion(nil)
+        completion(.failure(error))
       }
     }
   }

@@ -10,9 +10,11 @@ import MillraceRouting
 extension QueueBroker {
   /// A unit is handed to the log when it has become so large, not only at the end of the turn.
   static let largeUnit = 4 << 20
+  /// Most bytes that one publication may come to in all queues that it goes to.
+  static let mostCopied = 512 << 20
 
   /// What became of a message at one queue.
-  private enum Outcome {
+  enum Outcome {
     /// Memory has it.
     case kept
     /// A unit has it.
@@ -25,7 +27,7 @@ extension QueueBroker {
   }
 
   /// Where a message ends.
-  private enum Target {
+  enum Target {
     case queue(HostedQueue)
     case topic(TopicMetadata)
 
@@ -34,7 +36,7 @@ extension QueueBroker {
     func hold(_ publication: Publication, isDelayed: Bool, _ confirm: SharedConfirm?) {
       guard case .queue(let hosted) = self else { return }
       confirm?.expectOneMore()
-      hosted.heldPublications.append((publication, isDelayed, confirm))
+      hosted.heldPublications.append((publication.detached(), isDelayed, confirm))
     }
   }
 
@@ -43,12 +45,13 @@ extension QueueBroker {
     let held = hosted.heldPublications
     hosted.heldPublications = []
     for (publication, isDelayed, confirm) in held {
+      if publications.size + QueueBroker.largestSize(of: publication) > QueueBroker.largeUnit { flushPublications() }
       let outcome =
         hosted.isDeleted
         ? .kept : enqueue(publication, into: hosted, isDelayed: isDelayed, unit: publications)
       if case .staged = outcome, let confirm { publications.add(confirm) }
+      if case .duplicate = outcome, let confirm { publications.add(confirm) }
       if case .refused = outcome { confirm?.ended(false) } else { confirm?.ended(true) }
-      if publications.size > QueueBroker.largeUnit { flushPublications() }
     }
     planTurn()
   }
@@ -69,6 +72,14 @@ extension QueueBroker {
         .resourceError,
         "a message of \(publication.body.count) bytes is more than one commit of \(broker.largestUnit) takes")
     }
+    guard targets.count * size <= QueueBroker.mostCopied else {
+      throw RoutingError(
+        .resourceError,
+        "a message of \(publication.body.count) bytes for \(targets.count) queues is more than \(QueueBroker.mostCopied) bytes"
+      )
+    }
+    // Once for all queues.
+    let publication = publication.detached()
     let spread = spreads(publication, over: targets.count, size: size)
     let isShared = spread || targets.contains { $0.target.isRemembering }
     let shared = isShared ? confirm.map { SharedConfirm($0.publisher, $0.tag, units: 1) } : nil
@@ -77,7 +88,11 @@ extension QueueBroker {
     for (target, isDelayed) in targets {
       if spread, publications.size + size > QueueBroker.largeUnit { flushPublications() }
       switch enqueue(publication, into: target, isDelayed: isDelayed, unit: publications) {
-      case .kept, .duplicate: break
+      case .kept: break
+      case .duplicate:
+        // The first copy may not be durable yet: the answer comes behind it.
+        isStaged = true
+        if let shared { publications.add(shared) }
       case .staged:
         isStaged = true
         if let shared { publications.add(shared) }
@@ -116,7 +131,7 @@ extension QueueBroker {
     return count > 1 && count * size > QueueBroker.largeUnit
   }
 
-  private func route(_ publication: Publication, allowsInternal: Bool) throws(RoutingError) {
+  func route(_ publication: Publication, allowsInternal: Bool) throws(RoutingError) {
     let format = publication.format
     let properties = publication.properties
     try broker.metadata.route(
@@ -126,7 +141,7 @@ extension QueueBroker {
       into: &routes)
   }
 
-  private func target(_ route: RouteResult.Route, _ publication: Publication) -> Target? {
+  func target(_ route: RouteResult.Route, _ publication: Publication) -> Target? {
     switch route.destination {
     case .queue(let name):
       if let hosted = queues[QueueName(virtualHost: publication.virtualHost, name: name)] { return .queue(hosted) }
@@ -136,7 +151,7 @@ extension QueueBroker {
     }
   }
 
-  private func enqueue(
+  func enqueue(
     _ publication: Publication, into target: Target, isDelayed: Bool, unit: StagedUnit, isForced: Bool = false
   ) -> Outcome {
     switch target {
@@ -232,8 +247,17 @@ extension QueueBroker {
     }
   }
 
-  /// Puts a message that was checked into the unit of transfers; the number of queues that it goes to.
-  func publishInTransaction(_ publication: Publication, isForced: Bool) -> Int {
+  /// The queues with rules of their own that a message would go to.
+  func targets(of publication: Publication) throws(RoutingError) -> [HostedQueue] {
+    try route(publication, allowsInternal: false)
+    return routes.routes.compactMap { route in
+      guard case .queue(let hosted) = target(route, publication) else { return nil }
+      return hosted
+    }
+  }
+
+  /// Puts a message that was checked into a transaction's unit; the number of queues that it goes to.
+  func publishInTransaction(_ publication: Publication, in unit: StagedUnit, isForced: Bool) -> Int {
     do throws(RoutingError) {
       try route(publication, allowsInternal: false)
     } catch {
@@ -243,107 +267,9 @@ extension QueueBroker {
     for route in routes.routes {
       guard let target = target(route, publication) else { continue }
       count += 1
-      if case .held = enqueue(
-        publication, into: target, isDelayed: route.isDelayed, unit: transfers, isForced: isForced)
-      {
-        target.hold(publication, isDelayed: route.isDelayed, nil)
-      }
+      _ = enqueue(publication, into: target, isDelayed: route.isDelayed, unit: unit, isForced: isForced)
     }
     return count
-  }
-
-  // MARK: Dead letters
-
-  /// A full queue refuses a message and dead-letters it.
-  private func refuse(_ publication: Publication, by hosted: HostedQueue) {
-    var letter = publication
-    letter.facts.isPersistent = publication.facts.isPersistent
-    pass(letter, from: hosted, reason: .maxlen, unit: publications)
-  }
-
-  /// Passes a message that left a queue on to the queue's dead-letter exchange, if it has one that is there.
-  func pass(
-    _ message: Message, from hosted: HostedQueue, reason: DeadLetterReason
-  ) {
-    guard hosted.arguments.deadLetterExchange != nil else { return }
-    guard let format = formats[message.format] else {
-      broker.logger.logRarely(
-        .error, "queues", "a dead letter's properties are not understood; it is dropped", "",
-        ["queue": hosted.name, "format": "\(message.format)"], now: broker.reactor.now)
-      return
-    }
-    var facts = format.facts(message.properties)
-    facts.isPersistent = message.isDurable
-    pass(
-      Publication(
-        virtualHost: hosted.virtualHost, exchange: Bytes(message.exchange), routingKey: Bytes(message.routingKey),
-        format: format, properties: message.properties, body: message.body, facts: facts),
-      from: hosted, reason: reason, unit: transfers)
-  }
-
-  /// Whether any queue would get a message that left a queue.
-  func canPass(_ message: Message, from hosted: HostedQueue) -> Bool {
-    guard let exchange = hosted.arguments.deadLetterExchange, let format = formats[message.format] else { return true }
-    var facts = format.facts(message.properties)
-    if hosted.arguments.deadLetterRoutingKey != nil { facts.extraKeys = [] }
-    do throws(RoutingError) {
-      try route(
-        Publication(
-          virtualHost: hosted.virtualHost, exchange: Bytes(exchange),
-          routingKey: Bytes(hosted.arguments.deadLetterRoutingKey ?? message.routingKey), format: format,
-          properties: message.properties, body: Bytes(), facts: facts), allowsInternal: true)
-    } catch {
-      return false
-    }
-    let probe = Publication(
-      virtualHost: hosted.virtualHost, exchange: Bytes(), routingKey: Bytes(), format: format, properties: Bytes(),
-      body: Bytes(), facts: MessageFacts())
-    return routes.routes.contains { target($0, probe) != nil }
-  }
-
-  private func pass(
-    _ original: Publication, from hosted: HostedQueue, reason: DeadLetterReason,
-    unit: StagedUnit
-  ) {
-    guard let exchange = hosted.arguments.deadLetterExchange else { return }
-    let key = hosted.arguments.deadLetterRoutingKey
-    let format = original.format
-    var letter = original
-    letter.exchange = Bytes(exchange)
-    letter.routingKey = key.map { Bytes($0) } ?? original.routingKey
-    letter.properties = format.deadLettered(
-      original.properties,
-      MessageDeath(
-        queue: hosted.name, reason: reason.rawValue, exchange: original.exchange.text,
-        routingKeys: [original.routingKey] + original.facts.extraKeys, time: broker.reactor.wallClock,
-        isKeyReplaced: key != nil))
-    letter.facts.timeToLive = nil
-    letter.facts.delay = format.facts(letter.properties).delay
-    if key != nil { letter.facts.extraKeys = [] }
-    do throws(RoutingError) {
-      try route(letter, allowsInternal: true)
-    } catch {
-      // No such exchange: the letter is dropped, as in RabbitMQ.
-      return
-    }
-    let deaths = format.deaths(letter.properties)
-    for route in routes.routes {
-      guard let target = target(route, letter) else { continue }
-      if case .queue(let hosted) = target, QueueBroker.isCycle(hosted.name, deaths) { continue }
-      // Dead letters are never held: they are no publication that somebody repeats.
-      _ = enqueue(letter, into: target, isDelayed: route.isDelayed, unit: unit, isForced: true)
-    }
-    planTurn()
-  }
-
-  /// Whether a message came to `queue` before and left it, and everything since, without anybody's rejecting it.
-  /// Source: RabbitMQ, `rabbit_dead_letter:is_cycle`.
-  private static func isCycle(_ queue: String, _ deaths: [(queue: String, reason: String)]) -> Bool {
-    for death in deaths {
-      if death.reason == DeadLetterReason.rejected.rawValue { return false }
-      if death.queue == queue { return true }
-    }
-    return false
   }
 }
 

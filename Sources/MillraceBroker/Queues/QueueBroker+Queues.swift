@@ -148,9 +148,7 @@ extension QueueBroker {
       hosted.meter.removed(count, reason: .purged, now: exactNow)
       touched(hosted)
       guard hosted.isDurable else { return completion(.success(count)) }
-      settlements.whenDurable.append { error in
-        completion(error.map { .failure($0) } ?? .success(count))
-      }
+      whenDurable { error in completion(error.map { .failure($0) } ?? .success(count)) }
     } catch {
       completion(.failure(error))
     }
@@ -205,8 +203,9 @@ extension QueueBroker {
     let name = QueueName(virtualHost: hosted.virtualHost, name: hosted.name)
     // What was published before goes into the log before its lanes go.
     flushPublications()
-    forget(hosted)
+    // Before anybody hears of it: who declares the name again at once waits for the deletion.
     changing[name] = []
+    forget(hosted)
     recordUnit({ [self] error in
       let waiting = changing.removeValue(forKey: name) ?? []
       if let error {
@@ -251,7 +250,8 @@ extension QueueBroker {
       consumer.serveGets()
     }
     hosted.waitingGets = []
-    hosted.tellAfterHeldCommits()
+    queuesWithLetters[ObjectIdentifier(hosted)] = nil
+    hosted.tellAfterLetters()
     lookAtPressure()
   }
 
@@ -259,7 +259,9 @@ extension QueueBroker {
   public func ownerClosed(_ owner: QueueOwner) {
     watchPressure(owner, nil)
     owner.isClosed = true
-    for hosted in allQueues where hosted.isExclusive && hosted.owner === owner { remove(hosted) { _ in } }
+    let exclusive = owner.queues
+    owner.queues = []
+    for hosted in exclusive where !hosted.isDeleted { remove(hosted) { _ in } }
   }
 
   /// An auto-delete queue goes with its last consumer.

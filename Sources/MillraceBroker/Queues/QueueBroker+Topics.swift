@@ -113,15 +113,35 @@ extension QueueBroker {
 
   // MARK: Publishing
 
+  /// Whether a topic's rules let a message become one of its records.
+  func accepts(_ publication: Publication, _ topic: TopicMetadata) -> Bool {
+    if topic.isCompacted, key(of: publication) == nil { return false }
+    return StagedUnit.size(of: record(of: publication)) + RecordBatchHeader.size <= largestBatch(of: topic)
+  }
+
+  /// The default exchange's key is the topic's name, which says nothing of the message.
+  private func key(of publication: Publication) -> Bytes? {
+    publication.exchange.isEmpty || publication.routingKey.isEmpty ? nil : publication.routingKey
+  }
+
+  private func record(of publication: Publication) -> Record {
+    Record(
+      key: key(of: publication), value: publication.body,
+      headers: publication.format.recordHeaders(publication.properties), timestamp: broker.reactor.wallClock)
+  }
+
+  private func largestBatch(of topic: TopicMetadata) -> Int {
+    topic.configs["max.message.bytes"].flatMap { Int($0) } ?? broker.settings.largestMessage
+  }
+
   /// Puts a message into a unit as a record of a topic.
   /// - Returns: false when the topic's rules refuse it.
   func enqueue(_ publication: Publication, into topic: TopicMetadata, unit: StagedUnit) -> Bool {
-    // The default exchange's key is the topic's name, which says nothing of the message.
-    let key = publication.exchange.isEmpty || publication.routingKey.isEmpty ? nil : publication.routingKey
-    if topic.isCompacted, key == nil { return false }
+    let record = record(of: publication)
+    if topic.isCompacted, record.key == nil { return false }
     var index = 0
     if topic.partitions.count > 1 {
-      if let key {
+      if let key = record.key {
         index = key.withBuffer { Hashing.kafkaPartition(key: $0, partitions: topic.partitions.count) }
       } else {
         keylessRecords &+= 1
@@ -129,11 +149,8 @@ extension QueueBroker {
       }
     }
     guard let log = broker.partition(topic, Int32(index)) else { return false }
-    let record = Record(
-      key: key, value: publication.body, headers: publication.format.recordHeaders(publication.properties),
-      timestamp: broker.reactor.wallClock)
-    let limit = topic.configs["max.message.bytes"].flatMap { Int($0) } ?? broker.settings.largestMessage
     let size = StagedUnit.size(of: record)
+    let limit = largestBatch(of: topic)
     guard size + RecordBatchHeader.size <= limit else { return false }
     unit.add(record, topic, log, size: size, limit: limit)
     return true

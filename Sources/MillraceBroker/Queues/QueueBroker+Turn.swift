@@ -35,16 +35,23 @@ extension QueueBroker {
     }
     if !touchedQueues.isEmpty { planTurn() }
     flushAll()
+    tellPublishers()
+    lookAtPressure()
+  }
+
+  /// Tells who publishes what is known by now.
+  func tellPublishers() {
     let publishers = publishersToTell
     publishersToTell = []
     for publisher in publishers { publisher.tell() }
-    lookAtPressure()
   }
 
   /// Delivers, loads, and takes what is to be committed.
   private func pump(_ hosted: HostedQueue) {
     let now = now
     if hosted.queue.isExpired(now: now) { return remove(hosted) { _ in } }
+    // Its letters find no room, or are slower than it makes them: it waits, and with it what it would deliver.
+    if standsStill(hosted) { return plan(hosted, at: Timestamp(milliseconds: now.milliseconds + 50)) }
     let isDone = deliver(from: hosted, now)
     if hosted.isDeleted { return }
     for load in hosted.queue.takeLoads() { read(load, for: hosted) }
@@ -116,82 +123,12 @@ extension QueueBroker {
     hosted.timer = (timer, due)
   }
 
-  // MARK: Commits of queues
-
-  func take(_ commit: QueueCommit, of hosted: HostedQueue) {
-    let passesOn = hosted.arguments.deadLetterExchange != nil && !commit.deadLetters.isEmpty
-    let isComplete = !passesOn || commit.deadLetters.allSatisfy { $0.message != nil }
-    guard hosted.heldCommits.isEmpty, isComplete else {
-      hosted.heldCommits.append(commit)
-      return readDeadLetters(of: hosted)
-    }
-    stage(commit, of: hosted, passesOn: passesOn)
-  }
-
-  private func stage(_ whole: QueueCommit, of hosted: HostedQueue, passesOn: Bool) {
-    let commit = passesOn ? keepUnroutable(of: hosted, whole) : whole
-    if passesOn {
-      for letter in commit.deadLetters {
-        if let message = letter.message { pass(message, from: hosted, reason: letter.reason) }
-      }
-    }
-    guard hosted.isDurable else { return hosted.forgetDone(commit.changes) }
-    if passesOn {
-      transfers.add(commit.changes, hosted)
-      if transfers.size > QueueBroker.largeUnit { flushTransfers() }
-    } else {
-      settlements.add(commit.changes, hosted)
-      if settlements.size > QueueBroker.largeUnit { flushSettlements() }
-    }
-  }
-
-  /// Reads the dead letters that are no longer in memory, one after the other; then their commits go on.
-  private func readDeadLetters(of hosted: HostedQueue) {
-    guard !hosted.isReadingDeadLetters else { return }
-    while let commit = hosted.heldCommits.first {
-      guard let index = commit.deadLetters.firstIndex(where: { $0.message == nil }) else {
-        hosted.heldCommits.removeFirst()
-        stage(commit, of: hosted, passesOn: true)
-        planTurn()
-        continue
-      }
-      hosted.isReadingDeadLetters = true
-      let position = commit.deadLetters[index].position
-      readOne(position, of: hosted) { [self] message in
-        hosted.isReadingDeadLetters = false
-        guard !hosted.isDeleted, var commit = hosted.heldCommits.popFirst() else { return }
-        if let message {
-          commit.deadLetters[index].message = message
-        } else {
-          // It is not in the log any more, or cannot be read, which was said.
-          commit.deadLetters.remove(at: index)
-        }
-        var rest = Deque<QueueCommit>()
-        rest.append(commit)
-        while let next = hosted.heldCommits.popFirst() { rest.append(next) }
-        hosted.heldCommits = rest
-        readDeadLetters(of: hosted)
-      }
-      return
-    }
-    hosted.tellAfterHeldCommits()
-  }
-
   // MARK: To the log
 
   func flushAll() {
     flushPublications()
     flushSettlements()
     flushTransfers()
-  }
-
-  /// Calls `body` when all that was published and settled so far is durable: what an orderly close waits for.
-  public func whenDurable(_ body: @escaping Completion) {
-    for hosted in touchedQueues where !hosted.isDeleted {
-      if let commit = hosted.takeCommit(now: exactNow) { take(commit, of: hosted) }
-    }
-    flushAll()
-    broker.log.whenDurable { error in body(error.map { RoutingError($0) }) }
   }
 
   func flushPublications() {
@@ -201,23 +138,27 @@ extension QueueBroker {
     append(unit, isKept: false, givesSpaceBack: false)
   }
 
-  private func flushSettlements() {
+  func flushSettlements() {
     guard !settlements.isEmpty else { return }
     let unit = settlements
     settlements = StagedUnit()
     append(unit, isKept: true, givesSpaceBack: true)
   }
 
-  private func flushTransfers() {
+  func flushTransfers() {
     guard !transfers.isEmpty else { return }
     let unit = transfers
     transfers = StagedUnit()
-    append(unit, isKept: true, givesSpaceBack: unit.batches.isEmpty)
+    append(unit, isKept: true, givesSpaceBack: unit.batches.isEmpty && unit.records.isEmpty)
   }
 
   /// Hands a unit to the log.
   /// - Parameter isKept: what finds no room is tried again until it does.
-  private func append(_ staged: StagedUnit, isKept: Bool, givesSpaceBack: Bool) {
+  func append(_ staged: StagedUnit, isKept: Bool, givesSpaceBack: Bool) {
+    if isKept, !staged.isCounted, !staged.batches.isEmpty {
+      staged.isCounted = true
+      transferBytes += staged.size
+    }
     let unit = staged.appendUnit(metadata: broker.metadata, givesSpaceBack: givesSpaceBack)
     guard !unit.events.isEmpty || !unit.batches.isEmpty else {
       // Everything it was for is gone, or nothing had to be said: what was promised is the end of what came before.
@@ -233,6 +174,7 @@ extension QueueBroker {
 
   /// A unit is durable, or never will be.
   private func ended(_ staged: StagedUnit, _ error: RoutingError?, _ appended: [AppendedBatch]) {
+    if staged.isCounted { transferBytes -= staged.size }
     for (batch, appended) in zip(staged.batches, appended) where !batch.hosted.isDeleted {
       var offset = appended.baseOffset
       let now = exactNow
@@ -242,15 +184,16 @@ extension QueueBroker {
       }
       for message in batch.messages {
         let late = wall - message.message.timestamp.milliseconds
-        batch.hosted.queue.published(message.message.moved(to: offset, arrivedAt: now, late: late))
+        batch.hosted.queue.published(
+          message.message.moved(to: offset, arrivedAt: now, late: late), wasAdmitted: message.isAdmitted)
         offset += 1
       }
       touched(batch.hosted)
     }
     for (batch, header) in staged.countedRecords where error == nil { broker.count(batch, header) }
-    for body in staged.whenDurable { body(error) }
     for (publisher, tag) in staged.tags { publisher.settle(tag, error == nil) }
     for shared in staged.shared { shared.ended(error == nil) }
+    for body in staged.whenDurable { body(error) }
   }
 
   private func failed(_ staged: StagedUnit, _ error: LogError, isKept: Bool, givesSpaceBack: Bool) {
@@ -259,7 +202,7 @@ extension QueueBroker {
       // A queue was deleted while the unit waited; the others get theirs.
       return append(staged, isKept: isKept, givesSpaceBack: givesSpaceBack)
     }
-    if isKept, !isOver {
+    if isKept, !isOver, error.code != .tooLarge {
       delayedUnits.append(staged)
       return retryLater(error)
     }
@@ -272,6 +215,7 @@ extension QueueBroker {
           size: message.message.size, deduplicationID: message.message.deduplicationID)
       }
     }
+    if staged.isCounted { transferBytes -= staged.size }
     ended(staged.confirms(), RoutingError(error), [])
   }
 
@@ -285,67 +229,9 @@ extension QueueBroker {
     broker.reactor.schedule(after: .seconds(1)) { [weak self] in
       guard let self, isOpen else { return }
       isRetrying = false
-      var units = delayedUnits
-      delayedUnits = Deque()
-      while let unit = units.popFirst() { append(unit, isKept: true, givesSpaceBack: unit.batches.isEmpty) }
+      let units = delayedUnits
+      delayedUnits = []
+      for unit in units { append(unit, isKept: true, givesSpaceBack: unit.batches.isEmpty && unit.records.isEmpty) }
     }
-  }
-
-  // MARK: Transactions
-
-  /// Publishes and settles in one commit.
-  ///
-  /// `completion` follows when all of it is durable, with the number of queues that each publication went to; what no
-  /// queue takes is dropped.
-  /// - Errors: those of ``QueuePublisher/publish(_:tag:)``, 506 when it is more than one commit can hold or the disk is
-  ///   nearly full; then nothing of it has happened.
-  public func commit(
-    _ transaction: QueueTransaction, completion: @escaping (Result<[Int], RoutingError>) -> Void
-  ) {
-    var size = 0
-    do throws(RoutingError) {
-      for publication in transaction.publications {
-        size += QueueBroker.largestSize(of: publication) * (try routeCount(publication))
-      }
-      guard size + 4096 <= broker.largestUnit else {
-        throw RoutingError(
-          .resourceError, "a transaction of \(size) bytes is more than one commit of \(broker.largestUnit) takes")
-      }
-      guard !broker.log.isSpaceLow || transaction.publications.isEmpty else {
-        throw RoutingError(.resourceError, "the disk is nearly full")
-      }
-    } catch {
-      return completion(.failure(error))
-    }
-    // Everything before it goes its own way; then the unit of transfers is the transaction's alone.
-    flushAll()
-    let counts = transaction.publications.map {
-      publishInTransaction($0, isForced: transaction.isForced)
-    }
-    var queues: [HostedQueue] = []
-    for (consumer, position, settlement) in transaction.settlements {
-      guard consumer.settle(position, settlement), let consumer = consumer as? HostedConsumer else { continue }
-      if !queues.contains(where: { $0 === consumer.hosted }) { queues.append(consumer.hosted) }
-    }
-    for hosted in queues where !hosted.isDeleted {
-      if let commit = hosted.takeCommit(now: exactNow) { takeInTransaction(commit, of: hosted) }
-    }
-    transfers.whenDurable.append { error in completion(error.map { .failure($0) } ?? .success(counts)) }
-    flushTransfers()
-    planTurn()
-  }
-
-  private func takeInTransaction(_ commit: QueueCommit, of hosted: HostedQueue) {
-    let passesOn = hosted.arguments.deadLetterExchange != nil && !commit.deadLetters.isEmpty
-    guard hosted.heldCommits.isEmpty, !passesOn || commit.deadLetters.allSatisfy({ $0.message != nil }) else {
-      return take(commit, of: hosted)
-    }
-    let commit = passesOn ? keepUnroutable(of: hosted, commit) : commit
-    if passesOn {
-      for letter in commit.deadLetters {
-        if let message = letter.message { pass(message, from: hosted, reason: letter.reason) }
-      }
-    }
-    if hosted.isDurable { transfers.add(commit.changes, hosted) } else { hosted.forgetDone(commit.changes) }
   }
 }

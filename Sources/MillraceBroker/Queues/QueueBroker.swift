@@ -46,7 +46,11 @@ public final class QueueBroker {
   var transfers = StagedUnit()
   private var isTurnPlanned = false
   /// Units that found no room and must not be lost.
-  var delayedUnits = Deque<StagedUnit>()
+  /// Bytes of units with dead letters that are on their way into the log.
+  var transferBytes = 0
+  /// Queues that have dead letters which wait to be read.
+  var queuesWithLetters: [ObjectIdentifier: HostedQueue] = [:]
+  var delayedUnits: [StagedUnit] = []
   var isRetrying = false
   // MARK: pressure
   var memoryUsed = 0
@@ -132,6 +136,10 @@ public final class QueueBroker {
       logs: logs, owner: owner, queue: queue, now: exactNow)
     queues[QueueName(virtualHost: declaration.virtualHost, name: declaration.name)] = hosted
     byID[id] = hosted
+    if let owner, hosted.isExclusive {
+      owner.queues.removeAll { $0.isDeleted }
+      owner.queues.append(hosted)
+    }
     touched(hosted)
     return hosted
   }

@@ -11,6 +11,8 @@ public final class QueueOwner {
   public let name: String
   /// It is gone: nothing becomes its own any more.
   var isClosed = false
+  /// Its exclusive queues, and perhaps some that were deleted.
+  var queues: [HostedQueue] = []
 
   /// A new owner.
   public init(name: String) { self.name = name }
@@ -96,6 +98,20 @@ public struct Publication {
   /// Properties and body lie in memory of their own and are kept as they are. Otherwise small ones are copied, because
   /// they would keep alive what was received with them.
   public var isDetached = false
+
+  /// The publication in memory of its own, for who keeps it.
+  public func detached() -> Publication {
+    if isDetached { return self }
+    var own = self
+    own.exchange = exchange.detached
+    own.routingKey = routingKey.detached
+    own.properties = properties.detached
+    own.body = body.detached
+    own.facts.messageID = facts.messageID?.detached
+    own.facts.extraKeys = facts.extraKeys.map(\.detached)
+    own.isDetached = true
+    return own
+  }
 
   /// A message.
   public init(

@@ -23,6 +23,11 @@ extension Bytes {
 
 /// Batches and changes of one append unit, not handed to the log yet.
 final class StagedUnit {
+  private struct LaneKey: Hashable {
+    let queue: ObjectIdentifier
+    let lane: UInt8
+  }
+
   /// Messages for one lane, in order.
   struct LaneBatch {
     let hosted: HostedQueue
@@ -41,6 +46,10 @@ final class StagedUnit {
   }
 
   var batches: [LaneBatch] = []
+  /// Where in `batches` a lane's is.
+  private var indexes: [LaneKey: Int] = [:]
+  /// Its size counts among the transfers under way.
+  var isCounted = false
   var records: [RecordRun] = []
   /// Batches of records as they were handed to the log last.
   var countedRecords: [(log: PartitionLog, header: RecordBatchHeader)] = []
@@ -59,11 +68,14 @@ final class StagedUnit {
   }
 
   func add(_ message: StagedMessage, _ hosted: HostedQueue, lane: UInt8) {
-    // Few lanes are written to in a turn, and mostly the last one again.
-    var index = batches.count - 1
-    while index >= 0, batches[index].hosted !== hosted || batches[index].lane != lane { index -= 1 }
-    if index < 0 {
+    let index: Int
+    if let last = batches.last, last.hosted === hosted, last.lane == lane {
+      index = batches.count - 1
+    } else if let found = indexes[LaneKey(queue: ObjectIdentifier(hosted), lane: lane)] {
+      index = found
+    } else {
       index = batches.count
+      indexes[LaneKey(queue: ObjectIdentifier(hosted), lane: lane)] = index
       batches.append(LaneBatch(hosted: hosted, lane: lane))
       size += 256
     }
@@ -117,7 +129,9 @@ final class StagedUnit {
 
   /// What the log is to append, of the queues that are still there.
   func appendUnit(metadata: Metadata, givesSpaceBack: Bool) -> AppendUnit {
-    batches.removeAll { $0.hosted.isDeleted }
+    // A virtual host takes the logs of its queues with it before that is durable.
+    batches.removeAll { $0.hosted.isDeleted || $0.hosted.logs[Int($0.lane)].isDeleted }
+    indexes = [:]
     records.removeAll { $0.log.isDeleted }
     changes.removeAll { $0.hosted.isDeleted }
     var unit = AppendUnit()

@@ -34,6 +34,7 @@ final class StreamConsumer: QueueConsumer {
   private var buffer = Deque<(position: Position, message: Message)>()
   private var wait: FetchWait?
   private var isFetching = false
+  private var firstPartition = -1
   private(set) var isCancelled = false
   /// Will be served at the end of the turn.
   var isTouched = false
@@ -104,21 +105,24 @@ final class StreamConsumer: QueueConsumer {
     }
     guard hasCredit, isPositioned, !isFetching else { return }
     isFetching = true
-    let targets = next.enumerated().map { index, offset in
+    // Another partition is first each time: the first ones get all that a read may bring.
+    firstPartition = (firstPartition + 1) % next.count
+    let order = next.indices.map { (firstPartition + $0) % next.count }
+    let targets = order.map { index in
       FetchTarget(
-        partition: queues.broker.partition(topic, Int32(index)), offset: offset, limit: StreamConsumer.readSize,
+        partition: queues.broker.partition(topic, Int32(index)), offset: next[index], limit: StreamConsumer.readSize,
         isCommittedOnly: true)
     }
     wait = queues.broker.fetch(
       targets, minimum: 1, limit: { StreamConsumer.readSize }, wait: .seconds(60)
-    ) { [weak self] results in self?.take(results) }
+    ) { [weak self] results in self?.take(results, of: order) }
   }
 
-  private func take(_ results: [FetchedPartition]) {
+  private func take(_ results: [FetchedPartition], of order: [Int]) {
     isFetching = false
     wait = nil
-    guard !isClosed else { return }
-    for (index, result) in results.enumerated() {
+    guard !isClosed, !isCancelled else { return }
+    for (index, result) in zip(order, results) {
       if let error = result.error {
         guard error.code == .offsetOutOfRange, let partition = queues.broker.partition(topic, Int32(index)) else {
           if queues.broker.topic(topic.id) == nil { return end() }
@@ -139,25 +143,35 @@ final class StreamConsumer: QueueConsumer {
 
   private func take(_ result: FetchedPartition, _ index: Int) {
     for run in result.batches {
-      var at = 0
-      while at < run.count {
-        do {
-          let header = try RecordBatchHeader(run[at..<run.count])
-          let batch = run[at..<(at + header.totalSize)]
-          at += header.totalSize
-          if result.aborted.letSee(header) {
-            for record in try Broker.records(of: batch) where record.offset >= next[index] { keep(record, index) }
-          }
-          next[index] = header.baseOffset + Offset(header.lastOffsetDelta) + 1
-        } catch {
-          queues.broker.logger.logRarely(
-            .error, "queues", "records cannot be read", "the batch is passed over",
-            ["topic": topic.name, "partition": "\(index)", "offset": "\(next[index])", "error": "\(error)"],
-            key: topic.name, now: queues.broker.reactor.now)
-          return
+      var batches = RecordBatchRun(run)
+      do throws(RecordBatchError) {
+        while let (batch, header) = try batches.next() {
+          if result.aborted.letSee(header) { take(batch, index) }
+          next[index] = header.nextOffset
         }
+      } catch {
+        // The log has checked what it gives: this cannot be, and must not be asked for again and again.
+        complain(index, error.description)
+        next[index] = queues.broker.partition(topic, Int32(index))?.lastStableOffset ?? next[index]
+        return
       }
     }
+  }
+
+  /// Any producer may have written what cannot be decompressed: its header and checksum are all that is looked at before.
+  private func take(_ batch: Bytes, _ index: Int) {
+    do throws(BrokerError) {
+      for record in try Broker.records(of: batch) where record.offset >= next[index] { keep(record, index) }
+    } catch {
+      complain(index, error.description)
+    }
+  }
+
+  private func complain(_ index: Int, _ reason: String) {
+    queues.broker.logger.logRarely(
+      .error, "queues", "records cannot be read", "they are passed over",
+      ["topic": topic.name, "partition": "\(index)", "offset": "\(next[index])", "error": reason], key: topic.name,
+      now: queues.broker.reactor.now)
   }
 
   private func keep(_ record: Record, _ index: Int) {
@@ -196,6 +210,7 @@ final class StreamConsumer: QueueConsumer {
 
   override func cancel() {
     isCancelled = true
+    queues.readers[ObjectIdentifier(self)] = nil
     stopReading()
   }
 

@@ -1,0 +1,164 @@
+import MillraceBase
+import MillraceDelivery
+import MillraceModel
+import MillraceRouting
+import Testing
+
+@testable import MillraceBroker
+
+/// What must not get lost, stuck or kept, where a queue's messages are many, large or in nobody's hands.
+@Suite struct QueueSafetyTests {
+  @Test("thousands of dead letters whose content was let go of are read and passed on, in order")
+  func manyLetters() throws {
+    let world = try QueueHostWorld()
+    try world.declare("q", ["x-dead-letter-exchange": .string(""), "x-dead-letter-routing-key": .string("dead")])
+    try world.declare("dead")
+    let pad = String(repeating: "x", count: 4000)
+    let bodies = (0..<3000).map { "\($0) \(pad)" }
+    for start in stride(from: 0, to: 3000, by: 500) {
+      try world.publishAndWait(Array(bodies[start..<(start + 500)]), to: "q")
+    }
+    let notes = DeliveryNotes()
+    _ = try world.consume("q", into: notes)
+    try world.until { notes.deliveries.count == 3000 }
+    for (delivery, consumer) in notes.deliveries { consumer.settle(delivery.position, .discard) }
+    try world.check { world.queues.whenDurable($0) }
+    try world.restart()
+    #expect(try world.queues.inspect("q", in: "/", owner: nil).messageCount == 0)
+    let dead = DeliveryNotes()
+    _ = try world.consume("dead", into: dead)
+    try world.until { dead.deliveries.count == 3000 }
+    #expect(dead.bodies == bodies)
+  }
+
+  @Test("a dead letter whose copies are more than one commit takes reaches all its queues and leaves its own")
+  func largeLetter() throws {
+    let world = try QueueHostWorld()
+    try world.declare("q", ["x-dead-letter-exchange": .string("amq.fanout")])
+    for index in 0..<3 {
+      try world.declare("dead\(index)")
+      try world.check {
+        world.queues.bind(
+          Binding(source: "amq.fanout", destination: .queue("dead\(index)"), key: ""), in: "/", owner: nil,
+          completion: $0)
+      }
+    }
+    try world.publishAndWait([String(repeating: "x", count: 14 << 20)], to: "q")
+    let notes = DeliveryNotes()
+    _ = try world.consume("q", into: notes)
+    try world.until { notes.deliveries.count == 1 }
+    notes.deliveries[0].consumer.settle(notes.deliveries[0].delivery.position, .discard)
+    try world.check { world.queues.whenDurable($0) }
+    try world.restart()
+    #expect(try world.queues.inspect("q", in: "/", owner: nil).messageCount == 0)
+    for index in 0..<3 { #expect(try world.queues.inspect("dead\(index)", in: "/", owner: nil).messageCount == 1) }
+  }
+
+  @Test("with at-least-once a letter that could only go round in a circle stays in its queue")
+  func circle() throws {
+    let world = try QueueHostWorld()
+    try world.declare(
+      "q",
+      [
+        "x-queue-type": .string("quorum"), "x-message-ttl": .int64(10), "x-dead-letter-exchange": .string(""),
+        "x-dead-letter-routing-key": .string("q"), "x-dead-letter-strategy": .string("at-least-once"),
+        "x-overflow": .string("reject-publish"),
+      ])
+    try world.publishAndWait(["a"], to: "q")
+    try world.pass(.seconds(3))
+    try world.restart()
+    // Undone in its log, it is found again.
+    let hosted = try #require(world.queues.find("q", in: "/"))
+    #expect(hosted.queue.length == 1)
+  }
+
+  @Test("a transaction that a full queue would refuse does nothing at all")
+  func refusedTransaction() throws {
+    let world = try QueueHostWorld()
+    try world.declare("in")
+    try world.declare("full", ["x-max-length": .int64(1), "x-overflow": .string("reject-publish")])
+    try world.publishAndWait(["order"], to: "in")
+    let notes = DeliveryNotes()
+    _ = try world.consume("in", into: notes)
+    try world.until { notes.deliveries.count == 1 }
+    var transaction = QueueTransaction()
+    transaction.publications = [world.publication("1", to: "full"), world.publication("2", to: "full")]
+    transaction.settlements = [(notes.deliveries[0].consumer, notes.deliveries[0].delivery.position, .acknowledge)]
+    let result = try world.machine.wait { world.queues.commit(transaction, completion: $0) }
+    guard case .failure(let error) = result else {
+      Issue.record("the transaction was committed")
+      return
+    }
+    #expect(error.code == .preconditionFailed)
+    try world.restart()
+    #expect(try world.queues.inspect("in", in: "/", owner: nil).messageCount == 1)
+    #expect(try world.queues.inspect("full", in: "/", owner: nil).messageCount == 0)
+  }
+
+  @Test("a transaction discards what must be read first, all in one commit")
+  func transactionWithLetters() throws {
+    let world = try QueueHostWorld()
+    try world.declare("q", ["x-dead-letter-exchange": .string(""), "x-dead-letter-routing-key": .string("dead")])
+    try world.declare("dead")
+    let pad = String(repeating: "x", count: 100_000)
+    try world.publishAndWait((0..<100).map { "\($0) \(pad)" }, to: "q")
+    let notes = DeliveryNotes()
+    _ = try world.consume("q", into: notes)
+    try world.until { notes.deliveries.count == 100 }
+    var transaction = QueueTransaction()
+    transaction.publications = [world.publication("done", to: "dead")]
+    transaction.settlements = notes.deliveries.map { ($0.consumer, $0.delivery.position, .discard) }
+    #expect(try world.machine.wait { world.queues.commit(transaction, completion: $0) }.get() == [1])
+    try world.restart()
+    #expect(try world.queues.inspect("q", in: "/", owner: nil).messageCount == 0)
+    #expect(try world.queues.inspect("dead", in: "/", owner: nil).messageCount == 101)
+  }
+
+  @Test("a consumer that is cancelled is forgotten once it holds nothing")
+  func cancelledConsumers() throws {
+    let world = try QueueHostWorld()
+    try world.declare("q")
+    let hosted = try #require(world.queues.find("q", in: "/"))
+    let notes = DeliveryNotes()
+    let idle = try world.consume("q", into: notes)
+    idle.cancel()
+    #expect(hosted.consumers.isEmpty)
+    try world.publishAndWait(["a"], to: "q")
+    let busy = try world.consume("q", into: notes)
+    try world.until { notes.deliveries.count == 1 }
+    busy.cancel()
+    #expect(hosted.consumers.count == 1)
+    notes.acknowledgeAll()
+    #expect(hosted.consumers.isEmpty)
+  }
+
+  @Test("records that cannot be decompressed are passed over by who reads their topic as a queue")
+  func unreadableRecords() throws {
+    let world = try QueueHostWorld()
+    try world.declare("s", ["x-queue-type": .string("stream")])
+    try world.publishAndWait(["before"], to: "s")
+    var builder = RecordBatchBuilder()
+    builder.append(Record(value: Bytes("never seen"), timestamp: Timestamp(milliseconds: 1)))
+    let bad = builder.finish(codec: .gzip, compress: { _ in Bytes("this is no gzip") })
+    let topic = try #require(world.broker.topic("s"))
+    _ = try world.machine.wait { world.broker.produce(topic, 0, records: bad, completion: $0) }.get()
+    try world.publishAndWait(["behind"], to: "s")
+    let notes = DeliveryNotes()
+    var options = ConsumerOptions()
+    options.credit = 10
+    _ = try world.queues.consume("s", in: "/", owner: nil, options: options, from: .first, sink: notes)
+    try world.until { notes.deliveries.count == 2 }
+    #expect(notes.bodies == ["before", "behind"])
+  }
+
+  @Test("a message that was recognised is confirmed behind its first copy")
+  func duplicateWaits() throws {
+    let world = try QueueHostWorld()
+    try world.declare("q", ["x-deduplication-count": .int64(100)])
+    let first = try world.publish("a", to: "q", "id=1")
+    let second = try world.publish("a again", to: "q", "id=1")
+    #expect(!world.confirmed.contains(second))
+    try world.until { world.confirmed.contains(second) }
+    #expect(world.confirmed.contains(first))
+  }
+}
