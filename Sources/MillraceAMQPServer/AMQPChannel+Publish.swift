@@ -45,6 +45,11 @@ extension AMQPChannel {
       changeUnsettled(count: -1, bytes: -window.withdraw())
       throw AMQPError(error)
     }
+    if routed > 1 {
+      // Each durable queue's copy waits for the log on its own.
+      changeUnsettled(count: 0, bytes: window.grow(by: size * (routed - 1)))
+      return
+    }
     guard routed == 0 else { return }
     if fields.mandatory { returnMessage(fields.exchange, fields.routingKey, properties, body) }
     settled([number], isAccepted: true)

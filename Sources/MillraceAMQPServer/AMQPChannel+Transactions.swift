@@ -27,12 +27,16 @@ extension AMQPChannel {
   /// One more publication of the transaction.
   func add(_ publication: Publication, isMandatory: Bool) throws(AMQPError) {
     try grow(publication.body.count + publication.properties.count + 256)
-    transaction.publications.append((publication, isMandatory))
+    // It may lie long: it must not keep the buffer that it was received in.
+    transaction.publications.append((publication.detached(), isMandatory))
   }
 
   func add(reply fields: BasicPublish, _ properties: BasicProperties, _ body: ContentBody) throws(AMQPError) {
     try grow(body.count + properties.encoded.count + 256)
-    transaction.replies.append((fields, properties, body))
+    var own = fields
+    own.exchange = fields.exchange.copied
+    own.routingKey = fields.routingKey.copied
+    transaction.replies.append((own, properties.detached, ContentBody(Bytes(body.joined.array))))
   }
 
   private func grow(_ bytes: Int) throws(AMQPError) {

@@ -153,6 +153,8 @@ extension AMQPConnection {
 
   /// The client has gone without a word: once its channels have done what it asked, the connection ends.
   func closeWhenDone() {
+    // An orderly end that is under way stays one: the client may have closed its side behind its close.
+    if state == .draining, !isDrainingLong { return }
     guard isInputEnded, !isOver, isDrainingLong || channels.values.allSatisfy({ !$0.isBusy }) else { return }
     release(isFailure: true)
     finish()

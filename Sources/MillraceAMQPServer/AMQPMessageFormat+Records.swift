@@ -18,6 +18,9 @@ extension AMQPMessageFormat {
   private static let prefix = "amqp."
   private static let escaped = "amqp.header."
   private static let typesName = "amqp.types"
+  /// Most bytes of headers that a record's become; what is beyond is left out. A content header must fit into one frame, and
+  /// few clients take larger ones than 128 KiB.
+  private static let largestHeaders = 64 << 10
 
   // MARK: To a record
 
@@ -87,6 +90,7 @@ extension AMQPMessageFormat {
     var nextType = 0
     var hasHeaders = types?.isEmpty ?? false
     var headers: [(String, AMQPValue)] = []
+    var room = AMQPMessageFormat.largestHeaders
     for header in record.headers where header.key != AMQPMessageFormat.typesName {
       if header.key.hasPrefix(AMQPMessageFormat.prefix), let value = header.value, builder.set(header.key, value) {
         continue
@@ -100,13 +104,17 @@ extension AMQPMessageFormat {
         type = types[nextType].type
         nextType += 1
       }
+      room -= name.utf8.count + (header.value?.count ?? 0) + 16
+      if room < 0 { continue }
       hasHeaders = true
       headers.append((name, AMQPMessageFormat.value(header.value, type)))
     }
     if let key = record.key, ShortString(key) == nil || key.withBuffer({ String(validating: $0, as: UTF8.self) }) == nil
     {
-      headers.append(("x-record-key", .binary(key)))
-      hasHeaders = true
+      if key.count < room {
+        headers.append(("x-record-key", .binary(key)))
+        hasHeaders = true
+      }
     }
     if hasHeaders { builder.encodedHeaders = AMQPFieldTable(headers).encoded }
     return builder.build().encoded

@@ -55,6 +55,17 @@ struct PublicationWindow {
     return first + UInt64(entries.count) - 1
   }
 
+  /// The newest one takes more memory than was known.
+  /// - Returns: the bytes that it counts for in addition.
+  mutating func grow(by extra: Int) -> Int {
+    let index = entries.count - 1
+    guard index >= 0, entries[index].state == .waiting else { return 0 }
+    let before = entries[index].size
+    entries[index].size = UInt32(clamping: Int(before) + extra)
+    bytes += Int(entries[index].size - before)
+    return Int(entries[index].size - before)
+  }
+
   /// The newest one was not taken at all: its number is given again.
   /// - Returns: its bytes.
   mutating func withdraw() -> Int {
