@@ -246,4 +246,17 @@ struct EmbeddedBrokerTests {
       #expect(String(decoding: answer, as: UTF8.self).contains("from the library"))
     }
   }
+
+  @Test("AMQP clients are served where the program asks for it")
+  func servesAMQP() async throws {
+    try await withBroker { broker in
+      await expectError(.invalidArgument) { try await broker.listen(host: "0.0.0.0", amqpPort: 0) }
+      let address = try await broker.listen(amqpPort: 0)
+      let socket = try PlainSocket(port: address.port)
+      defer { socket.close() }
+      // A method frame on channel 0: connection.start, class 10 method 10.
+      let start = try socket.exchange(Array("AMQP".utf8) + [0, 0, 9, 1], for: 11)
+      #expect(start[..<3] == [1, 0, 0] && start[7...] == [0, 10, 0, 10])
+    }
+  }
 }

@@ -51,8 +51,14 @@ struct QueueTests {
       var broker = try await EmbeddedBroker.open(directory: directory)
       let queue = try await broker.queue("t", .transient)
       #expect(!queue.isDurable)
-      for number in 0..<100 { try await queue.publish(Bytes("\(number)")) }
-      #expect(try await queue.counts().length == 100)
+      for number in 0..<1000 { try await queue.publish(Bytes("\(number)")) }
+      #expect(try await queue.counts().length == 1000)
+      // What one task publishes keeps its order, whichever way.
+      for number in 1000..<1300 { try await queue.publish(Bytes("\(number)")) }
+      try await queue.publish(contentsOf: (1300..<1302).map { QueueMessage("\($0)") })
+      #expect(try await queue.browse(limit: 2000).map(\.text) == (0..<1302).map { "\($0)" })
+      try await queue.send(Bytes("last"))
+      #expect(try await queue.purge() == 1303)
       try await broker.close()
       broker = try await EmbeddedBroker.open(directory: directory)
       #expect(try await broker.queue("t").counts().length == 0)

@@ -75,6 +75,12 @@ struct PlainSocket {
     return try receive(length)
   }
 
+  /// Sends bytes and returns the first `count` bytes of the answer.
+  func exchange(_ bytes: [UInt8], for count: Int) throws -> [UInt8] {
+    try #require(send(descriptor, bytes, bytes.count, 0) == bytes.count)
+    return try receive(count)
+  }
+
   private func receive(_ count: Int) throws -> [UInt8] {
     var out: [UInt8] = []
     while out.count < count {

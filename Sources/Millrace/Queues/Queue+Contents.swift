@@ -98,6 +98,7 @@ extension Queue {
   private func browse(
     limit: Int, where isWanted: (QueuedMessage) -> Bool
   ) async throws(MillraceError) -> [QueuedMessage] {
+    await arrive()
     var found: [QueuedMessage] = []
     var next: Position?
     while found.count < limit {
@@ -138,6 +139,7 @@ extension Queue {
   /// - Throws: `.unknownQueue`, `.storage`, `.closed`.
   @discardableResult
   public func purge() async throws(MillraceError) -> Int {
+    await arrive()
     let address = address
     return try await broker.ask { broker, answer in
       guard broker.isOpen else { return answer.give(.failure(.closed)) }
@@ -182,6 +184,7 @@ extension Queue {
     limit: Int, to target: @escaping @Sendable (Message) -> MoveTarget?
   ) async throws(MillraceError) -> Int {
     guard limit > 0 else { return 0 }
+    await arrive()
     let address = address
     return try await broker.ask { broker, answer in
       guard broker.isOpen else { return answer.give(.failure(.closed)) }
@@ -198,6 +201,7 @@ extension Queue {
   private func asked<Value: Sendable>(
     _ body: @escaping @Sendable (QueueBroker, QueueAddress) throws(RoutingError) -> Value
   ) async throws(MillraceError) -> Value {
+    await arrive()
     let address = address
     return try await broker.ask { broker, answer in
       guard broker.isOpen else { return answer.give(.failure(.closed)) }

@@ -32,8 +32,10 @@ public final class Queue: Sendable {
   let address: QueueAddress
   /// Header that holds a message's key.
   let groupHeader: String?
-  /// It is full at some length.
-  private let mayRefuse: Bool
+  /// A publication is answered only when the queue has it, or refuses it.
+  private let waits: Bool
+  /// Publications need not be asked for one by one.
+  private let isDirect: Bool
   private let outbox: QueueOutbox
   private let end: ReactorBound<QueuePublications>
   let life: QueueLife
@@ -45,9 +47,10 @@ public final class Queue: Sendable {
     self.broker = broker
     self.outbox = outbox
     life = QueueLife(outbox, broker.parts, end)
-    isDurable = description.declaration.isDurable
+    isDurable = description.isDurable
     groupHeader = description.arguments.groupHeader
-    mayRefuse = description.arguments.options.overflow != .dropHead
+    waits = description.isDurable || description.mayRefuse
+    isDirect = description.takesDirectly
     self.end = end
     address = outbox.address
     name = outbox.address.name
@@ -98,7 +101,7 @@ public final class Queue: Sendable {
   }
 
   private func publish(_ message: DirectMessage) async throws(MillraceError) {
-    if isDurable || mayRefuse { return try await outbox.publish(message, end) }
+    if waits { return try await outbox.publish(message, end) }
     if try !outbox.offer(message, end) { try await outbox.put(message, end) }
   }
 
@@ -107,13 +110,24 @@ public final class Queue: Sendable {
   /// - Throws: as ``publish(_:headers:priority:expiresAfter:delay:at:messageID:key:)``; `.queueFull` when there is not room
   ///   for all, `.messageTooLarge` when they are more than one commit takes, about 32 MiB.
   public func publish(contentsOf messages: some Sequence<QueueMessage>) async throws(MillraceError) {
-    var outgoing: [(address: QueueAddress, message: DirectMessage)] = []
-    for message in messages { outgoing.append((address, try prepared(message))) }
+    var outgoing: [DirectMessage] = []
+    for message in messages { outgoing.append(try prepared(message)) }
     if outgoing.isEmpty { return }
     try await outbox.room()
-    let prepared = outgoing
+    await arrive()
+    let (address, messages, isDirect) = (address, outgoing, isDirect)
     try await broker.ask { (broker, answer: Answer<Void>) in
-      broker.queues.commit(QueueTransaction(), publishing: prepared, answer)
+      guard isDirect else {
+        return broker.queues.commit(
+          QueueTransaction(), publishing: messages.map { (address, $0) }, answer)
+      }
+      do throws(RoutingError) {
+        try broker.queues.publish(
+          messages[...], to: address.name, in: address.virtualHost, format: address.format)
+        answer.give(.success(()))
+      } catch {
+        answer.give(.failure(MillraceError(error)))
+      }
     }
   }
 
@@ -135,6 +149,9 @@ public final class Queue: Sendable {
   /// Suspends until all that was handed over is in the queue, durably if the queue is durable.
   /// - Throws: the first failure since the last flush: `.queueFull`, `.unknownQueue`, `.storage`, `.closed`.
   public func flush() async throws(MillraceError) { try await outbox.flush() }
+
+  /// Suspends until what this program published before is in the queue, so that what is asked next comes behind it.
+  func arrive() async { await outbox.arrive() }
 
   private func prepared(_ message: QueueMessage) throws(MillraceError) -> DirectMessage {
     try DirectMessage(message, isPersistent: isDurable, groupHeader: groupHeader)

@@ -45,7 +45,11 @@ final class QueueOutbox: Sendable {
     /// The first failure that no answer told.
     var failure: MillraceError?
     var senders = SleeperList()
-    var flushing: [CheckedContinuation<Void, Never>] = []
+    /// Of all messages so far, accepted ones and those with an outcome, which come in the same order.
+    var accepted = 0
+    var ended = 0
+    /// Who waits for an outcome of the first so many, by rising number.
+    var flushing = Deque<(target: Int, continuation: CheckedContinuation<Void, Never>)>()
 
     var hasRoom: Bool {
       !isPressed && (held == 0 || held < QueueOutbox.messageLimit && heldBytes < QueueOutbox.byteLimit)
@@ -112,6 +116,7 @@ final class QueueOutbox: Sendable {
     let (isAccepted, isFirst) = try state.withLock { state throws(MillraceError) in
       if let end = state.end { throw end }
       guard answer != nil || state.hasRoom else { return (false, false) }
+      state.accepted += 1
       state.held += 1
       state.heldBytes += size
       if let answer { state.waiting.answers.append((state.waiting.messages.count, answer)) }
@@ -146,22 +151,28 @@ final class QueueOutbox: Sendable {
     }
   }
 
-  /// Suspends until the queue has all that was accepted.
+  /// Suspends until the queue has all that was accepted before the call.
   /// - Throws: the first failure of a message without an answer, once.
   func flush() async throws(MillraceError) {
-    await withCheckedContinuation { continuation in
-      let isDone = state.withLock { state in
-        if state.held == 0 { return true }
-        state.flushing.append(continuation)
-        return false
-      }
-      if isDone { continuation.resume() }
-    }
+    await arrive()
     let failure = state.withLock { state in
       defer { state.failure = nil }
       return state.failure
     }
     if let failure { throw failure }
+  }
+
+  /// Suspends until all that was accepted before the call has its outcome: what is asked of the queue then comes behind it.
+  func arrive() async {
+    if state.withLock({ $0.held == 0 }) { return }
+    await withCheckedContinuation { continuation in
+      let isDone = state.withLock { state in
+        if state.held == 0 { return true }
+        state.flushing.append((state.accepted, continuation))
+        return false
+      }
+      if isDone { continuation.resume() }
+    }
   }
 
   /// Refuses what comes from now on.
@@ -179,7 +190,7 @@ final class QueueOutbox: Sendable {
     let (run, flushing) = state.withLock { state in
       defer {
         state.waiting = Run()
-        state.flushing = []
+        state.flushing = Deque()
       }
       if state.held > 0, state.failure == nil { state.failure = error }
       state.held = 0
@@ -187,7 +198,7 @@ final class QueueOutbox: Sendable {
       return (state.waiting, state.flushing)
     }
     for (_, answer) in run.answers { answer.give(.failure(error)) }
-    for continuation in flushing { continuation.resume() }
+    for index in 0..<flushing.count { flushing[index].continuation.resume() }
   }
 
   // MARK: The broker's thread
@@ -205,18 +216,18 @@ final class QueueOutbox: Sendable {
 
   /// These messages are in the queue, or never will be.
   func ended(_ count: Int, bytes: Int, failure: MillraceError? = nil) {
-    typealias Woken = [CheckedContinuation<Void, Never>]
-    let (senders, flushing) = state.withLock { state -> (Woken, Woken) in
+    let woken = state.withLock { state in
+      state.ended += count
       state.held = max(0, state.held - count)
       state.heldBytes = max(0, state.heldBytes - bytes)
       if let failure, state.failure == nil { state.failure = failure }
-      let senders = state.takeSenders()
-      guard state.held == 0 else { return (senders, []) }
-      defer { state.flushing = [] }
-      return (senders, state.flushing)
+      var woken = state.takeSenders()
+      while let first = state.flushing.first, first.target <= state.ended {
+        woken.append(state.flushing.removeFirst().continuation)
+      }
+      return woken
     }
-    for sender in senders { sender.resume() }
-    for continuation in flushing { continuation.resume() }
+    for continuation in woken { continuation.resume() }
   }
 
   /// The broker wants publishers to wait, or no longer.

@@ -24,12 +24,10 @@ final class QueuePublications {
   init(_ outbox: QueueOutbox, of queue: QueueDescription, _ queues: QueueBroker) {
     self.queues = queues
     self.outbox = outbox
-    let options = queue.arguments.options
-    let refuses = options.overflow != .dropHead
-    asks = queue.declaration.isDurable || refuses || options.deduplicationCount > 0
+    asks = !queue.takesDirectly
     owner = QueueOwner(name: "queue \(queue.declaration.name)")
     // Not this object, which has the publisher: neither may keep the other.
-    let underWay = PublicationsUnderWay(outbox, queues, refuses: refuses)
+    let underWay = PublicationsUnderWay(outbox, queues, refuses: queue.mayRefuse)
     self.underWay = underWay
     publisher = QueuePublisher(queues) { tags, isAccepted in underWay.settled(tags, isAccepted) }
     queues.watchPressure(owner) { reason in outbox.press(reason != nil) }
