@@ -271,10 +271,16 @@ public final class LogStore {
   /// Units that wait for room in the journal; a server reads less while there are any.
   public var waitingUnits: Int { waiting.count }
 
-  /// Calls `body` when everything appended so far is durable (nil) or never will be.
+  /// Calls `body` when all that holds now is durable (nil) or never will be: what has entered the journal.
   ///
-  /// Units that wait for room are among it: `body` waits behind them.
+  /// Units that wait for room do not hold yet, and are not waited for.
   public func whenDurable(_ body: @escaping (LogError?) -> Void) {
+    journal.whenDurable(body)
+  }
+
+  /// Calls `body` when everything that was appended so far is durable or never will be, units that wait for room included;
+  /// of those that were refused their own completions have told.
+  public func whenAllDurable(_ body: @escaping (LogError?) -> Void) {
     guard !waiting.isEmpty else { return journal.whenDurable(body) }
     append(deciding: { nil }) { result in
       if case .failure(let error) = result { body(error) } else { body(nil) }

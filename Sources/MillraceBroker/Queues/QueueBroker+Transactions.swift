@@ -138,7 +138,7 @@ extension QueueBroker {
     for hosted in held { hosted.afterLetters.append { [self] in whenDurable { wait.ended($0) } } }
     flushAll()
     // What was handed to the log before, perhaps waiting for room there.
-    broker.log.whenDurable { error in wait.ended(error.map { RoutingError($0) }) }
+    broker.log.whenAllDurable { error in wait.ended(error.map { RoutingError($0) }) }
   }
 }
 

@@ -162,7 +162,7 @@ extension QueueBroker {
     let unit = staged.appendUnit(metadata: broker.metadata, givesSpaceBack: givesSpaceBack)
     guard !unit.events.isEmpty || !unit.batches.isEmpty else {
       // Everything it was for is gone, or nothing had to be said: what was promised is the end of what came before.
-      return broker.log.whenDurable { [self] error in ended(staged, error.map { RoutingError($0) }, []) }
+      return broker.log.whenAllDurable { [self] error in ended(staged, error.map { RoutingError($0) }, []) }
     }
     broker.log.append(unit) { [self] result in
       switch result {
