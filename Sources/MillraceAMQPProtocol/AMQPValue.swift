@@ -65,6 +65,19 @@ public enum AMQPValue: Equatable, Sendable {
     }
   }
 
+  /// The value as a fraction, whatever its width; nil for everything that is neither a fraction nor a decimal.
+  public var fraction: Double? {
+    switch self {
+    case .float(let value): return Double(value)
+    case .double(let value): return value
+    case .decimal(let scale, let value):
+      var fraction = Double(value)
+      for _ in 0..<scale { fraction /= 10 }
+      return fraction
+    default: return nil
+    }
+  }
+
   /// The text of a string of type `S`; nil when it is of another type or not valid UTF-8.
   public var text: String? {
     guard case .string(let bytes) = self else { return nil }

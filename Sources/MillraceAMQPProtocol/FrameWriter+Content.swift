@@ -39,7 +39,7 @@ extension FrameWriter {
     }
   }
 
-  /// `basic.get-ok` with its content; of names as text, what exceeds 255 bytes is cut off.
+  /// `basic.get-ok` with its content, the message that was asked for; of names as text, what exceeds 255 bytes is cut off.
   /// - Parameter messageCount: messages left in the queue.
   public mutating func getOk(
     channel: UInt16, deliveryTag: UInt64, redelivered: Bool, exchange: String, routingKey: String,
@@ -52,23 +52,6 @@ extension FrameWriter {
       raw.uint8(redelivered ? 1 : 0)
       raw.shortText(exchange)
       raw.shortText(routingKey)
-      raw.uint32(messageCount)
-    }
-  }
-
-  /// `basic.get-ok` with its content: the message that was asked for.
-  /// - Parameter messageCount: messages left in the queue.
-  public mutating func getOk(
-    channel: UInt16, deliveryTag: UInt64, redelivered: Bool, exchange: ShortString, routingKey: ShortString,
-    messageCount: UInt32, properties: BasicProperties, body: ContentBody
-  ) {
-    let size = 4 + 8 + 1 + 1 + exchange.count + 1 + routingKey.count + 4
-    content(channel: channel, size: size, properties: properties, body: body) { raw in
-      raw.uint32(60 << 16 | 71)
-      raw.uint64(deliveryTag)
-      raw.uint8(redelivered ? 1 : 0)
-      raw.shortString(exchange)
-      raw.shortString(routingKey)
       raw.uint32(messageCount)
     }
   }

@@ -16,12 +16,7 @@ extension RoutingValue {
   init(_ value: AMQPValue) {
     switch value {
     case .bool(let value): self = .bool(value)
-    case .float(let value): self = .double(Double(value))
-    case .double(let value): self = .double(value)
-    case .decimal(let scale, let value):
-      var fraction = Double(value)
-      for _ in 0..<scale { fraction /= 10 }
-      self = .double(fraction)
+    case .float, .double, .decimal: self = .double(value.fraction ?? 0)
     case .timestamp(let seconds): self = .timestamp(Int64(clamping: seconds))
     case .string(let bytes), .binary(let bytes): self = .string(bytes)
     case .array(let values): self = .array(values.map { RoutingValue($0) })

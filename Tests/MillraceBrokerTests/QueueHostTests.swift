@@ -167,7 +167,7 @@ import Testing
     #expect(!consumer.settle(notes.deliveries[0].delivery.position, .acknowledge))
     try world.restart()
     #expect(world.queues.routing.bindings(from: "amq.direct", in: "/").isEmpty)
-    #expect(try world.queues.routeCount(world.publication("x", to: "k", exchange: "amq.direct")) == 0)
+    #expect(try world.routeCount(world.publication("x", to: "k", exchange: "amq.direct")) == 0)
     #expect(throws: RoutingError.self) { try world.queues.inspect("q", in: "/", owner: nil) }
   }
 
@@ -257,7 +257,7 @@ import Testing
     try world.pass(.milliseconds(10))
     #expect(try world.machine.wait { world.queues.delete("s", in: "/", owner: nil, completion: $0) }.get() == 10)
     try world.until { notes.ends == [.queueDeleted] }
-    #expect(try world.queues.routeCount(world.publication("x", to: "a.b", exchange: "amq.topic")) == 0)
+    #expect(try world.routeCount(world.publication("x", to: "a.b", exchange: "amq.topic")) == 0)
   }
 
   @Test("a message id is taken once, also when the first one was consumed and the power was lost in between")

@@ -142,6 +142,12 @@ final class QueueHostWorld {
       properties: Bytes(properties), body: Bytes(body), facts: format.facts(Bytes(properties)))
   }
 
+  /// How many queues and topics a message would go to.
+  func routeCount(_ publication: Publication) throws -> Int {
+    try queues.route(publication, allowsInternal: false)
+    return queues.routes.routes.count { queues.target($0, publication) != nil }
+  }
+
   /// Publishes; the tag.
   @discardableResult
   func publish(_ body: String, to key: String, exchange: String = "", _ properties: String = "") throws -> UInt64 {

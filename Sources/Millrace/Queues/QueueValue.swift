@@ -70,12 +70,7 @@ extension QueueValue {
   init(_ value: AMQPValue) {
     switch value {
     case .bool(let value): self = .bool(value)
-    case .float(let value): self = .double(Double(value))
-    case .double(let value): self = .double(value)
-    case .decimal(let scale, let value):
-      var fraction = Double(value)
-      for _ in 0..<scale { fraction /= 10 }
-      self = .double(fraction)
+    case .float, .double, .decimal: self = .double(value.fraction ?? 0)
     case .timestamp(let seconds): self = .seconds(seconds)
     case .string(let bytes): self = value.text.map { .text($0) } ?? .bytes(bytes)
     case .binary(let bytes): self = .bytes(bytes)

@@ -225,13 +225,6 @@ extension QueueBroker {
 
   // MARK: Transactions
 
-  /// How many queues a message would go to.
-  /// - Throws: 403, 404, 530 as a publication does.
-  public func routeCount(_ publication: Publication) throws(RoutingError) -> Int {
-    try route(publication, allowsInternal: false)
-    return routes.routes.count { target($0, publication) != nil }
-  }
-
   /// Whether messages may be published to an exchange.
   /// - Throws: 404 when it is not there, 403 when it is internal, 530 without such a virtual host.
   public func checkPublish(to exchange: String, in virtualHost: String) throws(RoutingError) {

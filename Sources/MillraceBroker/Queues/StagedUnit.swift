@@ -112,6 +112,8 @@ final class StagedUnit {
   }
 
   func add(_ changes: [QueueChange], _ hosted: HostedQueue) {
+    // A transaction that only rejects says nothing else of its queue.
+    guard !changes.isEmpty else { return }
     self.changes.append((hosted, changes))
     for change in changes {
       if case .done(_, let ranges, _) = change { size += 32 + 20 * ranges.count } else { size += 32 }
