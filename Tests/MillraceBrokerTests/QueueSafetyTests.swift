@@ -70,6 +70,8 @@ import Testing
     // Undone in its log, it is found again.
     let hosted = try #require(world.queues.find("q", in: "/"))
     #expect(hosted.queue.length == 1)
+    // It is still the one that was published, not a copy of it.
+    #expect(hosted.logs[0].nextOffset == 1)
   }
 
   @Test("a transaction that a full queue would refuse does nothing at all")
