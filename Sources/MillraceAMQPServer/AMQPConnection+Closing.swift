@@ -86,6 +86,11 @@ extension AMQPConnection {
       key: "\(error.code)", now: reactor.now)
   }
 
+  /// What its unfinished messages and transactions hold, and since when they have not grown.
+  var stayingInput: (since: MonotonicTime, bytes: Int)? {
+    unfinishedBytes > 0 ? (unfinishedSince, unfinishedBytes) : nil
+  }
+
   /// Its unfinished messages or transactions keep memory that others wait for.
   func giveUp() {
     fail(

@@ -75,7 +75,7 @@ extension AMQPConnection {
     let unsent = unsentBytes
     server.answers.change(by: unsent - countedUnsent)
     countedUnsent = unsent
-    if isStarving { server.starve(self) }
+    if isStarving { server.gate.starve(self) }
     let isFull = isFull
     if isFull == isReading {
       isReading = !isFull

@@ -12,7 +12,7 @@ import MillraceBroker
 import MillraceIO
 
 /// One client's connection. Answers of a channel leave in the order of its commands.
-final class AMQPConnection: ConnectionHandler {
+final class AMQPConnection: ConnectionHandler, RequestHolder {
   enum State { case header, starting, tuning, opening, running, draining, closing, over }
 
   let server: AMQPServer
@@ -310,7 +310,7 @@ final class AMQPConnection: ConnectionHandler {
   func hold(_ bytes: Int) {
     guard bytes != 0 else { return }
     heldBytes += bytes
-    server.requestsChanged(by: bytes)
+    server.gate.change(by: bytes)
   }
 
   /// Counts what has been received and not taken, unless it is little.

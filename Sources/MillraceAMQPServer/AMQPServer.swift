@@ -14,11 +14,16 @@ public final class AMQPServer {
   /// What connections have unsent.
   var answers = AnswerBudget(size: 256 << 20)
   /// What clients have sent and the broker is not done with.
-  private(set) var requests: RequestBudget
-  /// Connections that wait until requests hold less, in the order of their coming.
-  private var starved = Deque<AMQPConnection>()
-  private var isWaking = false
-  private var isWatchingInput = false
+  private(set) lazy var gate = RequestGate(
+    size: broker.settings.requestMemory, reactor: broker.reactor,
+    connections: { [unowned self] in Array(connections.values) },
+    spent: { [unowned self] in
+      logger.logRarely(
+        .warning, "amqp", "messages being received hold all the memory they may",
+        "clients with large ones have to wait",
+        ["queued.max.request.bytes": "\(requests.size)", "connections": "\(connections.count)"],
+        now: broker.reactor.now)
+    })
   private var isSweeping = false
   /// Channels with a consumer of direct replies, by the address that clients answer to.
   var replies: [ShortString: AMQPChannel] = [:]
@@ -37,7 +42,6 @@ public final class AMQPServer {
     self.broker = broker
     self.logger = logger
     largestMessage = UInt64(broker.settings.largestAMQPMessage)
-    requests = RequestBudget(size: broker.settings.requestMemory)
     random = seed.map { SeededRandom(seed: $0) } ?? .system()
   }
 
@@ -71,16 +75,14 @@ public final class AMQPServer {
 
   func closed(_ connection: AMQPConnection) {
     guard connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
-    if connection.isStarved, starved.count > 2 * connections.count {
-      // Clients that come and go while nobody is woken must not pile up.
-      var left = Deque<AMQPConnection>()
-      while let one = starved.popFirst() { if !one.isOver { left.append(one) } }
-      starved = left
-    }
+    gate.closed(connection, open: connections.count)
   }
 
   /// Open connections.
   public var connectionCount: Int { connections.count }
+
+  /// The memory of what clients have sent.
+  var requests: RequestBudget { gate.budget }
 
   /// Bytes that clients have sent and the broker is not done with.
   public var heldBytes: Int { requests.held }
@@ -120,69 +122,6 @@ public final class AMQPServer {
       isSweeping = false
       for connection in connections.values.sorted(by: { $0.number < $1.number }) { connection.sweep() }
       sweepLater()
-    }
-  }
-
-  // MARK: Memory of requests
-
-  /// Counts what clients have sent; lets connections read on that had to wait, as far as there is room.
-  func requestsChanged(by bytes: Int) {
-    guard requests.change(by: bytes) else { return }
-    if requests.isSpent {
-      logger.logRarely(
-        .warning, "amqp", "messages being received hold all the memory they may",
-        "clients with large ones have to wait",
-        ["queued.max.request.bytes": "\(requests.size)", "connections": "\(connections.count)"],
-        now: broker.reactor.now)
-      watchInput()
-    } else {
-      wakeStarved()
-    }
-  }
-
-  /// Remembers a connection that is not read from because the budget is spent.
-  func starve(_ connection: AMQPConnection) {
-    guard !connection.isStarved else { return }
-    connection.isStarved = true
-    starved.append(connection)
-  }
-
-  /// At the end of the turn, because a connection that reads on may be in the middle of its input.
-  private func wakeStarved() {
-    guard !isWaking, !starved.isEmpty else { return }
-    isWaking = true
-    broker.reactor.atEndOfTurn { [self] in wakeSome() }
-  }
-
-  private func wakeSome() {
-    isWaking = false
-    var openings = requests.openings
-    while openings > 0, let connection = starved.popFirst() {
-      connection.isStarved = false
-      connection.throttle()
-      openings = min(openings - 1, requests.openings)
-    }
-    guard !requests.isSpent, !starved.isEmpty else { return }
-    // The others follow when these have been read from, and were counted.
-    isWaking = true
-    broker.reactor.schedule(after: .milliseconds(1)) { [self] in wakeSome() }
-  }
-
-  /// Ends the connections whose unfinished messages and transactions have kept the memory longest, while it is wanted.
-  private func watchInput() {
-    guard !isWatchingInput else { return }
-    isWatchingInput = true
-    broker.reactor.schedule(after: RequestBudget.checkInterval) { [self] in
-      isWatchingInput = false
-      guard requests.isSpent else { return }
-      var staying: [UInt64: AMQPConnection] = [:]
-      for connection in connections.values where connection.unfinishedBytes > 0 {
-        staying[connection.number] = connection
-      }
-      let expired = requests.expired(
-        staying.values.map { ($0.number, $0.unfinishedSince, $0.unfinishedBytes) }, now: broker.reactor.now)
-      for number in expired { staying[number]?.giveUp() }
-      watchInput()
     }
   }
 }

@@ -6,7 +6,7 @@ import MillraceIO
 import MillraceKafkaProtocol
 
 /// One client's connection. Answers leave in the order of the requests, whenever they are ready.
-final class KafkaConnection: ConnectionHandler {
+final class KafkaConnection: ConnectionHandler, RequestHolder {
   let server: KafkaServer
   let connection: any Connection
   let number: UInt64
@@ -98,7 +98,7 @@ final class KafkaConnection: ConnectionHandler {
     if held != inputBytes {
       let change = held - inputBytes
       inputBytes = held
-      server.requestsChanged(by: change)
+      server.gate.change(by: change)
     }
     if held != before || server.requestBudget.isSpent { throttle() }
     closeWhenDone()
@@ -188,7 +188,7 @@ final class KafkaConnection: ConnectionHandler {
     unmuteTimer = nil
     server.budget.change(by: -countedBytes)
     countedBytes = 0
-    server.requestsChanged(by: -inputBytes)
+    server.gate.change(by: -inputBytes)
     inputBytes = 0
     if let error {
       server.logger.log(.debug, "kafka", "connection lost", ["connection": "\(number)", "error": error.description])
@@ -298,7 +298,7 @@ final class KafkaConnection: ConnectionHandler {
     server.budget.change(by: unsent - countedBytes)
     countedBytes = unsent
     let isStarving = !holdsRequest && server.requestBudget.mustWait(holding: waitingRequestBytes + inputBytes)
-    if isStarving { server.starve(self) }
+    if isStarving { server.gate.starve(self) }
     let mostBytes =
       broker.isCongested ? KafkaConnection.mostWaitingBytesWhenCongested : KafkaConnection.mostWaitingBytes
     let isFull =
@@ -339,7 +339,7 @@ final class KafkaConnection: ConnectionHandler {
   }
 
   /// What keeps the input that this connection holds from being used up.
-  enum Hold {
+  private enum Hold {
     /// A request that does not become whole.
     case torn
     /// A whole request behind a fetch that waits for records.
@@ -349,21 +349,25 @@ final class KafkaConnection: ConnectionHandler {
   }
 
   /// Why the input that counts in the budget stays; nil when none does, or when it is sure to be used up soon.
-  var hold: Hold? {
+  private var hold: Hold? {
     guard inputBytes > 0, !isOver else { return nil }
     guard holdsRequest || postponed != nil else { return .torn }
     if fetchWait != nil { return .longPoll }
     return countedBytes >= server.budget.unsentLimit ? .unread : nil
   }
 
+  /// What lies in the input that nothing is sure to use up, and since when.
+  var stayingInput: (since: MonotonicTime, bytes: Int)? { hold.map { _ in (inputSince, inputBytes) } }
+
   /// Does without what it waits for, because others wait for the memory.
-  func giveUp(_ hold: Hold) {
+  func giveUp() {
     switch hold {
     case .torn:
       refuse("its request of \(inputBytes) bytes so far stays unfinished while others wait for the memory")
     case .longPoll: endFetchWait()
     case .unread:
       refuse("it does not read its answers while others wait for the memory of its \(inputBytes) bytes of requests")
+    case nil: break
     }
   }
 

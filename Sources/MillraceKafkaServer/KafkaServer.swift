@@ -16,11 +16,16 @@ public final class KafkaServer {
   let advertised: SocketAddress?
   var sessions: FetchSessions
   var budget = AnswerBudget(size: 256 << 20)
-  private(set) var requestBudget: RequestBudget
-  /// Connections that wait until requests hold less, in the order of their coming.
-  private var starved = Deque<KafkaConnection>()
-  private var isWaking = false
-  private var isWatchingInput = false
+  /// What requests hold.
+  private(set) lazy var gate = RequestGate(
+    size: broker.settings.requestMemory, reactor: broker.reactor,
+    connections: { [unowned self] in Array(connections.values) },
+    spent: { [unowned self] in
+      logger.logRarely(
+        .warning, "kafka", "requests hold all the memory they may", "clients with large ones have to wait",
+        ["queued.max.request.bytes": "\(requestBudget.size)", "connections": "\(connections.count)"],
+        now: broker.reactor.now)
+    })
   private var isWatchingIdle = false
   /// Processor time of the broker's thread so far.
   var processorTime: () -> Duration = { ProcessorTime.thread }
@@ -43,7 +48,6 @@ public final class KafkaServer {
     self.logger = logger
     self.advertised = advertised
     customFigures = figures
-    requestBudget = RequestBudget(size: broker.settings.requestMemory)
     // Other ids at each start; with a simulated clock the same ones in each run.
     let seed =
       UInt64(bitPattern: broker.reactor.wallClock.milliseconds) ^ UInt64(bitPattern: broker.reactor.now.nanoseconds)
@@ -93,12 +97,7 @@ public final class KafkaServer {
   func closed(_ connection: KafkaConnection) {
     if turnedAway.removeValue(forKey: ObjectIdentifier(connection)) != nil { return }
     connections[ObjectIdentifier(connection)] = nil
-    if connection.isStarved, starved.count > 2 * connections.count {
-      // Clients that come and go while nobody is woken must not pile up.
-      var left = Deque<KafkaConnection>()
-      while let one = starved.popFirst() { if !one.isOver { left.append(one) } }
-      starved = left
-    }
+    gate.closed(connection, open: connections.count)
     sessions.end(connection: connection.number)
   }
 
@@ -118,69 +117,8 @@ public final class KafkaServer {
     }
   }
 
-  // MARK: Memory of requests
-
-  /// Counts what requests hold; lets connections read on that had to wait, as far as there is room.
-  func requestsChanged(by bytes: Int) {
-    guard requestBudget.change(by: bytes) else { return }
-    if requestBudget.isSpent {
-      logger.logRarely(
-        .warning, "kafka", "requests hold all the memory they may", "clients with large ones have to wait",
-        ["queued.max.request.bytes": "\(requestBudget.size)", "connections": "\(connections.count)"],
-        now: broker.reactor.now)
-      watchInput()
-    } else {
-      wakeStarved()
-    }
-  }
-
-  /// Remembers a connection that is not read from because the budget is spent.
-  func starve(_ connection: KafkaConnection) {
-    guard !connection.isStarved else { return }
-    connection.isStarved = true
-    starved.append(connection)
-  }
-
-  /// At the end of the turn, because a connection that reads on may be in the middle of its input.
-  private func wakeStarved() {
-    guard !isWaking, !starved.isEmpty else { return }
-    isWaking = true
-    broker.reactor.atEndOfTurn { [self] in wakeSome() }
-  }
-
-  private func wakeSome() {
-    isWaking = false
-    var openings = requestBudget.openings
-    while openings > 0, let connection = starved.popFirst() {
-      connection.isStarved = false
-      connection.throttle()
-      openings = min(openings - 1, requestBudget.openings)
-    }
-    guard !requestBudget.isSpent, !starved.isEmpty else { return }
-    // The others follow when these have been read from, and were counted.
-    isWaking = true
-    broker.reactor.schedule(after: .milliseconds(1)) { [self] in wakeSome() }
-  }
-
-  private func watchInput() {
-    guard !isWatchingInput else { return }
-    isWatchingInput = true
-    broker.reactor.schedule(after: RequestBudget.checkInterval) { [self] in
-      isWatchingInput = false
-      guard requestBudget.isSpent else { return }
-      var staying: [UInt64: (connection: KafkaConnection, hold: KafkaConnection.Hold)] = [:]
-      for connection in connections.values {
-        if let hold = connection.hold { staying[connection.number] = (connection, hold) }
-      }
-      let expired = requestBudget.expired(
-        staying.values.map { ($0.connection.number, $0.connection.inputSince, $0.connection.inputBytes) },
-        now: broker.reactor.now)
-      for number in expired {
-        if let (connection, hold) = staying[number] { connection.giveUp(hold) }
-      }
-      watchInput()
-    }
-  }
+  /// The memory of requests.
+  var requestBudget: RequestBudget { gate.budget }
 
   func figures() -> String { customFigures?() ?? broker.figures(connections: connectionCount) }
 

@@ -20,22 +20,22 @@ final class PendingRequest {
   init(_ server: KafkaServer, size: Int, counted: Int) {
     self.server = server
     self.size = size
-    server.requestsChanged(by: size - counted)
+    server.gate.change(by: size - counted)
   }
 
   /// Gives its memory back to the budget; once, however often it is called.
   func settle() {
     guard isCounted else { return }
     isCounted = false
-    server.requestsChanged(by: -size)
+    server.gate.change(by: -size)
   }
 
   deinit {
     guard isCounted else { return }
     let reactor = server.broker.reactor
-    if reactor.isCurrent { return server.requestsChanged(by: -size) }
+    if reactor.isCurrent { return server.gate.change(by: -size) }
     // A job in the background was the last one to hold it.
     let bound = ReactorBound(server, on: reactor)
-    reactor.submit { [size] in bound.take().requestsChanged(by: -size) }
+    reactor.submit { [size] in bound.take().gate.change(by: -size) }
   }
 }
