@@ -39,6 +39,21 @@ public struct Timestamp: Comparable, Hashable, Sendable {
   @inlinable public static func < (left: Timestamp, right: Timestamp) -> Bool { left.milliseconds < right.milliseconds }
 }
 
+/// Both clocks, read one right behind the other, so that a time of one can be told in the other's terms.
+public struct ClockReading: Sendable {
+  /// The monotonic clock.
+  public var monotonic: MonotonicTime
+  /// The wall clock in nanoseconds since 1970-01-01T00:00:00Z.
+  public var wallNanoseconds: Int64
+  /// A reading.
+  public init(monotonic: MonotonicTime, wallNanoseconds: Int64) {
+    self.monotonic = monotonic
+    self.wallNanoseconds = wallNanoseconds
+  }
+  /// The system's clocks, now.
+  public static var now: ClockReading { ClockReading(monotonic: .now, wallNanoseconds: mr_realtime_ns()) }
+}
+
 extension Duration {
   /// Whole nanoseconds; durations beyond 292 years are cut to that.
   @inlinable public var inNanoseconds: Int64 {

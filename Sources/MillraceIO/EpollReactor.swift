@@ -100,6 +100,8 @@ public final class EpollReactor: Reactor, @unchecked Sendable {
   public var now: MonotonicTime { isRunning ? cachedNow : .now }
   /// The wall clock.
   public var wallClock: Timestamp { .now }
+  /// Both clocks, read now.
+  public var clocks: ClockReading { .now }
   /// Whether the caller runs on this reactor's thread.
   public var isCurrent: Bool { owner.load(ordering: .relaxed) == UInt(pthread_self()) }
 

@@ -11,6 +11,8 @@ public protocol Reactor: AnyObject, Sendable {
   var now: MonotonicTime { get }
   /// The wall clock, which may jump.
   var wallClock: Timestamp { get }
+  /// Both clocks as they are at this moment; `now` may be as old as the turn.
+  var clocks: ClockReading { get }
   /// Whether the caller runs on this reactor's thread.
   var isCurrent: Bool { get }
 

@@ -33,6 +33,8 @@ public final class SimulatedReactor: Reactor, @unchecked Sendable {
   public var now: MonotonicTime { world.now }
   /// The world's wall clock.
   public var wallClock: Timestamp { world.wallClock }
+  /// Both of the world's clocks.
+  public var clocks: ClockReading { world.clocks }
   /// True inside this reactor's turns and in set-up code.
   public var isCurrent: Bool { world.current === self || world.isSettingUp }
 

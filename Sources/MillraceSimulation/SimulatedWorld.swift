@@ -59,6 +59,11 @@ public final class SimulatedWorld: @unchecked Sendable {
   /// The wall clock.
   public var wallClock: Timestamp { Timestamp(milliseconds: wallClockOffset + now.nanoseconds / 1_000_000) }
 
+  /// Both clocks.
+  public var clocks: ClockReading {
+    ClockReading(monotonic: now, wallNanoseconds: wallClockOffset * 1_000_000 + now.nanoseconds)
+  }
+
   /// Sets the wall clock forwards or backwards, as an administrator or a time server may.
   public func jumpWallClock(by delay: Duration) { wallClockOffset += delay.inMilliseconds }
 

@@ -328,6 +328,34 @@ import Testing
     #expect(notes.bodies == ["soon", "late"])
   }
 
+  @Test("a delayed message comes no moment early, wherever in a millisecond the runs began", arguments: 0..<8)
+  func delayToTheNanosecond(eighth: Int) throws {
+    let world = try QueueHostWorld()
+    try world.declare("q")
+    let exchange = try Exchange(
+      name: "later", type: "x-delayed-message", isDurable: true, arguments: ["x-delayed-type": .string("direct")])
+    try world.check { world.queues.declareExchange(exchange, in: "/", completion: $0) }
+    try world.check {
+      world.queues.bind(
+        Binding(source: "later", destination: .queue("q"), key: "k"), in: "/", owner: nil, completion: $0)
+    }
+    // The publishing run begins at one place within a millisecond, the delivering one at another.
+    func restart(at nanoseconds: Int64) throws {
+      let place = world.machine.world.now.nanoseconds % 1_000_000
+      try world.pass(.nanoseconds((nanoseconds - place + 1_000_000) % 1_000_000))
+      try world.restart()
+    }
+    try restart(at: 999_000)
+    try world.pass(.nanoseconds(Int64(eighth) * 125_000))
+    let published = world.machine.world.now
+    try world.publishAndWait(["m"], to: "k", exchange: "later", "delay=5000")
+    try restart(at: 1000)
+    let notes = DeliveryNotes()
+    _ = try world.consume("q", into: notes)
+    try world.until { notes.deliveries.count == 1 }
+    #expect(world.machine.world.now - published >= .milliseconds(5000))
+  }
+
   @Test("a time to live of 0 reaches a consumer that waits, also through the log", arguments: [true, false])
   func timeToLiveZero(isDurable: Bool) throws {
     let world = try QueueHostWorld()

@@ -86,8 +86,7 @@ extension QueueBroker {
 
   /// The time of queues' clock that lies `delay` ahead, as ``Settlement/requeue(isFailure:until:)`` takes it.
   public func time(after delay: Duration) -> Timestamp {
-    let (sum, overflow) = now.milliseconds.addingReportingOverflow(max(0, delay.inMilliseconds))
-    return Timestamp(milliseconds: overflow ? .max : sum)
+    time(afterMilliseconds: delay.inMilliseconds)
   }
 
   /// Shows messages that are in a queue; nothing changes by it, but what it shows may be gone when `completion` is called.

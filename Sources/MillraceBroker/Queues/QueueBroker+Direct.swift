@@ -66,7 +66,7 @@ extension QueueBroker {
     precondition(
       !hosted.isDurable && options.overflow == .dropHead && options.deduplicationCount == 0,
       "queue '\(queue)' has to be asked for each message")
-    let times = (now: now, wall: broker.reactor.wallClock, exact: exactNow)
+    let times = (now: now, exact: exactNow)
     var made: [Message] = []
     made.reserveCapacity(messages.count)
     var lane: UInt8 = 0
@@ -90,12 +90,12 @@ extension QueueBroker {
 
   private func direct(
     _ message: DirectMessage, for hosted: HostedQueue, lane: UInt8, at offset: Offset, _ format: any MessageFormat,
-    _ times: (now: Timestamp, wall: Timestamp, exact: MonotonicTime)
+    _ times: (now: Timestamp, exact: MonotonicTime)
   ) -> Message {
     var (notBefore, expiration) = (Timestamp.none, Timestamp.none)
     var group: Bytes?
     if let extra = message.extra {
-      if let wall = extra.notBefore { notBefore = due(wall, times.now, times.wall) }
+      if let wall = extra.notBefore { notBefore = due(atWall: wall) }
       if let life = extra.facts.timeToLive {
         expiration = Timestamp(milliseconds: max(times.now, notBefore).milliseconds.addingClamped(max(life, 0)))
       }
@@ -105,12 +105,5 @@ extension QueueBroker {
       offset: offset, priority: lane, timestamp: times.now, routingKey: hosted.name, properties: message.properties,
       body: message.body, size: message.body.count, expiration: expiration, notBefore: notBefore, groupKey: group,
       isDurable: message.isPersistent, format: format.code, arrivedAt: times.exact)
-  }
-
-  /// A time of the wall clock on the queues' clock; none when it has come.
-  func due(_ time: Timestamp, _ now: Timestamp, _ wall: Timestamp) -> Timestamp {
-    let (wait, overflow) = time.milliseconds.subtractingReportingOverflow(wall.milliseconds)
-    guard !overflow, wait > 0 else { return .none }
-    return Timestamp(milliseconds: now.milliseconds.addingClamped(wait))
   }
 }

@@ -205,9 +205,9 @@ extension QueueBroker {
     let now = now
     var notBefore = Timestamp.none
     if isDelayed, let delay = publication.facts.delay, delay > 0 {
-      notBefore = Timestamp(milliseconds: now.milliseconds.addingClamped(delay))
+      notBefore = time(afterMilliseconds: delay)
     }
-    if let time = publication.notBefore { notBefore = max(notBefore, due(time, now, broker.reactor.wallClock)) }
+    if let time = publication.notBefore { notBefore = max(notBefore, due(atWall: time)) }
     var expiration = Timestamp.none
     if let life = publication.facts.timeToLive {
       expiration = Timestamp(milliseconds: max(now, notBefore).milliseconds.addingClamped(max(life, 0)))

@@ -32,7 +32,7 @@ public final class QueueBroker {
   /// Gives records without a key to one partition after the other.
   var keylessRecords = 0
   var random: SeededRandom
-  private let clock: (start: Timestamp, started: MonotonicTime)
+  private let clock: ClockReading
   var routes = RouteResult()
   var deliveries: [Delivery] = []
   // MARK: this turn
@@ -65,21 +65,39 @@ public final class QueueBroker {
   init(broker: Broker) {
     self.broker = broker
     random = SeededRandom(seed: broker.random.next())
-    clock = (broker.reactor.wallClock, broker.reactor.now)
+    // Of one moment and to the nanosecond: a run whose clock lay behind the wall clock would be followed by one that
+    // delivers what it delayed too early.
+    clock = broker.reactor.clocks
   }
 
   /// Time for queues: it goes on evenly, whatever is done to the wall clock while the program runs.
   var now: Timestamp {
-    Timestamp(milliseconds: clock.start.milliseconds + elapsedNanoseconds / 1_000_000)
+    Timestamp(milliseconds: exactNow.nanoseconds / 1_000_000)
   }
 
   /// The same time, as fine as the reactor's clock: for figures.
   var exactNow: MonotonicTime {
-    MonotonicTime(nanoseconds: clock.start.milliseconds * 1_000_000 + elapsedNanoseconds)
+    exact(broker.reactor.now)
   }
 
   // In whole numbers: a duration's arithmetic is of 128 bits, and this is asked for with every message.
-  private var elapsedNanoseconds: Int64 { broker.reactor.now.nanoseconds - clock.started.nanoseconds }
+  private func exact(_ time: MonotonicTime) -> MonotonicTime {
+    MonotonicTime(nanoseconds: clock.wallNanoseconds + time.nanoseconds - clock.monotonic.nanoseconds)
+  }
+
+  /// The first time of this clock that is not before `delay` ms from now. The clock is read for it and rounded up: the
+  /// turn's time may be older than the message that asks.
+  func time(afterMilliseconds delay: Int64) -> Timestamp {
+    let next = exact(broker.reactor.clocks.monotonic).nanoseconds + 999_999
+    return Timestamp(milliseconds: (next / 1_000_000).addingClamped(max(0, delay)))
+  }
+
+  /// A time of the wall clock on this clock; none when it has come.
+  func due(atWall time: Timestamp) -> Timestamp {
+    let wall = broker.reactor.clocks.wallNanoseconds / 1_000_000
+    let (wait, overflow) = time.milliseconds.subtractingReportingOverflow(wall)
+    return !overflow && wait > 0 ? self.time(afterMilliseconds: wait) : .none
+  }
 
   /// Makes a format known under its number, for messages that were published under it. Records of topics are read in the
   /// first that was registered.
