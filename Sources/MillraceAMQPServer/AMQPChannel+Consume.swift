@@ -19,11 +19,12 @@ extension AMQPChannel {
     let consumer = AMQPConsumer(channel: self, tag: shortTag, isNoAck: fields.noAck)
     let options = try options(fields, queue)
     let start = try streamStart(fields.arguments["x-stream-offset"])
+    let filter = try streamFilter(fields.arguments)
     let made: QueueConsumer
     do throws(RoutingError) {
       made = try queues.consume(
         queue, in: virtualHost, owner: connection.owner, options: options,
-        from: start, sink: consumer)
+        from: start, filter: filter, sink: consumer)
     } catch {
       throw AMQPError(error)
     }
@@ -74,6 +75,24 @@ extension AMQPChannel {
       }
       throw AMQPError(.preconditionFailed, "x-stream-offset must not be \(value)")
     }
+  }
+
+  /// What of a stream is wanted; other queues do not care.
+  private func streamFilter(_ arguments: AMQPFieldTable) throws(AMQPError) -> StreamFilter? {
+    guard let wanted = arguments["x-stream-filter"] else { return nil }
+    let values = wanted.array.map { Array($0) } ?? [wanted]
+    var texts: [String] = []
+    for value in values {
+      guard let text = value.text else {
+        throw AMQPError(.preconditionFailed, "x-stream-filter must be a string or an array of strings, not \(wanted)")
+      }
+      texts.append(text)
+    }
+    let unfiltered = arguments["x-stream-match-unfiltered"]
+    guard unfiltered == nil || unfiltered?.bool != nil else {
+      throw AMQPError(.preconditionFailed, "x-stream-match-unfiltered must be a boolean")
+    }
+    return StreamFilter(values: texts, matchesUnfiltered: unfiltered?.bool ?? false)
   }
 
   /// The length of an interval as `7D`: years, months, days, hours, minutes, seconds.

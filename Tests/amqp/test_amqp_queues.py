@@ -391,6 +391,29 @@ def test_a_stream_is_read_from_any_offset_and_keeps_its_messages(channel, name):
         channel.call("basic.cancel", consumer_tag=tag)
 
 
+@differs("a consumer's filter on a stream", "none", "by chunks of records: others may come, too", "exact")
+def test_a_stream_is_read_through_a_filter(channel, amqp_server, name):
+    if not amqp_server.is_millrace:
+        return
+    stream = channel.queue(name(), durable=True, arguments={"x-queue-type": "stream"})
+    for number in range(12):
+        headers = {"x-stream-filter-value": "abc"[number % 4]} if number % 4 < 3 else {"other": "a"}
+        channel.fill(stream, [str(number)], headers=headers)
+    for wanted, unfiltered, rests in ((Typed("S", "b"), None, [1]), (["a", "c"], False, [0, 2]), (["c"], True, [2, 3])):
+        channel.call("basic.qos", prefetch_count=100)
+        arguments = {"x-stream-offset": "first", "x-stream-filter": wanted}
+        if unfiltered is not None:
+            arguments["x-stream-match-unfiltered"] = unfiltered
+        tag = channel.consume(stream, arguments=arguments)
+        expected = [number for number in range(12) if number % 4 in rests]
+        got = channel.deliveries(len(expected))
+        assert [int(one.body) for one in got] == expected
+        channel.ack(got[-1].delivery_tag, multiple=True)
+        channel.call("basic.cancel", consumer_tag=tag)
+    with channel_error(406, "PRECONDITION_FAILED - x-stream-filter must be a string or an array of strings", "basic.consume"):
+        channel.call("basic.consume", queue=stream, arguments={"x-stream-filter": ["a", 5]})
+
+
 def test_a_stream_from_next_gets_what_comes_later(channel, name):
     stream = channel.queue(name(), durable=True, arguments={"x-queue-type": "stream"})
     channel.fill(stream, ["before"])

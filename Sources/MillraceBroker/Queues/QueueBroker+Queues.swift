@@ -274,15 +274,16 @@ extension QueueBroker {
 
   /// Adds a consumer; deliveries begin at the end of the turn.
   ///
-  /// A topic of this name is read from `start` on, unless a queue hides it. What `deliver` of the sink does to the consumer, as pausing it, takes effect after a few more deliveries.
+  /// A topic of this name is read from `start` on, what `filter` takes, unless a queue hides it; queues heed neither. What
+  /// `deliver` of the sink does to the consumer, as pausing it, takes effect after a few more deliveries.
   /// - Throws: 403 when it, or another one, is exclusive; 404, 405, 530; 540 when a limit is shared with other consumers of
   ///   a quorum queue.
   public func consume(
     _ queue: String, in virtualHost: String, owner: QueueOwner?, options: ConsumerOptions,
-    from start: StreamStart = .next, sink: any DeliverySink
+    from start: StreamStart = .next, filter: StreamFilter? = nil, sink: any DeliverySink
   ) throws(RoutingError) -> QueueConsumer {
     if find(queue, in: virtualHost) == nil, let topic = stream(queue, in: virtualHost) {
-      return try read(topic, in: virtualHost, options: options, from: start, sink: sink)
+      return try read(topic, in: virtualHost, options: options, from: start, filter: filter, sink: sink)
     }
     let hosted = try usable(queue, in: virtualHost, by: owner)
     if hosted.arguments.type == .quorum, options.pool.map({ $0.limit > 0 }) ?? false {

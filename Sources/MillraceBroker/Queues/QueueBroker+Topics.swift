@@ -69,7 +69,7 @@ extension QueueBroker {
   ///   takes messages one by one.
   func read(
     _ topic: TopicMetadata, in virtualHost: String, options: ConsumerOptions, from start: StreamStart,
-    sink: any DeliverySink
+    filter: StreamFilter?, sink: any DeliverySink
   ) throws(RoutingError) -> QueueConsumer {
     let name = "queue '\(topic.name)' in vhost '\(virtualHost)'"
     if options.isPassive { throw RoutingError(.notImplemented, "basic.get not supported by stream queues \(name)") }
@@ -90,7 +90,8 @@ extension QueueBroker {
       throw RoutingError(.notImplemented, "\(name): no format of messages is registered")
     }
     return StreamConsumer(
-      of: topic, in: virtualHost, from: start, options: options, format: format, sink: sink, queues: self)
+      of: topic, in: virtualHost, from: start, filter: filter, options: options, format: format, sink: sink,
+      queues: self)
   }
 
   /// Takes away the bindings to a topic that is deleted: the event, when any of them is durable.

@@ -21,12 +21,39 @@ public enum StreamStart: Equatable, Sendable {
   case time(Timestamp)
 }
 
+/// Which records of a stream a reader wants. Source: RabbitMQ, consumer arguments `x-stream-filter` and
+/// `x-stream-match-unfiltered`, message header `x-stream-filter-value`.
+public struct StreamFilter: Equatable, Sendable {
+  /// The header that holds a record's value.
+  static let header = "x-stream-filter-value"
+
+  /// Values that are wanted.
+  public var values: [String]
+  /// Records without a value are wanted, too.
+  public var matchesUnfiltered: Bool
+
+  /// A filter that takes these values.
+  public init(values: [String], matchesUnfiltered: Bool = false) {
+    self.values = values
+    self.matchesUnfiltered = matchesUnfiltered
+  }
+
+  /// Exact, other than RabbitMQ's, which may let others through.
+  func takes(_ record: Record) -> Bool {
+    guard let header = record.headers.last(where: { $0.key == StreamFilter.header }), let value = header.value else {
+      return matchesUnfiltered
+    }
+    return value.withBuffer { bytes in values.contains { $0.utf8.elementsEqual(bytes) } }
+  }
+}
+
 /// A consumer that reads all partitions of a topic. A delivery's lane is the partition, its offset the record's.
 ///
 /// Settling a delivery, however, gives its credit back and does nothing else.
 final class StreamConsumer: QueueConsumer {
   private let topic: TopicMetadata
   private let format: any MessageFormat
+  private let filter: StreamFilter?
   private var credit: Int
   private var next: [Offset]
   private var isPositioned: Bool
@@ -42,11 +69,12 @@ final class StreamConsumer: QueueConsumer {
   private static let readSize = 256 << 10
 
   init(
-    of topic: TopicMetadata, in virtualHost: String, from start: StreamStart, options: ConsumerOptions,
-    format: any MessageFormat, sink: any DeliverySink, queues: QueueBroker
+    of topic: TopicMetadata, in virtualHost: String, from start: StreamStart, filter: StreamFilter?,
+    options: ConsumerOptions, format: any MessageFormat, sink: any DeliverySink, queues: QueueBroker
   ) {
     self.topic = topic
     self.format = format
+    self.filter = filter
     credit = options.credit
     next = [Offset](repeating: 0, count: topic.partitions.count)
     isPositioned = false
@@ -161,7 +189,9 @@ final class StreamConsumer: QueueConsumer {
   /// Any producer may have written what cannot be decompressed: its header and checksum are all that is looked at before.
   private func take(_ batch: Bytes, _ index: Int) {
     do throws(BrokerError) {
-      for record in try Broker.records(of: batch) where record.offset >= next[index] { keep(record, index) }
+      for record in try Broker.records(of: batch) where record.offset >= next[index] {
+        if filter?.takes(record) ?? true { keep(record, index) }
+      }
     } catch {
       complain(index, error.description)
     }
