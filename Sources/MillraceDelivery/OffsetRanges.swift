@@ -64,7 +64,7 @@ public struct OffsetRanges: Hashable, Sendable {
   }
 
   /// The set without `range`. O(ranges).
-  func subtracting(_ range: Range<Offset>) -> OffsetRanges {
+  public func subtracting(_ range: Range<Offset>) -> OffsetRanges {
     var rest = OffsetRanges()
     for one in ranges {
       rest.insert(one.lowerBound..<max(one.lowerBound, min(one.upperBound, range.lowerBound)))

@@ -75,6 +75,8 @@ public final class LogStore {
   let logger: Logger
   let stateMachine: any LogStateMachine
   let segments: SegmentReader
+  /// For what need not survive a restart.
+  public let scratch: ScratchFiles
   private(set) var journal: Journal!
   private var lock: (any FileLock)?
   private(set) var partitions: [PartitionLogID: PartitionLog] = [:]
@@ -134,6 +136,7 @@ public final class LogStore {
     segments = SegmentReader(
       directory: "\(directory)/segments", fileSystem: fileSystem, readAhead: background,
       budget: configuration.readWindowsSize)
+    scratch = ScratchFiles(directory: "\(directory)/scratch", fileSystem: fileSystem, jobs: jobs, logger: logger)
     drain = DrainState()
     hashSeeds = SeededRandom(seed: random.next())
     steadyClock = SteadyClock(start: reactor.wallClock, now: reactor.now)
@@ -146,6 +149,7 @@ public final class LogStore {
       try LogStore.syncNames(directory, fileSystem: fileSystem, logger: logger)
       return try fileSystem.lock("\(directory)/lock")
     }
+    scratch.removeAll()
     try recover(newIdentity: JournalIdentity(high: random.next(), low: random.next()))
   }
 
@@ -165,6 +169,8 @@ public final class LogStore {
     self.stateMachine = stateMachine
     self.logger = logger
     segments = SegmentReader(directory: "\(configuration.directory)/segments", fileSystem: fileSystem)
+    scratch = ScratchFiles(
+      directory: "\(configuration.directory)/scratch", fileSystem: fileSystem, jobs: jobs, logger: logger)
     var closing = DrainState()
     // Nothing is planned for later.
     closing.isClosing = true
@@ -598,6 +604,7 @@ public final class LogStore {
 
   private func letGo(_ error: LogError?, _ done: (LogError?) -> Void) {
     drain.isClosed = true
+    scratch.close()
     lock?.release()
     lock = nil
     done(error)

@@ -11,7 +11,7 @@ import Testing
 
 final class AdminWorld {
   let world = SimulatedWorld(seed: 3)
-  private var disk: SimulatedFileSystem
+  private(set) var disk: SimulatedFileSystem
   private(set) var broker: Broker!
   var settings = BrokerSettings()
 

@@ -32,7 +32,7 @@ final class HostedQueue {
   /// Will be pumped at the end of the turn.
   var isTouched = false
   /// Its messages, when no log keeps them.
-  var memory: [UInt8: MemoryLane] = [:]
+  var memory: [UInt8: TransientLane] = [:]
   /// What memory alone keeps, as the broker has counted it.
   var countedBytes = 0
   /// Those who asked for a message that is being read.
@@ -82,11 +82,11 @@ final class HostedQueue {
     for body in waiting { body() }
   }
 
-  /// What is done with need not be kept in memory any longer.
-  func forgetDone(_ changes: [QueueChange]) {
+  /// What is done with need not be kept any longer where no log keeps it.
+  func forgetDone(_ changes: [QueueChange], free: (ScratchBlock) -> Void) {
     for change in changes {
       guard case .done(let lane, let ranges, _) = change else { continue }
-      for range in ranges { memory[lane]?.remove(range) }
+      for range in ranges { memory[lane]?.remove(range, free: free) }
     }
   }
 

@@ -21,6 +21,8 @@ struct MemoryLane {
   /// What a message takes beside its content: its object, its place here and in the queue, strings and allocations.
   static let overhead = 400
 
+  /// The first offset that has a message; ``end`` when there is none.
+  var start: Offset { base + Offset(head) }
   /// The offset that the next message gets.
   var end: Offset { base + Offset(slots.count) }
 
@@ -49,6 +51,37 @@ struct MemoryLane {
     slots.removeFirst(head)
     base += Offset(head)
     head = 0
+  }
+
+  /// The first offset with so many messages, or with messages of so many bytes, before it.
+  func offset(behind messages: Int, bytes: Int) -> Offset {
+    var (messages, bytes, index) = (messages, bytes, head)
+    while messages > 0, bytes > 0, index < slots.count {
+      if let message = slots[index] {
+        messages -= 1
+        bytes -= MemoryLane.size(of: message)
+      }
+      index += 1
+    }
+    return base + Offset(index)
+  }
+
+  /// Takes out what lies from `offset` on, as a lane of its own. O(messages).
+  mutating func split(at offset: Offset) -> MemoryLane {
+    let index = Int(offset - base)
+    var rest = MemoryLane()
+    rest.base = offset
+    rest.slots = Array(slots[index...])
+    slots.removeLast(slots.count - index)
+    for message in rest.slots {
+      guard let message else { continue }
+      rest.count += 1
+      rest.bytes += MemoryLane.size(of: message)
+    }
+    count -= rest.count
+    bytes -= rest.bytes
+    while rest.head < rest.slots.count, rest.slots[rest.head] == nil { rest.head += 1 }
+    return rest
   }
 
   /// The messages from `offset` on, up to `limit` offsets further.

@@ -131,11 +131,7 @@ extension QueueBroker {
         page.next = entry.position
         break
       }
-      guard let message = entry.message ?? inMemory(entry.position, of: hosted) else {
-        if hosted.isDurable { return read(page, rest, of: hosted, room, completion) }
-        rest.removeFirst()
-        continue
-      }
+      guard let message = entry.message else { return read(page, rest, of: hosted, room, completion) }
       page.messages.append(browsed(entry, message))
       room -= message.size
       rest.removeFirst()
@@ -143,23 +139,17 @@ extension QueueBroker {
     completion(.success(page))
   }
 
-  private func inMemory(_ position: Position, of hosted: HostedQueue) -> Message? {
-    hosted.memory[position.lane]?.messages(from: position.offset, limit: 1).first
-  }
-
   private func read(
     _ page: BrowsedPage, _ entries: ArraySlice<MessageQueue.Entry>, of hosted: HostedQueue, _ bytes: Int,
     _ completion: @escaping (Result<BrowsedPage, RoutingError>) -> Void
   ) {
     guard let first = entries.first?.position else { return completion(.success(page)) }
-    let log = hosted.logs[Int(first.lane)]
-    broker.log.read(log, from: first.offset, limit: bytes) { [self] result in
+    readLane(first.lane, of: hosted, from: first.offset, count: entries.count, bytes: bytes) { [self] result in
       guard !hosted.isDeleted else {
         return completion(.failure(RoutingError(.notFound, "queue '\(hosted.name)' was deleted meanwhile")))
       }
       do throws(LogError) {
-        let found = try messages(
-          in: try result.get(), of: log, first.lane, from: first.offset, count: entries.count, bytes: bytes)
+        let found = try result.get()
         // What is not found below the end of what was read is not there any more.
         let end = max(found.end, first.offset + 1)
         var contents: [Offset: Message] = [:]

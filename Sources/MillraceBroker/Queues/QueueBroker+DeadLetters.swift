@@ -47,7 +47,7 @@ extension QueueBroker {
 
   private func stage(_ changes: [QueueChange], of hosted: HostedQueue) {
     guard !changes.isEmpty else { return }
-    guard hosted.isDurable else { return hosted.forgetDone(changes) }
+    guard hosted.isDurable else { return forgetDone(changes, of: hosted) }
     settlements.add(changes, hosted)
     if settlements.size > QueueBroker.largeUnit { flushSettlements() }
   }
@@ -137,7 +137,7 @@ extension QueueBroker {
   private func done(_ position: Position, _ bytes: Int64, of hosted: HostedQueue, in unit: StagedUnit?) {
     let change = QueueChange.done(
       lane: position.lane, ranges: [position.offset..<(position.offset + 1)], bytes: bytes)
-    if hosted.isDurable { (unit ?? transfers).add([change], hosted) } else { hosted.forgetDone([change]) }
+    if hosted.isDurable { (unit ?? transfers).add([change], hosted) } else { forgetDone([change], of: hosted) }
   }
 
   private func publish(_ letter: Publication, to targets: [(target: Target, isDelayed: Bool)], in unit: StagedUnit?) {

@@ -70,13 +70,13 @@ extension QueueBroker {
     var made: [Message] = []
     made.reserveCapacity(messages.count)
     var lane: UInt8 = 0
-    var memory = hosted.memory.removeValue(forKey: lane) ?? MemoryLane()
+    var memory = hosted.memory.removeValue(forKey: lane) ?? TransientLane()
     for message in messages {
       let priority = options.lane(forPriority: message.extra?.facts.priority ?? 0)
       if priority != lane {
         hosted.memory[lane] = memory
         lane = priority
-        memory = hosted.memory.removeValue(forKey: lane) ?? MemoryLane()
+        memory = hosted.memory.removeValue(forKey: lane) ?? TransientLane()
       }
       let kept = direct(message, for: hosted, lane: lane, at: memory.end, format, times)
       memory.append(kept)

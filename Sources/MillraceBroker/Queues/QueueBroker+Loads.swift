@@ -9,22 +9,10 @@ import MillraceRouting
 extension QueueBroker {
   /// Reads what a queue asked for, and pumps the queue then.
   func read(_ load: Load, for hosted: HostedQueue) {
-    guard hosted.isDurable else {
-      let messages = hosted.memory[load.lane]?.messages(from: load.offset, limit: load.count) ?? []
-      hosted.queue.loaded(load, messages: messages, through: load.offset + Offset(load.count))
-      return loaded(hosted)
-    }
-    guard Int(load.lane) < hosted.logs.count else { return }
-    let log = hosted.logs[Int(load.lane)]
-    broker.log.read(log, from: load.offset, limit: max(load.bytes, 1)) { [self] result in
+    readLane(load.lane, of: hosted, from: load.offset, count: load.count, bytes: load.bytes) { [self] result in
       guard !hosted.isDeleted else { return }
       do throws(LogError) {
-        let runs: [Bytes]
-        switch result {
-        case .success(let read): runs = read
-        case .failure(let error): throw error
-        }
-        let found = try messages(in: runs, of: log, load.lane, from: load.offset, count: load.count, bytes: load.bytes)
+        let found = try result.get()
         // A batch may end before the load does; the queue asks for the rest.
         guard found.end > load.offset else {
           throw LogError(.corruption, "lane \(load.lane) has no message for offset \(load.offset)")
@@ -55,21 +43,11 @@ extension QueueBroker {
   /// Reads one message, done or not; nil when it is not there any more.
   func readOne(_ position: Position, of hosted: HostedQueue, completion: @escaping (Result<Message?, LogError>) -> Void)
   {
-    guard hosted.isDurable else {
-      return completion(.success(hosted.memory[position.lane]?.messages(from: position.offset, limit: 1).first))
-    }
-    guard Int(position.lane) < hosted.logs.count else { return completion(.success(nil)) }
-    let log = hosted.logs[Int(position.lane)]
-    broker.log.read(log, from: position.offset, limit: 1) { [self] result in
-      do throws(LogError) {
-        let runs: [Bytes]
-        switch result {
-        case .success(let read): runs = read
-        case .failure(let error): throw error
-        }
-        let found = try messages(in: runs, of: log, position.lane, from: position.offset, count: 1, bytes: 1)
+    readLane(position.lane, of: hosted, from: position.offset, count: 1, bytes: 1) { [self] result in
+      switch result {
+      case .success(let found):
         completion(.success(found.messages.first.flatMap { $0.offset == position.offset ? $0 : nil }))
-      } catch {
+      case .failure(let error):
         if error.code == .offsetOutOfRange { return completion(.success(nil)) }
         complain(of: error, hosted)
         completion(.failure(error))
@@ -106,7 +84,7 @@ extension QueueBroker {
         case .success(let read): runs = read
         case .failure(let error): throw error
         }
-        let found = try messages(in: runs, of: log, lane, from: start, count: .max, bytes: .max)
+        let found = try messages(in: runs, log.id, lane, from: start, count: .max, bytes: .max)
         for message in found.messages {
           if let id = message.deduplicationID { hosted.queue.remember(id, at: message.timestamp) }
         }
@@ -117,17 +95,6 @@ extension QueueBroker {
         complain(of: error, hosted)
         done()
       }
-    }
-  }
-
-  func messages(
-    in runs: [Bytes], of log: PartitionLog, _ lane: UInt8, from offset: Offset, count: Int, bytes: Int
-  ) throws(LogError) -> ReadMessages {
-    var reader = MessageReader(partition: log.id, lane: lane)
-    do throws(MessageRecordError) {
-      return try reader.read(runs, from: offset, count: count, bytes: bytes)
-    } catch {
-      throw LogError(.corruption, error.description)
     }
   }
 

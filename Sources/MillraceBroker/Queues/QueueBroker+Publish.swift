@@ -190,10 +190,10 @@ extension QueueBroker {
       unit.add(StagedMessage(message: message, isAdmitted: asks), hosted, lane: lane)
       return .staged
     }
-    let offset = hosted.memory[lane, default: MemoryLane()].end
+    let offset = hosted.memory[lane, default: TransientLane()].end
     hosted.meter.arrived(receivedAt: exactNow, now: exactNow)
     let message = message(of: publication, for: hosted, lane: lane, at: offset, isDelayed: isDelayed, id: id)
-    hosted.memory[lane, default: MemoryLane()].append(message)
+    hosted.memory[lane, default: TransientLane()].append(message)
     hosted.queue.published(message)
     touched(hosted)
     return .kept

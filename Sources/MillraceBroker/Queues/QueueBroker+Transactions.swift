@@ -44,7 +44,7 @@ extension QueueBroker {
       guard let commit = hosted.takeCommit(now: exactNow) else { continue }
       let passesOn = hosted.arguments.deadLetterExchange != nil
       let changes = passesOn ? QueueBroker.changes(commit) : commit.changes
-      if hosted.isDurable { unit.add(changes, hosted) } else { hosted.forgetDone(changes) }
+      if hosted.isDurable { unit.add(changes, hosted) } else { forgetDone(changes, of: hosted) }
       if passesOn { letters += commit.deadLetters.map { (hosted, $0) } }
     }
     unit.whenDurable.append { error in completion(error.map { .failure($0) } ?? .success(counts)) }

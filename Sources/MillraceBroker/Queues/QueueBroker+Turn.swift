@@ -36,6 +36,7 @@ extension QueueBroker {
     if !touchedQueues.isEmpty { planTurn() }
     flushAll()
     tellPublishers()
+    spill()
     lookAtPressure()
   }
 
@@ -62,10 +63,7 @@ extension QueueBroker {
     }
     if hosted.isDeleted { return }
     plan(hosted, at: isDone ? hosted.queue.nextDeadline() : now)
-    guard !hosted.isDurable else { return }
-    let held = hosted.heldInMemory
-    memoryUsed += held - hosted.countedBytes
-    hosted.countedBytes = held
+    countMemory(of: hosted)
   }
 
   /// Delivers a few at a time, because a consumer is paused when its connection has enough.

@@ -54,7 +54,14 @@ public final class QueueBroker {
   var isRetrying = false
   // MARK: pressure
   var memoryUsed = 0
-  /// Most bytes that queues which are not durable may hold before publishers have to wait.
+  /// A block is being written to disk.
+  var isSpilling = false
+  /// Another try has been planned.
+  var isSpillPlanned = false
+  /// Not before then is another one tried.
+  var spillAgain = MonotonicTime(nanoseconds: .min)
+  /// Most bytes of memory that queues which are not durable may hold before publishers have to wait. From half of it on
+  /// their messages go to disk.
   public var memoryLimit = 512 << 20
   private var watchers: [ObjectIdentifier: (owner: QueueOwner, number: Int, body: (String?) -> Void)] = [:]
   private var nextWatcher = 0
