@@ -66,7 +66,10 @@ let package = Package(
     // Floor 7
     library(
       "MillraceKafkaServer",
-      ["MillraceBase", "MillraceModel", "MillraceIO", "MillraceKafkaProtocol", "MillraceBroker"]),
+      [
+        "MillraceBase", "MillraceModel", "MillraceIO", "MillraceDelivery", "MillraceRouting", "MillraceKafkaProtocol",
+        "MillraceBroker",
+      ]),
     library(
       "MillraceAMQPServer",
       [
@@ -92,7 +95,8 @@ let package = Package(
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
         "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceMetadata", "MillraceBroker", "MillraceDataflow",
-        "MillraceStreams", "MillraceConnectors", "Millrace",
+        "MillraceStreams", "MillraceConnectors", "MillraceDelivery", "MillraceRouting", "MillraceQueueing",
+        "MillraceAMQPProtocol", "Millrace",
       ]),
     program("millrace", path: "Sources/millrace", ["MillraceServer"]),
     // Beside the floors: imported by tests, simulator and fuzzers only
@@ -138,7 +142,7 @@ let package = Package(
       [
         "MillraceServer", "Millrace", "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker",
         "MillraceMetadata", "MillraceRouting", "MillraceCompression", "MillraceLog", "MillraceIO", "MillraceModel",
-        "MillraceBase",
+        "MillraceBase", "MillraceDelivery", "MillraceAMQPServer", "MillraceAMQPProtocol", "MillraceQueueing",
       ]),
     tests(
       "MillraceLogTests",
@@ -163,7 +167,8 @@ let package = Package(
       "MillraceKafkaServerTests",
       [
         "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceLog", "MillraceSimulation",
-        "MillraceIO", "MillraceModel", "MillraceBase",
+        "MillraceIO", "MillraceModel", "MillraceBase", "MillraceDelivery", "MillraceRouting", "MillraceAMQPServer",
+        "MillraceAMQPProtocol",
       ]),
     tests(
       "MillraceAMQPServerTests",

@@ -52,6 +52,26 @@ public final class AMQPMessageFormat: MessageFormat, Sendable {
     PublishedProperties(accepted: AMQPMessageFormat.decode(properties)).facts
   }
 
+  /// As a content header's properties that a client sends, save that nobody is asked who they are: without BCC, and
+  /// without a history, which only the broker gives.
+  public func published(_ properties: Bytes) throws(RoutingError) -> (properties: Bytes, facts: MessageFacts) {
+    var decoded: BasicProperties
+    do throws(DecodingError) {
+      decoded = try BasicProperties(decoding: properties)
+    } catch {
+      throw RoutingError(.syntaxError, "properties: \(error)")
+    }
+    do throws(AMQPError) {
+      let published = try PublishedProperties(decoded)
+      if published.hasBlindCopies {
+        decoded = decoded.with(headers: try decoded.headers()?.setting("BCC", to: nil))
+      }
+      return (decoded.encoded, published.facts)
+    } catch {
+      throw RoutingError(error.code == .syntaxError ? .syntaxError : .preconditionFailed, error.reason)
+    }
+  }
+
   /// The headers, for headers exchanges.
   public func headers(_ properties: Bytes) -> RoutingTable {
     AMQPMessageFormat.headers(AMQPMessageFormat.decode(properties)).map { RoutingTable($0) } ?? .empty
@@ -82,6 +102,22 @@ public final class AMQPMessageFormat: MessageFormat, Sendable {
   /// Queues and reasons of the message's history, the newest first.
   public func deaths(_ properties: Bytes) -> [(queue: String, reason: String)] {
     AMQPMessageFormat.history(properties).map { ($0["queue"]?.text ?? "", $0["reason"]?.text ?? "") }
+  }
+
+  /// Without the headers that ``deadLettered(_:_:)`` adds.
+  public func withoutHistory(_ encoded: Bytes) -> Bytes {
+    let properties = AMQPMessageFormat.decode(encoded)
+    return properties.altered { builder in
+      guard var headers = AMQPMessageFormat.headers(properties) else { return }
+      for name in ["x-death"]
+        + ["first", "last"].flatMap({ which in
+          ["reason", "queue", "exchange"].map { "x-\(which)-death-\($0)" }
+        })
+      {
+        headers = headers.setting(name, to: nil)
+      }
+      builder.encodedHeaders = headers.isEmpty ? nil : headers.encoded
+    }.encoded
   }
 
   private static func history(_ encoded: Bytes) -> [AMQPFieldTable] {

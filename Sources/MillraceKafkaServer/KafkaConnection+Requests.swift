@@ -10,6 +10,13 @@ extension KafkaConnection {
     do throws(DecodingError) {
       let header = try RequestHeader(from: &reader)
       if header.apiKey == FiguresAPI.key { return answerFigures(header, request) }
+      if header.apiKey == QueueAPI.key {
+        if isFetching {
+          postponed = (frame, request)
+          return
+        }
+        return try measured(header) { () throws(DecodingError) in try answerQueues(header, reader, request) }
+      }
       guard let api = header.api else { return refuse("unknown API \(header.apiKey)") }
       guard header.isSupported else {
         if api == .apiVersions {

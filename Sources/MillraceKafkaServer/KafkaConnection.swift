@@ -31,8 +31,11 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
   var isFetching = false
   /// The fetch under way, while it waits for records.
   var fetchWait: FetchWait?
-  /// A fetch that came while another one was under way, which may take 50 MB each: it waits, and nothing is read.
+  /// A fetch, or request for queues, that came while another one was under way: the answers may be large, 50 MB each for a
+  /// fetch. It waits, and nothing is read.
   var postponed: (frame: Bytes, request: PendingRequest)?
+  /// What was taken from a queue and is not settled.
+  var taken: TakenMessages?
   private var isReading = true
   /// The client sends no more, and may be gone: it is kept no longer than its requests need.
   private(set) var isPeerFinished = false
@@ -184,6 +187,8 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
     // A client that is gone wants no records.
     if let fetchWait { broker.cancel(fetchWait) }
     fetchWait = nil
+    taken?.close(isFailure: true)
+    taken = nil
     unmuteTimer?.cancel()
     unmuteTimer = nil
     server.budget.change(by: -countedBytes)

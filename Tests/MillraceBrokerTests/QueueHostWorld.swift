@@ -33,6 +33,10 @@ final class TextFormat: MessageFormat {
     return facts
   }
 
+  func published(_ properties: Bytes) throws(RoutingError) -> (properties: Bytes, facts: MessageFacts) {
+    (properties, facts(properties))
+  }
+
   func headers(_ properties: Bytes) -> RoutingTable {
     RoutingTable(TextFormat.fields(properties).map { RoutingTable.Field($0.name, .string($0.value)) })
   }
@@ -59,6 +63,13 @@ final class TextFormat: MessageFormat {
       let parts = $0.value.split(separator: ":")
       return (String(parts[0]), String(parts[1]))
     }
+  }
+}
+
+extension TextFormat {
+  func withoutHistory(_ properties: Bytes) -> Bytes {
+    let kept = TextFormat.fields(properties).filter { $0.name != "death" }.map { "\($0.name)=\($0.value)" }
+    return Bytes(kept.joined(separator: ";"))
   }
 }
 

@@ -176,7 +176,7 @@ extension Queue {
   public func redrive(limit: Int = .max) async throws(MillraceError) -> Int {
     try await move(limit: limit) { message in
       guard let death = message.history.first else { return nil }
-      return MoveTarget(queue: death.queue, properties: message.propertiesWithoutHistory)
+      return MoveTarget(queue: death.queue, properties: AMQPMessageFormat.shared.withoutHistory(message.properties))
     }
   }
 
@@ -211,23 +211,5 @@ extension Queue {
         answer.give(.failure(MillraceError(error)))
       }
     }
-  }
-}
-
-extension Message {
-  /// The properties as they were before the message became a dead letter.
-  fileprivate var propertiesWithoutHistory: Bytes {
-    let properties = basicProperties
-    return properties.altered { builder in
-      guard var headers = AMQPMessageFormat.headerTable(properties) else { return }
-      for name in ["x-death"]
-        + ["first", "last"].flatMap({ which in
-          ["reason", "queue", "exchange"].map { "x-\(which)-death-\($0)" }
-        })
-      {
-        headers = headers.setting(name, to: nil)
-      }
-      builder.encodedHeaders = headers.isEmpty ? nil : headers.encoded
-    }.encoded
   }
 }

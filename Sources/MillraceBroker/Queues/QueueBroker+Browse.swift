@@ -61,11 +61,7 @@ extension QueueBroker {
   public func describe(
     _ queue: String, in virtualHost: String, owner: QueueOwner?
   ) throws(RoutingError) -> QueueDescription {
-    let hosted = try usable(queue, in: virtualHost, by: owner)
-    return QueueDescription(
-      declaration: hosted.declaration, arguments: hosted.arguments, length: hosted.queue.length,
-      lengthBytes: hosted.queue.lengthBytes, inFlight: hosted.queue.inFlightCount, delayed: hosted.queue.delayedCount,
-      consumers: hosted.queue.consumerCount)
+    describe(try usable(queue, in: virtualHost, by: owner))
   }
 
   /// Whether there is a queue of this name.

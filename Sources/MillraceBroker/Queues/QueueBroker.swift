@@ -113,6 +113,9 @@ public final class QueueBroker {
     if recordFormat == nil { recordFormat = format }
   }
 
+  /// The format of a number, nil when none was registered under it.
+  public func format(_ code: UInt8) -> (any MessageFormat)? { formats[code] }
+
   // MARK: Opening and closing
 
   /// Takes up the durable queues where the last run left them.

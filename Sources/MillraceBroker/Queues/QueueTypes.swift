@@ -55,12 +55,15 @@ public struct MessageDeath: Sendable {
 
 /// How properties and headers of messages are encoded. Whoever publishes names the format; it is kept with the message.
 ///
-/// Every function is total: what makes no sense in the bytes is left out.
+/// Every function but ``published(_:)`` is total: what makes no sense in the bytes is left out.
 public protocol MessageFormat: AnyObject, Sendable {
   /// The number under which it is kept with messages.
   var code: UInt8 { get }
   /// What the broker must know.
   func facts(_ properties: Bytes) -> MessageFacts
+  /// Checks properties that somebody wants to publish: as they are kept, and what the broker must know.
+  /// - Throws: 406 and 502, naming what makes no sense.
+  func published(_ properties: Bytes) throws(RoutingError) -> (properties: Bytes, facts: MessageFacts)
   /// All headers.
   func headers(_ properties: Bytes) -> RoutingTable
   /// The text of one header; nil when it is not there or no text and no number.
@@ -75,6 +78,8 @@ public protocol MessageFormat: AnyObject, Sendable {
   func properties(of record: Record) -> Bytes
   /// Queues that the message has left so, and why; the newest first.
   func deaths(_ properties: Bytes) -> [(queue: String, reason: String)]
+  /// The properties as they were before the message became a dead letter.
+  func withoutHistory(_ properties: Bytes) -> Bytes
 }
 
 /// A message on its way to an exchange.
@@ -169,6 +174,8 @@ extension DeliverySink {
 }
 
 extension RoutingError.Code {
+  /// 502: bytes that cannot be read.
+  public static let syntaxError = RoutingError.Code(replyCode: 502, name: "SYNTAX_ERROR")
   /// 506: no room.
   public static let resourceError = RoutingError.Code(replyCode: 506, name: "RESOURCE_ERROR")
   /// 540: what this queue, or this program, does not do.
