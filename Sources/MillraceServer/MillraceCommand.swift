@@ -9,7 +9,9 @@ public enum MillraceCommand {
   static let program = Command(
     "millrace", "a durable message broker and stream processor",
     discussion: "`millrace COMMAND --help` says more about each command.",
-    subcommands: [.demo, .serve, .topic, .group, .produce, .consume, .stats, .inspect])
+    subcommands: [
+      .demo, .serve, .topic, .group, .produce, .consume, .queue, .exchange, .bind, .unbind, .stats, .top, .inspect,
+    ])
 
   /// Runs the program with the process's arguments; never returns.
   public static func main() -> Never {

@@ -13,6 +13,8 @@ struct ClientError: Error, Equatable, CustomStringConvertible {
     case malformed
     /// The server said no.
     case refused(KafkaErrorCode)
+    /// The server said no to something about queues, with AMQP's reply code.
+    case denied(UInt16)
     /// The caller was asked to stop.
     case interrupted
   }

@@ -109,21 +109,52 @@ final class KafkaClient {
 
   /// The server's live figures as JSON.
   func figures() throws(ClientError) -> String {
-    let socket = try connected()
-    let correlationID = nextCorrelationID
-    nextCorrelationID &+= 1
-    try transfer { () throws(IOError) in try socket.send(FiguresAPI.request(correlationID: correlationID)) }
-    let frame: Bytes
-    do throws(ClientError) {
-      frame = try receiveFrame(extra: .zero, isInterruptible: true)
-    } catch {
-      guard error.code == .lost else { throw error }
-      throw ClientError(.lost, "\(error.description) (only a Millrace server has figures)")
-    }
+    let frame = try own("figures", isInterruptible: true) { FiguresAPI.request(correlationID: $0) }
     do throws(DecodingError) {
       return try FiguresAPI.text(ofResponse: frame)
     } catch {
       throw malformed(error)
+    }
+  }
+
+  /// Asks for queues, exchanges or bindings.
+  /// - Parameter extra: how long the server may take beyond what it takes to answer.
+  func queues(_ call: QueueCall, extra: Duration = .zero) throws(ClientError) -> QueueAnswer {
+    var sent: Int32 = 0
+    let frame = try own("queues", extra: extra, isInterruptible: false) { correlationID in
+      sent = correlationID
+      return QueueAPI.request(call, correlationID: correlationID, clientID: KafkaClient.name)
+    }
+    let answer: QueueAnswer
+    do throws(DecodingError) {
+      let (correlationID, body) = try QueueAPI.answer(ofResponse: frame)
+      guard correlationID == sent else {
+        throw DecodingError("answer \(correlationID) instead of \(sent)", at: 0)
+      }
+      answer = body
+    } catch {
+      throw malformed(error)
+    }
+    if case .refused(let refusal) = answer {
+      throw ClientError(.denied(refusal.code), "\(refusal.name) - \(refusal.message)")
+    }
+    return answer
+  }
+
+  /// Sends a request that is Millrace's own, and receives its answer's frame.
+  private func own(
+    _ what: String, extra: Duration = .zero, isInterruptible: Bool, _ request: (Int32) -> [Bytes]
+  ) throws(ClientError) -> Bytes {
+    let socket = try connected()
+    let correlationID = nextCorrelationID
+    nextCorrelationID &+= 1
+    let frame = request(correlationID)
+    try transfer { () throws(IOError) in try socket.send(frame) }
+    do throws(ClientError) {
+      return try receiveFrame(extra: extra, isInterruptible: isInterruptible)
+    } catch {
+      guard error.code == .lost else { throw error }
+      throw ClientError(.lost, "\(error.description) (only a Millrace server has \(what))")
     }
   }
 

@@ -47,7 +47,7 @@ struct Arguments: Equatable, Sendable {
         try take(operand: word, command)
       }
     }
-    if operands.count < command.operands.count, !command.operands[operands.count].isList {
+    if operands.count < command.operands.count, !command.operands[operands.count].isOptional {
       throw CommandFailure(.usage, "\(command.operands[operands.count].name) is missing")
     }
     for option in command.options where option.isRequired && !has(option.name) {

@@ -1,8 +1,12 @@
 // Command: what the program can be asked to do, as tables: names, operands, options with the type of their values.
 
+import MillraceDelivery
+
 /// The type of an option's or operand's value; the parser refuses what does not fit.
 enum ValueType: Sendable {
   case text
+  /// Any text, also none.
+  case anything
   case integer(ClosedRange<Int64>)
   /// A number of seconds, whole or decimal, above 0.
   case seconds
@@ -14,6 +18,8 @@ enum ValueType: Sendable {
   case position
   /// As ``position``, or a point in time.
   case reset
+  /// `LANE:OFFSET`, a message's place in a queue.
+  case queuePosition
   /// One of these words.
   case word([String])
 
@@ -21,6 +27,7 @@ enum ValueType: Sendable {
   func problem(with value: String) -> String? {
     switch self {
     case .text: return value.isEmpty ? "must not be empty" : nil
+    case .anything: return nil
     case .integer(let range):
       if let number = Int64(value), range.contains(number) { return nil }
       let bounds =
@@ -34,6 +41,7 @@ enum ValueType: Sendable {
     case .reset:
       return ResetPosition(value) == nil
         ? "must be earliest, latest, an offset from 0 or a time such as 2026-11-20T16:31:00Z" : nil
+    case .queuePosition: return Position(typed: value) == nil ? "must be LANE:OFFSET, such as 0:12" : nil
     case .word(let words): return words.contains(value) ? nil : "must be \(words.joined(separator: " or "))"
     case .position: return StartPosition(value) == nil ? "must be earliest, latest or an offset from 0" : nil
     }
@@ -91,26 +99,31 @@ struct CommandOption: Sendable {
   }
 }
 
-/// A value without a name, such as a topic; every command takes each of its operands exactly once, save that the last one
-/// may be a list.
+/// A value without a name, such as a topic; every command takes each of its operands exactly once, save that the last ones
+/// may be left out, and the last one may be a list.
 struct Operand: Sendable {
   /// As the help shows it, in capitals.
   let name: String
   let type: ValueType
   /// May be left out, or stand any number of times.
   let isList: Bool
+  /// May be left out.
+  let isOptional: Bool
   /// One sentence.
   let summary: String
 
-  init(_ name: String, type: ValueType = .text, isList: Bool = false, _ summary: String) {
+  init(
+    _ name: String, type: ValueType = .text, isList: Bool = false, isOptional: Bool = false, _ summary: String
+  ) {
     self.name = name
     self.type = type
     self.isList = isList
+    self.isOptional = isList || isOptional
     self.summary = summary
   }
 
   /// As the line that shows how a command is called has it.
-  var usage: String { isList ? "[\(name)]…" : name }
+  var usage: String { isList ? "[\(name)]…" : isOptional ? "[\(name)]" : name }
 }
 
 /// Something the program can be asked to do, or a group of such.
