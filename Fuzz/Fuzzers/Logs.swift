@@ -38,6 +38,15 @@ let metadataEvents = FuzzTarget(
       .queue(
         .changed(1, [.done(lane: 0, ranges: [0..<5, 7..<9], bytes: 99), .counted(lane: 1, offset: 3, count: 2)])),
       .queue(.published(1, lane: 0, bytes: 99)),
+      .topicCreated(
+        name: "s", id: TopicID(high: 3, low: 4), partitions: [PartitionLogID(9)], configs: [:],
+        time: Timestamp(milliseconds: 5)),
+      .share(.began(group: "g", TopicIDPartition(TopicID(high: 3, low: 4), 0), start: 2)),
+      .share(
+        .changed(
+          group: "g", TopicIDPartition(TopicID(high: 3, low: 4), 0),
+          [.done([2..<5, 7..<9]), .counted([5..<6, 12..<20], deliveries: 3)])),
+      .share(.forgotten(group: "h", [TopicID(high: 3, low: 4)])),
     ]
     var seeds = events.map { [0] + $0.encoded().array } + (0...255).map { [0, $0, 1, 0, 0, 0, 0] }
     let world = SimulatedWorld(seed: 1)

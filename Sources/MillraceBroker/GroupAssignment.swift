@@ -2,28 +2,6 @@
 
 import MillraceModel
 
-/// A partition by its topic's identity.
-public struct TopicIDPartition: Hashable, Comparable, Sendable, CustomStringConvertible {
-  /// The topic.
-  public var topic: TopicID
-  /// Index, from 0.
-  public var partition: Int32
-
-  /// Partition `partition` of `topic`.
-  public init(_ topic: TopicID, _ partition: Int32) {
-    self.topic = topic
-    self.partition = partition
-  }
-
-  /// By topic, then by partition.
-  public static func < (left: TopicIDPartition, right: TopicIDPartition) -> Bool {
-    (left.topic.high, left.topic.low, left.partition) < (right.topic.high, right.topic.low, right.partition)
-  }
-
-  /// `topic-partition`
-  public var description: String { "\(topic)-\(partition)" }
-}
-
 /// A member as an assignor sees it.
 struct AssignorMember {
   var id: String

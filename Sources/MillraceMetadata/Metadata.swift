@@ -6,7 +6,7 @@
 // Snapshot bytes: version uint32 2; leader epoch, cluster, next partition, next producer id, topics, offsets, job epochs
 // and transactions in the order of `snapshot()`; then sections, each: tag uint8, length uint32, contents; all in the
 // encoding of events. A section that is empty is left out. Tags: 1 settings of resources other than topics, 2 quotas,
-// 3 epochs of groups, 4 virtual hosts, exchanges, bindings and durable queues.
+// 3 epochs of groups, 4 virtual hosts, exchanges, bindings and durable queues, 5 share groups.
 
 import MillraceBase
 import MillraceLog
@@ -76,6 +76,8 @@ public final class Metadata: LogStateMachine {
   public private(set) var transactions = Transactions()
   /// Virtual hosts, exchanges, bindings and durable queues.
   public private(set) var queues = Queues()
+  /// What share groups have done.
+  public private(set) var shares = ShareStates()
 
   /// The state before the first event.
   public init() {}
@@ -161,6 +163,7 @@ public final class Metadata: LogStateMachine {
       guard let name = topicNames.removeValue(forKey: id), let topic = topics.removeValue(forKey: name) else { return }
       for partition in topic.partitions { log.removePartition(partition) }
       transactions.deletedTopic(name)
+      shares.deletedTopic(id)
       for group in groupOffsets.keys {
         groupOffsets[group] = groupOffsets[group]?.filter { $0.key.topic != name }
         if groupOffsets[group]?.isEmpty == true { groupOffsets[group] = nil }
@@ -193,6 +196,7 @@ public final class Metadata: LogStateMachine {
     case .groupDeleted(let group):
       groupOffsets[group] = nil
       groupEpochs[group] = nil
+      shares.deletedGroup(group)
       transactions.deletedOffsets(ofGroup: group)
     case .offsetsDeleted(let group, let partitions):
       for partition in partitions { groupOffsets[group]?[partition] = nil }
@@ -212,6 +216,8 @@ public final class Metadata: LogStateMachine {
     case .consumerGroupEnded(let group):
       groupEpochs[group] = nil
     case .queue(let event): apply(event, log: log)
+    case .share(let event):
+      shares.apply(event) { topic($0.topic)?.partitions.indices.contains(Int($0.partition)) ?? false }
     }
   }
 
@@ -289,6 +295,7 @@ public final class Metadata: LogStateMachine {
     case quotas = 2
     case groupEpochs = 3
     case queues = 4
+    case shares = 5
   }
 
   /// A section's bytes, nil when it has nothing to say.
@@ -321,6 +328,7 @@ public final class Metadata: LogStateMachine {
         writer.int32(next)
       }
     case .queues: return queues.snapshot()
+    case .shares: return shares.snapshot()
     }
     return writer.finishJoined()
   }
@@ -347,6 +355,7 @@ public final class Metadata: LogStateMachine {
     case .queues:
       queues = try Queues(&reader)
       for number in queues.allNumbers { takeNumbers(queues[number]?.definition.lanes ?? []) }
+    case .shares: shares = try ShareStates(&reader)
     }
   }
 

@@ -30,6 +30,21 @@ extension MetadataEvent: CustomStringConvertible {
     case .groupEpochsReserved(let group, let next): "group \(quoted(group)): epochs below \(next) reserved"
     case .consumerGroupEnded(let group): "group \(quoted(group)): no longer of the consumer protocol"
     case .queue(let event): event.description
+    case .share(let event): event.description
+    }
+  }
+}
+
+extension ShareEvent: CustomStringConvertible {
+  /// As that of ``MetadataEvent``.
+  public var description: String {
+    switch self {
+    case .began(let group, let partition, let start):
+      "share group \(quoted(group)): partition \(partition) from offset \(start) on"
+    case .changed(let group, let partition, let changes):
+      "share group \(quoted(group)): partition \(partition): " + changes.map(words).joined(separator: "; ")
+    case .forgotten(let group, let topics):
+      "share group \(quoted(group)): topics forgotten, ids " + topics.map(\.description).joined(separator: " ")
     }
   }
 }
@@ -107,5 +122,15 @@ private func words(_ change: QueueChange) -> String {
   case .counted(let lane, let offset, let count): "lane \(lane) offset \(offset) failed \(count) times"
   case .delayed(let lane, let offset, let until):
     "lane \(lane) offset \(offset) waits until \(Logger.iso8601(until))"
+  }
+}
+
+private func words(_ change: ShareChange) -> String {
+  func words(_ ranges: [Range<Offset>]) -> String {
+    ranges.map { "\($0.lowerBound)..<\($0.upperBound)" }.joined(separator: " ")
+  }
+  return switch change {
+  case .done(let ranges): "done \(words(ranges))"
+  case .counted(let ranges, let deliveries): "delivered \(deliveries) times \(words(ranges))"
   }
 }

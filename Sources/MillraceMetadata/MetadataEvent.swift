@@ -5,7 +5,7 @@
 //
 // Kinds: 1 started, 2 topic created, 3 topic deleted, 4 offsets committed, 5 producer ids reserved, 6 job started,
 // 20 to 25 of transactions, 30 group epochs reserved, 31 consumer group ended, 40 partitions added, 41 topic configured, 42 resource configured, 43 group deleted,
-// 44 offsets deleted, 45 quotas changed, 60 to 68 of queues.
+// 44 offsets deleted, 45 quotas changed, 50 to 52 of share groups, 60 to 68 of queues.
 
 import MillraceBase
 import MillraceModel
@@ -78,6 +78,8 @@ public enum MetadataEvent: Equatable, Sendable {
   case consumerGroupEnded(group: String)
   /// Virtual hosts, exchanges, bindings and durable queues change.
   case queue(QueueEvent)
+  /// What a share group has done changes.
+  case share(ShareEvent)
 
   /// The event's bytes.
   public func encoded() -> Bytes {
@@ -164,6 +166,7 @@ public enum MetadataEvent: Equatable, Sendable {
       begin(31)
       writer.text(group)
     case .queue(let event): event.write(to: &writer)
+    case .share(let event): event.write(to: &writer)
     }
     return writer.finishJoined()
   }
@@ -221,6 +224,7 @@ public enum MetadataEvent: Equatable, Sendable {
     case TransactionEvent.kinds: self = .transaction(try TransactionEvent(kind, &reader))
     case 30: self = .groupEpochsReserved(group: try reader.text(), next: try reader.int32())
     case 31: self = .consumerGroupEnded(group: try reader.text())
+    case ShareEvent.kinds: self = .share(try ShareEvent(kind, &reader))
     case QueueEvent.kinds: self = .queue(try QueueEvent(kind, &reader))
     default: throw DecodingError("metadata event of kind \(kind), which this program does not know", at: 0)
     }
