@@ -31,7 +31,7 @@ FIXED = {
 }
 VARIABLE = ("string", "bytes", "records")
 # Fields whose pieces are sent one after the other: a fetch is answered from several slices of the log.
-GATHERED = {("FetchResponse", "Records")}
+GATHERED = {("FetchResponse", "Records"), ("ShareFetchResponse", "Records")}
 
 
 class Versions:

@@ -17,12 +17,25 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "Scripts" / "kafka-messages.txt"
 OUTPUT = ROOT / "Tests" / "MillraceKafkaProtocolTests" / "GoldenMessages.swift"
 MODULES = ("admin", "consumer", "metadata", "producer")
-# What kafka-python does not have; Tests/MillraceKafkaProtocolTests/GoldenGroupMessages.swift holds these instead.
+# What kafka-python does not have; GoldenGroupMessages.swift and GoldenShareMessages.swift hold these instead.
 LACKING = (
     "ConsumerGroupHeartbeatRequest",
     "ConsumerGroupHeartbeatResponse",
     "ConsumerGroupDescribeRequest",
     "ConsumerGroupDescribeResponse",
+    *(
+        f"{name}{kind}"
+        for name in (
+            "ShareGroupHeartbeat",
+            "ShareGroupDescribe",
+            "ShareFetch",
+            "ShareAcknowledge",
+            "DescribeShareGroupOffsets",
+            "AlterShareGroupOffsets",
+            "DeleteShareGroupOffsets",
+        )
+        for kind in ("Request", "Response")
+    ),
 )
 
 

@@ -245,6 +245,7 @@ extension Broker {
 
   /// A partition has more records, or is gone: whoever waited for it looks again.
   func advanced(_ partition: PartitionLog) {
+    shares.advanced(partition)
     guard let held = waits.byPartition[partition.id] else { return }
     for wait in held where !wait.isOver && wait.isSatisfied() { end(wait) }
   }

@@ -86,6 +86,7 @@ extension Broker {
       if error == nil {
         logger.log(.info, "broker", "topic deleted", ["topic": topic.name, "id": "\(topic.id)"])
         groups.forgetEmptyGroups()
+        shares.forgetDeletedTopics()
       }
       completion(error)
     }

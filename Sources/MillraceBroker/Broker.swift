@@ -19,6 +19,8 @@ public final class Broker {
   var random: SeededRandom
   /// Groups and their members.
   public private(set) var groups: GroupCoordinator!
+  /// Share groups and what they read.
+  public private(set) var shares: ShareCoordinator!
   /// Transactional producers.
   public private(set) var transactions: TransactionCoordinator!
   /// Message queues with their exchanges.
@@ -59,6 +61,7 @@ public final class Broker {
     self.settings = settings
     self.logger = logger
     try settings.checkConsumerGroups()
+    try ShareSettings.check(settings)
     random = seed.map { SeededRandom(seed: $0) } ?? .system()
     metadata = Metadata()
     started = reactor.now
@@ -72,6 +75,7 @@ public final class Broker {
       throw BrokerError(error)
     }
     groups = GroupCoordinator(broker: self)
+    shares = ShareCoordinator(broker: self)
     transactions = TransactionCoordinator(broker: self)
     takeDynamicSettings()
     quotas.set(metadata.quotas)
@@ -120,7 +124,9 @@ public final class Broker {
     case .resource(let resource):
       switch resource.kind {
       case .broker: takeDynamicSettings()
-      case .group: groups.settingsChanged(resource.name)
+      case .group:
+        groups.settingsChanged(resource.name)
+        shares.settingsChanged(resource.name)
       case .clientMetrics: break
       }
     case .quotas: quotas.set(metadata.quotas)
@@ -143,6 +149,7 @@ public final class Broker {
   /// Answers everyone who waits, makes everything durable, lets go of the directory.
   public func close(_ done: @escaping (BrokerError?) -> Void) {
     queues.close()
+    shares.close()
     isOpen = false
     endAllWaits()
     groups.close()

@@ -54,6 +54,7 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case groupNotEmpty
     case groupLoading
     case groupUnavailable
+    case invalidRecordState
   }
 
   /// The kind.

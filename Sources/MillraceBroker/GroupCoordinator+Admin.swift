@@ -25,6 +25,7 @@ extension GroupCoordinator {
         try checkDeletion(of: group)
         // In the moment in which the event is applied: who joins later begins a new group.
         consumers[group] = nil
+        if kind(group) == .share { broker.shares.drop(group) }
         return AppendUnit(event: MetadataEvent.groupDeleted(group: group).encoded())
       } catch {
         refusal = error

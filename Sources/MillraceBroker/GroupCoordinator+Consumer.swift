@@ -77,6 +77,7 @@ extension GroupCoordinator {
   private func begin(_ beat: ConsumerHeartbeat) throws(BrokerError) -> HeldConsumerGroup {
     // Either its members went, or the broker was restarted: who knows an epoch has to join again.
     guard beat.epoch == ConsumerGroup.joining else { throw unknown(beat.group, beat.memberID) }
+    try checkNoShareGroup(beat.group)
     let reserved = broker.metadata.groupEpochs[beat.group] ?? 1
     guard let classic = groups[beat.group], classic.state != .empty else {
       return newLife(ConsumerGroup(name: beat.group, rules: rules(of: beat.group), epoch: reserved - 1))
@@ -179,6 +180,9 @@ extension GroupCoordinator {
   /// Makes room for a classic group: one of the consumer protocol must be empty.
   /// - Returns: why that is not so.
   func becomeClassic(_ name: String) -> BrokerError? {
+    if kind(name) == .share {
+      return BrokerError(.inconsistentGroupProtocol, "group \(name) is a share group")
+    }
     guard kind(name) == .consumer else { return nil }
     if let held = consumers[name], !held.group.members.isEmpty {
       return BrokerError(

@@ -57,6 +57,7 @@ public final class GroupCoordinator {
     group: String, memberID: String, instanceID: String?, generation: Int32, partitions: [TopicIDPartition]? = nil
   ) throws(BrokerError) {
     try checkName(group)
+    try checkNoShareGroup(group)
     if let held = consumers[group] {
       if generation >= 0, instanceID != nil { _ = try held.group.identify(memberID, instanceID) }
       return try held.group.checkCommit(memberID: memberID, epoch: generation, partitions: partitions)
@@ -75,6 +76,7 @@ public final class GroupCoordinator {
     group: String, memberID: String, instanceID: String?, generation: Int32
   ) throws(BrokerError) {
     try checkName(group)
+    try checkNoShareGroup(group)
     if generation < 0, memberID.isEmpty, instanceID == nil { return }
     if let held = consumers[group] {
       do throws(BrokerError) {
@@ -124,19 +126,29 @@ public final class GroupCoordinator {
   /// Names of all groups with members or offsets, sorted.
   public var names: [String] {
     Set(groups.keys).union(consumers.keys).union(broker.metadata.groupOffsets.keys)
-      .union(broker.metadata.groupEpochs.keys).sorted()
+      .union(broker.metadata.groupEpochs.keys).union(broker.shares.names).sorted()
   }
 
   /// The protocol of a group; of one without members the last that it had, nil when there is no such group.
   public func kind(_ name: String) -> GroupKind? {
     if groups[name] != nil { return .classic }
     if consumers[name] != nil || broker.metadata.groupEpochs[name] != nil { return .consumer }
-    return broker.metadata.groupOffsets[name] == nil ? nil : .classic
+    if broker.metadata.groupOffsets[name] != nil { return .classic }
+    return broker.shares.exists(name) ? .share : nil
+  }
+
+  /// A share group commits no offsets, and keeps its name to itself.
+  func checkNoShareGroup(_ name: String) throws(BrokerError) {
+    if kind(name) == .share { throw BrokerError(.unknownGroup, "group \(name) is a share group") }
   }
 
   /// How a group stands.
   public func describe(_ name: String) -> GroupDescription {
-    if kind(name) == .consumer { return describeShortly(name) }
+    switch kind(name) {
+    case .consumer: return describeShortly(name)
+    case .share: return broker.shares.describeShortly(name)
+    case .classic, nil: break
+    }
     guard let group = groups[name] else {
       let hasOffsets = broker.metadata.groupOffsets[name] != nil
       return GroupDescription(

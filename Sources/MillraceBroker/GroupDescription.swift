@@ -9,6 +9,8 @@ public enum GroupKind: String, Sendable {
   case classic
   /// KIP-848: the broker assigns.
   case consumer
+  /// KIP-932: members share partitions, and settle record by record.
+  case share
 }
 
 /// How a group stands.

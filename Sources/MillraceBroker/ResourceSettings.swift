@@ -2,10 +2,12 @@
 
 import MillraceMetadata
 
-/// Settings of a consumer group by Kafka's names.
+/// Settings of a consumer group or a share group by Kafka's names.
 public enum GroupSettings {
   /// All that can be set.
-  public static let table: [Setting] = [
+  public static let table: [Setting] = ownTable + ShareSettings.groupTable
+
+  private static let ownTable: [Setting] = [
     Setting(
       "consumer.session.timeout.ms", .int, "45000", range: 1...86_400_000, dynamic: true,
       "Silence after which a member of a consumer group is gone, in ms; within group.consumer.min.session.timeout.ms "
@@ -14,22 +16,10 @@ public enum GroupSettings {
       "consumer.heartbeat.interval.ms", .int, "5000", range: 1...86_400_000, dynamic: true,
       "How often members of a consumer group are told to report, in ms; within group.consumer.min.heartbeat.interval.ms "
         + "and group.consumer.max.heartbeat.interval.ms. The standard is group.consumer.heartbeat.interval.ms."),
-    share("share.session.timeout.ms", .int, "45000", range: 1...86_400_000),
-    share("share.heartbeat.interval.ms", .int, "5000", range: 1...86_400_000),
-    share("share.record.lock.duration.ms", .int, "30000", range: 1000...3_600_000),
-    share("share.auto.offset.reset", .string, "latest"),
-    share("share.isolation.level", .string, "read_uncommitted", words: ["read_committed", "read_uncommitted"]),
     streams("streams.session.timeout.ms", "45000", range: 1...86_400_000),
     streams("streams.heartbeat.interval.ms", "5000", range: 1...86_400_000),
     streams("streams.num.standby.replicas", "0", range: 0...2),
   ]
-
-  private static func share(
-    _ name: String, _ type: SettingType, _ standard: String, range: ClosedRange<Int64>? = nil, words: [String] = []
-  ) -> Setting {
-    Setting(
-      name, type, standard, range: range, words: words, honoured: false, dynamic: true, "There are no share groups.")
-  }
 
   private static func streams(_ name: String, _ standard: String, range: ClosedRange<Int64>) -> Setting {
     Setting(
@@ -38,7 +28,9 @@ public enum GroupSettings {
   }
 
   /// The broker's settings that count where a group has none of its own, by the group's name for them.
-  public static let brokerNames = [
+  public static let brokerNames = consumerNames.merging(ShareSettings.brokerNames) { own, _ in own }
+
+  private static let consumerNames = [
     "consumer.session.timeout.ms": "group.consumer.session.timeout.ms",
     "consumer.heartbeat.interval.ms": "group.consumer.heartbeat.interval.ms",
   ]
@@ -46,8 +38,9 @@ public enum GroupSettings {
   /// Checks what a group's settings would be against the broker's limits.
   /// - Throws: `.invalidConfig`
   static func check(_ configs: [String: String], _ broker: BrokerSettings) throws(BrokerError) {
+    try ShareSettings.check(configs, broker)
     var values: [String: Int] = [:]
-    for (name, brokerName) in brokerNames.sorted(by: { $0.key < $1.key }) {
+    for (name, brokerName) in consumerNames.sorted(by: { $0.key < $1.key }) {
       let short = String(name.dropFirst("consumer.".count))
       let allowed = broker.consumerGroupRange(short)
       let own = configs[name].flatMap { Int($0) }

@@ -48,6 +48,13 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
   case consumerGroupDescribe = 69
   case listConfigResources = 74
   case describeTopicPartitions = 75
+  case shareGroupHeartbeat = 76
+  case shareGroupDescribe = 77
+  case shareFetch = 78
+  case shareAcknowledge = 79
+  case describeShareGroupOffsets = 90
+  case alterShareGroupOffsets = 91
+  case deleteShareGroupOffsets = 92
 
   /// APIs whose messages are there but that no handler answers yet: neither advertised nor accepted.
   ///
@@ -145,6 +152,13 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
     case .consumerGroupDescribe: Facts(ConsumerGroupDescribeRequest.self, flexible: 0, advertised: 0...1)
     case .listConfigResources: Facts(ListConfigResourcesRequest.self, flexible: 0, advertised: 0...1)
     case .describeTopicPartitions: Facts(DescribeTopicPartitionsRequest.self, flexible: 0, advertised: 0...0)
+    case .shareGroupHeartbeat: Facts(ShareGroupHeartbeatRequest.self, flexible: 0, advertised: 1...1)
+    case .shareGroupDescribe: Facts(ShareGroupDescribeRequest.self, flexible: 0, advertised: 1...1)
+    case .shareFetch: Facts(ShareFetchRequest.self, flexible: 0, advertised: 1...2)
+    case .shareAcknowledge: Facts(ShareAcknowledgeRequest.self, flexible: 0, advertised: 1...2)
+    case .describeShareGroupOffsets: Facts(DescribeShareGroupOffsetsRequest.self, flexible: 0, advertised: 0...1)
+    case .alterShareGroupOffsets: Facts(AlterShareGroupOffsetsRequest.self, flexible: 0, advertised: 0...0)
+    case .deleteShareGroupOffsets: Facts(DeleteShareGroupOffsetsRequest.self, flexible: 0, advertised: 0...0)
     }
   }
 }

@@ -24,7 +24,7 @@ extension KafkaConnection {
         }
         return refuse("\(api) version \(header.apiVersion) is not supported")
       }
-      if api == .fetch, isFetching {
+      if api == .fetch || api == .shareFetch, isFetching {
         postponed = (frame, request)
         return
       }
@@ -39,7 +39,8 @@ extension KafkaConnection {
   ) throws(DecodingError) {
     switch api {
     case .produce: try handleProduce(header, reader, pending)
-    case .fetch: try decode(FetchRequest.self, header, reader, pending, beginFetch)
+    case .fetch:
+      try decode(FetchRequest.self, header, reader, pending) { handleFetch($0, beginFetch($1)) }
     case .listOffsets: try decode(ListOffsetsRequest.self, header, reader, pending, handleListOffsets)
     case .metadata: try decode(MetadataRequest.self, header, reader, pending, handleMetadata)
     case .offsetCommit: try decode(OffsetCommitRequest.self, header, reader, pending, handleOffsetCommit)
@@ -94,6 +95,20 @@ extension KafkaConnection {
       try decode(ListConfigResourcesRequest.self, header, reader, pending, handleListConfigResources)
     case .describeTopicPartitions:
       try decode(DescribeTopicPartitionsRequest.self, header, reader, pending, handleDescribeTopicPartitions)
+    case .shareGroupHeartbeat:
+      try decode(ShareGroupHeartbeatRequest.self, header, reader, pending, handleShareGroupHeartbeat)
+    case .shareGroupDescribe:
+      try decode(ShareGroupDescribeRequest.self, header, reader, pending, handleShareGroupDescribe)
+    case .shareFetch:
+      try decode(ShareFetchRequest.self, header, reader, pending) { handleShareFetch($0, beginFetch($1)) }
+    case .shareAcknowledge:
+      try decode(ShareAcknowledgeRequest.self, header, reader, pending, handleShareAcknowledge)
+    case .describeShareGroupOffsets:
+      try decode(DescribeShareGroupOffsetsRequest.self, header, reader, pending, handleDescribeShareGroupOffsets)
+    case .alterShareGroupOffsets:
+      try decode(AlterShareGroupOffsetsRequest.self, header, reader, pending, handleAlterShareGroupOffsets)
+    case .deleteShareGroupOffsets:
+      try decode(DeleteShareGroupOffsetsRequest.self, header, reader, pending, handleDeleteShareGroupOffsets)
     }
   }
 
@@ -107,15 +122,15 @@ extension KafkaConnection {
   }
 
   /// One fetch at a time: answers may be large, and no client asks for the next one before it has this one.
-  private func beginFetch(_ request: FetchRequest, _ context: RequestContext<FetchResponse>) {
+  private func beginFetch<Response>(_ context: RequestContext<Response>) -> RequestContext<Response> {
     isFetching = true
-    let finished = RequestContext<FetchResponse>(header: context.header, connection: self) { [self] pieces in
+    return RequestContext<Response>(header: context.header, connection: self) { [self] pieces in
       isFetching = false
       fetchWait = nil
+      shareFetch = nil
       context.send(pieces)
       goOn()
     }
-    handleFetch(request, finished)
   }
 
   func goOn() {

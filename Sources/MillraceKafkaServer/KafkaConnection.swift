@@ -31,6 +31,8 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
   var isFetching = false
   /// The fetch under way, while it waits for records.
   var fetchWait: FetchWait?
+  /// The same, when it is one of a member of a share group.
+  var shareFetch: ShareFetch?
   /// A fetch, or request for queues, that came while another one was under way: the answers may be large, 50 MB each for a
   /// fetch. It waits, and nothing is read.
   var postponed: (frame: Bytes, request: PendingRequest)?
@@ -189,6 +191,8 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
     fetchWait = nil
     taken?.close(isFailure: true)
     taken = nil
+    if let shareFetch { broker.shares.cancel(shareFetch) }
+    shareFetch = nil
     unmuteTimer?.cancel()
     unmuteTimer = nil
     server.budget.change(by: -countedBytes)
@@ -322,6 +326,7 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
   /// Ends the wait of the fetch under way, if there is one: it is answered with what there is.
   func endFetchWait() {
     if let fetchWait { broker.end(fetchWait) }
+    if let shareFetch { broker.shares.end(shareFetch) }
   }
 
   /// How long a client that sends no more is kept for the answers that it has not got yet.
@@ -357,7 +362,7 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
   private var hold: Hold? {
     guard inputBytes > 0, !isOver else { return nil }
     guard holdsRequest || postponed != nil else { return .torn }
-    if fetchWait != nil { return .longPoll }
+    if fetchWait != nil || shareFetch != nil { return .longPoll }
     return countedBytes >= server.budget.unsentLimit ? .unread : nil
   }
 

@@ -56,6 +56,7 @@ extension KafkaErrorCode {
       case .groupNotEmpty: .nonEmptyGroup
       case .groupLoading: .coordinatorLoadInProgress
       case .groupUnavailable: .coordinatorNotAvailable
+      case .invalidRecordState: .invalidRecordState
       }
   }
 

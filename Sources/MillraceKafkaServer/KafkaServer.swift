@@ -15,6 +15,7 @@ public final class KafkaServer {
   /// What clients are told to connect to; nil tells each the address it has connected to.
   let advertised: SocketAddress?
   var sessions: FetchSessions
+  var shareSessions: ShareSessions
   var budget = AnswerBudget(size: 256 << 20)
   /// What requests hold.
   private(set) lazy var gate = RequestGate(
@@ -52,7 +53,9 @@ public final class KafkaServer {
     let seed =
       UInt64(bitPattern: broker.reactor.wallClock.milliseconds) ^ UInt64(bitPattern: broker.reactor.now.nanoseconds)
     sessions = FetchSessions(limit: broker.settings.fetchSessions, seed: seed)
+    shareSessions = ShareSessions(limit: broker.settings.shareSessions)
     broker.groups.classicCodec = KafkaConsumerCodec()
+    broker.shares.onMemberGone = { [weak self] in self?.shareSessions.end(group: $0, memberID: $1) }
   }
 
   /// Listens on one more address.
@@ -99,6 +102,9 @@ public final class KafkaServer {
     connections[ObjectIdentifier(connection)] = nil
     gate.closed(connection, open: connections.count)
     sessions.end(connection: connection.number)
+    for session in shareSessions.end(connection: connection.number) {
+      broker.shares.release(session.memberID, of: session.group, isDelivered: true)
+    }
   }
 
   /// Closes connections that nobody uses, a quarter of their time late at most: they would keep others out in the end.

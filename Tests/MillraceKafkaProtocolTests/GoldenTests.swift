@@ -14,7 +14,8 @@ private struct Golden {
 
 private let golden: [Golden] = {
   var all: [Golden] = []
-  for line in (goldenMessages + "\n" + goldenGroupMessages).split(separator: "\n") {
+  for line in [goldenMessages, goldenGroupMessages, goldenShareMessages].joined(separator: "\n").split(separator: "\n")
+  {
     if line.hasPrefix(" ") {
       let digits = line.utf8.drop { $0 == UInt8(ascii: " ") }.map { $0 < 58 ? $0 - 48 : $0 - 87 }
       for index in stride(from: 0, to: digits.count, by: 2) {
@@ -54,11 +55,17 @@ func goldenRecoding() throws {
 
 @Test("golden: only what kafka-python lacks comes from elsewhere")
 func goldenSources() {
-  let elsewhere = goldenGroupMessages.split(separator: "\n").filter { !$0.hasPrefix(" ") }
+  let elsewhere = (goldenGroupMessages + "\n" + goldenShareMessages).split(separator: "\n").filter {
+    !$0.hasPrefix(" ")
+  }
   #expect(
     Set(elsewhere.map { $0.prefix { $0 != " " } }) == [
       "ConsumerGroupHeartbeatRequest", "ConsumerGroupHeartbeatResponse", "ConsumerGroupDescribeRequest",
-      "ConsumerGroupDescribeResponse",
+      "ConsumerGroupDescribeResponse", "ShareGroupHeartbeatRequest", "ShareGroupHeartbeatResponse",
+      "ShareGroupDescribeRequest", "ShareGroupDescribeResponse", "ShareFetchRequest", "ShareFetchResponse",
+      "ShareAcknowledgeRequest", "ShareAcknowledgeResponse", "DescribeShareGroupOffsetsRequest",
+      "DescribeShareGroupOffsetsResponse", "AlterShareGroupOffsetsRequest", "AlterShareGroupOffsetsResponse",
+      "DeleteShareGroupOffsetsRequest", "DeleteShareGroupOffsetsResponse",
     ])
 }
 
@@ -106,6 +113,68 @@ func goldenConsumerGroupDescribe(version: Int16) throws {
   #expect(
     try named(ConsumerGroupDescribeResponse.self, "derived", version: version)
       == ConsumerGroupDescribeResponse(throttleTimeMilliseconds: 5, groups: [group]))
+}
+
+private let shared = TopicID(high: 0x6725_9395_901e_4e56, low: 0x81c4_51e8_78d2_1e18)
+
+@Test("golden: a share group heartbeat's fields are where they belong")
+func goldenShareGroupHeartbeat() throws {
+  #expect(
+    try named(ShareGroupHeartbeatRequest.self, "joining")
+      == ShareGroupHeartbeatRequest(
+        groupID: "readers", memberID: "wep65ajpS7WEh20r0YEyVg", subscribedTopicNames: ["orders"]))
+  #expect(
+    try named(ShareGroupHeartbeatResponse.self, "derived")
+      == ShareGroupHeartbeatResponse(
+        throttleTimeMilliseconds: 5, errorCode: .fencedMemberEpoch, errorMessage: "why", memberID: "m1",
+        memberEpoch: 3, heartbeatIntervalMilliseconds: 5000,
+        assignment: .init(topicPartitions: [.init(topicID: shared, partitions: [0, 2])])))
+}
+
+@Test("golden: a share fetch's fields are where they belong")
+func goldenShareFetch() throws {
+  let first = try named(ShareFetchRequest.self, "acknowledging")
+  #expect(first.shareSessionEpoch == 2 && first.maxWaitMilliseconds == 500 && first.maxRecords == 500)
+  #expect(
+    first.topics == [
+      .init(
+        topicID: shared,
+        partitions: [
+          .init(
+            acknowledgementBatches: [
+              .init(acknowledgeTypes: [1]), .init(firstOffset: 1, lastOffset: 1, acknowledgeTypes: [2]),
+              .init(firstOffset: 2, lastOffset: 2, acknowledgeTypes: [3]),
+            ])
+        ])
+    ])
+  #expect(
+    try named(ShareFetchRequest.self, "derived", version: 2)
+      == ShareFetchRequest(
+        groupID: "readers", memberID: "m1", shareSessionEpoch: 7, maxWaitMilliseconds: 500, minBytes: 1,
+        maxBytes: 1 << 20, maxRecords: 100, batchSize: 50, shareAcquireMode: 1, isRenewAck: true,
+        topics: [
+          .init(
+            topicID: shared,
+            partitions: [
+              .init(
+                partitionIndex: 3,
+                acknowledgementBatches: [.init(firstOffset: 5, lastOffset: 7, acknowledgeTypes: [1, 4, 0])])
+            ])
+        ], forgottenTopicsData: [.init(topicID: shared, partitions: [4])]))
+  #expect(
+    try named(ShareFetchResponse.self, "derived", version: 2)
+      == ShareFetchResponse(
+        throttleTimeMilliseconds: 5, acquisitionLockTimeoutMilliseconds: 30_000,
+        responses: [
+          .init(
+            topicID: shared,
+            partitions: [
+              .init(
+                partitionIndex: 3, acknowledgeErrorCode: .invalidRecordState, acknowledgeErrorMessage: "late",
+                currentLeader: .init(leaderEpoch: 9), records: [Bytes("batch")],
+                acquiredRecords: [.init(firstOffset: 5, lastOffset: 7, deliveryCount: 2)])
+            ])
+        ], nodeEndpoints: [.init(host: "h", port: 9092)]))
 }
 
 @Test("golden: a produce request's fields are where they belong")

@@ -137,7 +137,7 @@ struct WireSchema {
     case "string", "bytes", "records":
       let lengthBytes = type == "string" ? 2 : 4
       // A gathered field does not tell null from empty.
-      let isGathered = name == "FetchResponse" && type == "records"
+      let isGathered = name.hasSuffix("FetchResponse") && type == "records"
       if nullable, !isGathered, random.oneIn(4) { return length(nil, bytes: lengthBytes) }
       let count = random.oneIn(20) ? 9000 : Int.random(in: 1...20, using: &random)
       return length(count, bytes: lengthBytes) + (0..<count).map { _ in UInt8.random(in: 97...122, using: &random) }

@@ -95,7 +95,7 @@ extension KafkaConnection {
 }
 
 /// Sorted partitions, gathered by topic.
-private func byTopic(_ sorted: [TopicIDPartition]) -> [(TopicID, [Int32])] {
+func byTopic(_ sorted: [TopicIDPartition]) -> [(TopicID, [Int32])] {
   var topics: [(TopicID, [Int32])] = []
   for one in sorted {
     if topics.last?.0 == one.topic {

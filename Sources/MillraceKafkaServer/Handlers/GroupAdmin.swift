@@ -27,7 +27,9 @@ extension KafkaConnection {
   func handleOffsetDelete(_ request: OffsetDeleteRequest, _ context: RequestContext<OffsetDeleteResponse>) {
     let group = broker.groups.describe(request.groupID)
     if request.groupID.isEmpty { return context.answer(OffsetDeleteResponse(errorCode: .invalidGroupID)) }
-    if group.state == "Dead" { return context.answer(OffsetDeleteResponse(errorCode: .groupIDNotFound)) }
+    if group.state == "Dead" || group.kind == .share {
+      return context.answer(OffsetDeleteResponse(errorCode: .groupIDNotFound))
+    }
     let isConsumers = group.protocolType.isEmpty || group.protocolType == "consumer"
     guard group.members.isEmpty || isConsumers else {
       return context.answer(OffsetDeleteResponse(errorCode: .nonEmptyGroup))

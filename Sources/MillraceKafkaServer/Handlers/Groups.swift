@@ -6,8 +6,8 @@ import MillraceKafkaProtocol
 
 extension KafkaConnection {
   func handleFindCoordinator(_ request: FindCoordinatorRequest, _ context: RequestContext<FindCoordinatorResponse>) {
-    // Groups and transactions.
-    let isKnown = request.keyType == 0 || request.keyType == 1
+    // Groups, transactions, and partitions of share groups.
+    let isKnown = (0...2).contains(request.keyType)
     let code: KafkaErrorCode = isKnown ? .none : .invalidRequest
     let reason = isKnown ? nil : "coordinators of type \(request.keyType) do not exist here"
     var response = FindCoordinatorResponse(errorCode: code, errorMessage: reason, nodeID: -1, host: "", port: -1)
@@ -128,7 +128,7 @@ extension KafkaConnection {
         groups: request.groups.firstOfEach(\.self).map { name in
           var group = broker.groups.describe(name)
           var reason = "group \(name) does not exist"
-          if group.kind == .consumer {
+          if group.kind != .classic {
             // Its members have neither metadata nor assignments in the form of classic ones. Source: Kafka, KIP-1043.
             reason = "group \(name) is not a classic group"
             group = GroupDescription(
