@@ -223,3 +223,36 @@ def test_long_production_shows_its_progress_on_a_terminal_only(server, cli, topi
         pass  # how a terminal says that nobody writes to it any more
     os.close(master)
     assert bool(re.search(rb"\d lines read, \d+ acknowledged", shown)) == is_terminal, shown
+
+
+def test_a_share_groups_life(cli, server, topic):
+    from confluent_kafka import ShareConsumer
+    cli("topic", "create", topic, "--partitions", "1")
+    cli("group", "reset", topic, "--to", "earliest", "--topic", topic, expect=0)
+    # A group that does not exist is made as an ordinary one.
+    cli("group", "delete", topic)
+    consumer = ShareConsumer({"bootstrap.servers": server.bootstrap, "group.id": topic,
+                              "share.acknowledgement.mode": "explicit"})
+    consumer.subscribe([topic])
+    consumer.poll(1.0)
+    cli("produce", topic, stdin="one\ntwo\nthree\n")
+    end = time.monotonic() + 30
+    held = []
+    while len(held) < 3 and time.monotonic() < end:
+        messages = list(consumer.poll(1.0))
+        held += messages
+        for message in messages:
+            consumer.acknowledge(message)
+    consumer.commit_sync(30)
+    assert [one.value() for one in held] == [b"one", b"two", b"three"]
+    assert re.search(rf"^{re.escape(topic)} +Stable +share", cli("group", "list").stdout, re.MULTILINE)
+    described = json.loads(cli("group", "describe", topic, "--json").stdout)
+    assert described["type"] == "share" and described["members"][0]["partitions"] == [f"{topic}-0"]
+    assert described["offsets"] == [{"topic": topic, "partition": 0, "start": 3, "end": 3, "lag": 0}]
+    assert "members" in cli("group", "delete", topic, expect=1).stderr
+    assert "members" in cli("group", "reset", topic, "--to", "earliest", expect=1).stderr
+    consumer.close()
+    cli("group", "reset", topic, "--to", "1")
+    assert re.search(rf"{re.escape(topic)}-0 +1 +3 +2", cli("group", "describe", topic).stdout)
+    cli("group", "delete", topic)
+    assert topic not in cli("group", "list").stdout

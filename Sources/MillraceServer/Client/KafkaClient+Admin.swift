@@ -8,7 +8,7 @@ import MillraceModel
 struct ClientGroup: Equatable {
   let name: String
   let state: String
-  /// `classic` or `consumer`; empty when the server does not say.
+  /// `classic`, `consumer` or `share`; empty when the server does not say.
   let type: String
   let protocolType: String
 }
@@ -82,6 +82,7 @@ extension KafkaClient {
   /// The members of a group.
   func members(of group: ClientGroup) throws(ClientError) -> [ClientGroupMember] {
     if group.type.lowercased() == "consumer" { return try newMembers(of: group.name) }
+    if group.isShared { return try shareMembers(of: group.name) }
     let answer = try call(DescribeGroupsRequest(groups: [group.name]))
     guard let found = answer.groups.first, found.groupID == group.name else {
       throw ClientError(.malformed, "the answer does not name group \(group.name)")

@@ -1,4 +1,4 @@
-// GroupCommand: `millrace group`: lists, describes, resets and deletes consumer groups.
+// GroupCommand: `millrace group`: lists, describes, resets and deletes consumer groups and share groups.
 
 import MillraceBase
 import MillraceIO
@@ -7,7 +7,7 @@ import MillraceModel
 extension Command {
   /// `millrace group`
   static let group = Command(
-    "group", "lists, describes, resets and deletes consumer groups",
+    "group", "lists, describes, resets and deletes consumer groups and share groups",
     subcommands: [.groupList, .groupDescribe, .groupReset, .groupDelete])
 
   private static let groupOperand = Operand("GROUP", "The group's name.")
@@ -34,7 +34,10 @@ extension Command {
 
   private static let groupDescribe = Command(
     "describe", "shows a group's members, offsets and lag",
-    discussion: "The lag is how many records of a partition the group has not committed.",
+    discussion: """
+      The lag is how many records of a partition the group has not committed. Of a share group, which commits nothing, the \
+      offset is that of the first record that is not done with, and the lag how many are not.
+      """,
     operands: [groupOperand], options: [json, .bootstrap]
   ) { (arguments) throws(CommandFailure) in
     let client = arguments.client()
@@ -71,7 +74,11 @@ extension Command {
     let reset = try GroupReset(client, group: arguments.operands[0], topics: arguments.list("--topic"), to: position)
     if !isDry {
       try CommandFailure.wrapping { () throws(ClientError) in
-        try client.commit(reset.offsets, group: reset.group)
+        if reset.isShared {
+          try client.alterShareOffsets(reset.offsets, group: reset.group)
+        } else {
+          try client.commit(reset.offsets, group: reset.group)
+        }
       }
     }
     try OutputStream.standardOutput.print(arguments.has("--json") ? reset.json(isDry: isDry) : reset.text)
@@ -100,16 +107,16 @@ struct GroupTables {
     var committed: Offset
     /// Nil when the topic is gone.
     var end: Offset?
-    var member: ClientGroupMember?
-
-    var lag: Int64? { end.map { max(0, $0 - committed) } }
+    /// Records of the partition that are still to be processed; nil when the topic is gone.
+    var lag: Int64?
   }
 
   /// Asks the server about the group of this name.
   init(_ client: KafkaClient, _ name: String) throws(ClientError) {
     group = try client.group(name)
     members = try client.members(of: group)
-    let committed = try client.committedOffsets(of: name)
+    let shared = group.isShared ? try client.shareOffsets(of: name) : [:]
+    let committed = group.isShared ? shared.mapValues(\.start) : try client.committedOffsets(of: name)
     var ends: [TopicPartition: Offset] = [:]
     let existing = Set(try client.topics().map(\.name))
     for (topic, partitions) in Dictionary(grouping: committed.keys, by: \.topic) where existing.contains(topic) {
@@ -121,10 +128,11 @@ struct GroupTables {
     for (partition, offset) in committed.sorted(by: {
       ($0.key.topic, $0.key.partition) < ($1.key.topic, $1.key.partition)
     }) {
+      let end = ends[partition]
       rows.append(
         Row(
-          partition: partition, committed: offset, end: ends[partition],
-          member: members.first { $0.partitions.contains(partition) }))
+          partition: partition, committed: offset, end: end,
+          lag: shared[partition]?.lag ?? end.map { max(0, $0 - offset) }))
     }
     self.rows = rows
   }
@@ -145,7 +153,7 @@ struct GroupTables {
     if !rows.isEmpty {
       out += "\n"
       out += Shown.table(
-        [["partition", "committed", "end", "lag"]]
+        [["partition", group.isShared ? "start" : "committed", "end", "lag"]]
           + rows.map { row in
             [
               row.partition.description, "\(row.committed)", row.end.map { "\($0)" } ?? "-",
@@ -198,7 +206,7 @@ struct GroupTables {
             json.name("topic")
             json.string(row.partition.topic)
             number("partition", Int64(row.partition.partition), &json)
-            number("committed", row.committed, &json)
+            number(group.isShared ? "start" : "committed", row.committed, &json)
             number("end", row.end, &json)
             number("lag", row.lag, &json)
           }
@@ -215,6 +223,8 @@ struct GroupReset {
   /// The new offset of each partition.
   private(set) var offsets: [TopicPartition: Offset] = [:]
   private let before: [TopicPartition: Offset]
+  /// The group shares partitions, so that its offsets are where it begins.
+  let isShared: Bool
 
   /// Works out the new offsets.
   /// - Parameter topics: `TOPIC` or `TOPIC:PARTITION`; none means what the group has committed.
@@ -224,9 +234,12 @@ struct GroupReset {
   ) throws(CommandFailure) {
     group = name
     let found = try CommandFailure.wrapping { () throws(ClientError) in
-      (try client.groups().first { $0.name == name }, try client.committedOffsets(of: name))
+      let group = try client.groups().first { $0.name == name }
+      if group?.isShared ?? false { return (group, try client.shareOffsets(of: name).mapValues(\.start)) }
+      return (group, try client.committedOffsets(of: name))
     }
     before = found.1
+    isShared = found.0?.isShared ?? false
     // A group may be made by this, but only where it is said of what.
     guard let state = found.0?.state ?? (topics.isEmpty ? nil : "Empty") else {
       throw CommandFailure(.failed, "group \(name) does not exist; --topic says what a new one is to begin with")
