@@ -20,11 +20,12 @@ extension AMQPChannel {
     let options = try options(fields, queue)
     let start = try streamStart(fields.arguments["x-stream-offset"])
     let filter = try streamFilter(fields.arguments)
+    let shareGroup = try shareGroup(fields.arguments, queue)
     let made: QueueConsumer
     do throws(RoutingError) {
       made = try queues.consume(
         queue, in: virtualHost, owner: connection.owner, options: options,
-        from: start, filter: filter, sink: consumer)
+        from: start, filter: filter, shareGroup: shareGroup, sink: consumer)
     } catch {
       throw AMQPError(error)
     }
@@ -93,6 +94,21 @@ extension AMQPChannel {
       throw AMQPError(.preconditionFailed, "x-stream-match-unfiltered must be a boolean")
     }
     return StreamFilter(values: texts, matchesUnfiltered: unfiltered?.bool ?? false)
+  }
+
+  /// The share group as whose member the consumer reads a topic; nil for a reader of its own.
+  private func shareGroup(_ arguments: AMQPFieldTable, _ queue: String) throws(AMQPError) -> String? {
+    guard let value = arguments["x-share-group"] else { return nil }
+    guard let name = value.text, !name.isEmpty else {
+      throw invalid("x-share-group", queue, "expected the name of a group, got \(value.typeName)")
+    }
+    guard arguments["x-stream-offset"] == nil else {
+      throw invalid("x-stream-offset", queue, "a share group goes on where it is; its settings say where it begins")
+    }
+    guard arguments["x-stream-filter"] == nil else {
+      throw invalid("x-stream-filter", queue, "a share group gets all records")
+    }
+    return name
   }
 
   /// The length of an interval as `7D`: years, months, days, hours, minutes, seconds.
@@ -177,7 +193,11 @@ extension AMQPChannel {
     case .quorum:
       guard delivery.deliveryCount > 0 else { return properties }
       return properties.adding("x-delivery-count", .int64(Int64(delivery.deliveryCount)))
-    case .stream: return properties.adding("x-stream-offset", .int64(delivery.position.offset))
+    case .stream:
+      let placed = properties.adding("x-stream-offset", .int64(delivery.position.offset))
+      // Only members of share groups get anything again.
+      guard delivery.deliveryCount > 0 else { return placed }
+      return placed.adding("x-delivery-count", .int64(Int64(delivery.deliveryCount)))
     }
   }
 

@@ -277,16 +277,22 @@ extension QueueBroker {
   ///
   /// A topic of this name is read from `start` on, what `filter` takes, unless a queue hides it; queues heed neither. What
   /// `deliver` of the sink does to the consumer, as pausing it, takes effect after a few more deliveries.
+  /// - Parameter shareGroup: the share group as whose member it reads the topic; then the group knows where it is.
   /// - Throws: 403 when it, or another one, is exclusive; 404, 405, 530; 540 when a limit is shared with other consumers of
-  ///   a quorum queue.
+  ///   a quorum queue; 406 for a share group of what is no topic.
   public func consume(
     _ queue: String, in virtualHost: String, owner: QueueOwner?, options: ConsumerOptions,
-    from start: StreamStart = .next, filter: StreamFilter? = nil, sink: any DeliverySink
+    from start: StreamStart = .next, filter: StreamFilter? = nil, shareGroup: String? = nil, sink: any DeliverySink
   ) throws(RoutingError) -> QueueConsumer {
     if find(queue, in: virtualHost) == nil, let topic = stream(queue, in: virtualHost) {
-      return try read(topic, in: virtualHost, options: options, from: start, filter: filter, sink: sink)
+      return try read(
+        topic, in: virtualHost, options: options, from: start, filter: filter, shareGroup: shareGroup, sink: sink)
     }
     let hosted = try usable(queue, in: virtualHost, by: owner)
+    if shareGroup != nil {
+      throw RoutingError(
+        .preconditionFailed, "queue '\(queue)' in vhost '\(virtualHost)' is no stream: it has no share groups")
+    }
     if hosted.arguments.type == .quorum, options.pool.map({ $0.limit > 0 }) ?? false {
       throw RoutingError(.notImplemented, "queue '\(queue)' in vhost '\(virtualHost)' does not support global qos")
     }

@@ -61,15 +61,16 @@ extension QueueBroker {
     }
     return QueueStatus(
       name: topic.name, messageCount: Int(count),
-      consumerCount: readers.values.count { $0.queue == topic.name && !$0.isCancelled })
+      consumerCount: readers.values.count { $0.queue == topic.name && !$0.isCancelled }
+        + sharers.values.count { $0.queue == topic.name && !$0.isCancelled })
   }
 
-  /// Reads a topic as a consumer.
+  /// Reads a topic as a consumer, for itself or as one of a share group.
   /// - Throws: 406 without a limit of unsettled deliveries; 540 for one that settles by itself, that shares a limit, or that
-  ///   takes messages one by one.
+  ///   takes messages one by one; 406 or 506 when the share group cannot be joined.
   func read(
     _ topic: TopicMetadata, in virtualHost: String, options: ConsumerOptions, from start: StreamStart,
-    filter: StreamFilter?, sink: any DeliverySink
+    filter: StreamFilter?, shareGroup: String?, sink: any DeliverySink
   ) throws(RoutingError) -> QueueConsumer {
     let name = "queue '\(topic.name)' in vhost '\(virtualHost)'"
     if options.isPassive { throw RoutingError(.notImplemented, "basic.get not supported by stream queues \(name)") }
@@ -88,6 +89,15 @@ extension QueueBroker {
     }
     guard let format = recordFormat else {
       throw RoutingError(.notImplemented, "\(name): no format of messages is registered")
+    }
+    if let shareGroup {
+      do throws(BrokerError) {
+        return try SharedConsumer(
+          of: topic, in: virtualHost, group: shareGroup, options: options, format: format, sink: sink, queues: self)
+      } catch {
+        throw RoutingError(
+          error.code == .groupTooLarge ? .resourceError : .preconditionFailed, "\(name): \(error.reason)")
+      }
     }
     return StreamConsumer(
       of: topic, in: virtualHost, from: start, filter: filter, options: options, format: format, sink: sink,

@@ -39,6 +39,8 @@ public final class QueueBroker {
   var touchedQueues: [HostedQueue] = []
   /// Readers of topics, until they are closed.
   var readers: [ObjectIdentifier: StreamConsumer] = [:]
+  /// Consumers of topics that belong to share groups.
+  var sharers: [ObjectIdentifier: SharedConsumer] = [:]
   var touchedStreams: [StreamConsumer] = []
   var publishersToTell: [QueuePublisher] = []
   var publications = StagedUnit()

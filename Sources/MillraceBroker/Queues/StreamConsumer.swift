@@ -206,15 +206,18 @@ final class StreamConsumer: QueueConsumer {
 
   private func keep(_ record: Record, _ index: Int) {
     let position = Position(lane: UInt8(truncatingIfNeeded: index), offset: record.offset)
+    buffer.append((position, StreamConsumer.message(record, position, topic, format)))
+  }
+
+  /// A topic's record as a message.
+  static func message(
+    _ record: Record, _ position: Position, _ topic: TopicMetadata, _ format: any MessageFormat
+  ) -> Message {
     // What came through an exchange has its routing key again.
     let key = record.key.flatMap { $0.isEmpty || $0.count > 255 ? nil : String(validating: $0.array, as: UTF8.self) }
-    buffer.append(
-      (
-        position,
-        Message(
-          offset: record.offset, priority: position.lane, timestamp: record.timestamp, routingKey: key ?? topic.name,
-          properties: format.properties(of: record), body: record.value ?? Bytes(), format: format.code)
-      ))
+    return Message(
+      offset: record.offset, priority: position.lane, timestamp: record.timestamp, routingKey: key ?? topic.name,
+      properties: format.properties(of: record), body: record.value ?? Bytes(), format: format.code)
   }
 
   private func end() {
