@@ -27,7 +27,9 @@ public final class AMQPServer {
   private var isSweeping = false
   /// Channels with a consumer of direct replies, by the address that clients answer to.
   var replies: [ShortString: AMQPChannel] = [:]
-  private var random: SeededRandom
+  /// Of names that are made up in simulations and tests; nil takes each from the system, because whoever has seen some of
+  /// a generator's numbers knows the next ones.
+  private var random: SeededRandom?
   private var listeners: [any Listener] = []
   private var connections: [ObjectIdentifier: AMQPConnection] = [:]
   private var nextConnection: UInt64 = 1
@@ -42,7 +44,7 @@ public final class AMQPServer {
     self.broker = broker
     self.logger = logger
     largestMessage = UInt64(broker.settings.largestAMQPMessage)
-    random = seed.map { SeededRandom(seed: $0) } ?? .system()
+    random = seed.map { SeededRandom(seed: $0) }
   }
 
   /// Listens on one more address.
@@ -107,8 +109,11 @@ public final class AMQPServer {
     let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
     var text: [UInt8] = []
     for _ in 0..<2 {
-      let bits = random.next()
-      for index in 0..<11 { text.append(alphabet[Int(truncatingIfNeeded: bits >> (5 * UInt64(index))) & 63]) }
+      let bits = random?.next() ?? UInt64.random(in: .min ... .max)
+      // 60 of the 64 bits and, so that the length stays, the last ones once more.
+      for shift in [0, 6, 12, 18, 24, 30, 36, 42, 48, 54, 58] {
+        text.append(alphabet[Int(truncatingIfNeeded: bits >> UInt64(shift)) & 63])
+      }
     }
     return String(decoding: text, as: UTF8.self)
   }
