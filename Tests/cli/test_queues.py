@@ -4,7 +4,9 @@ import decimal
 import json
 import re
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import pika
@@ -434,28 +436,54 @@ def test_durable_messages_survive_a_kill(make_server, topic):
     assert json.loads(run("queue", "list", "--json", *address).stdout)[0]["length"] == 0
 
 
-def test_other_servers_do_not_have_this(tmp_path):
+class FakeServer:
+    """Answers ApiVersions as any server of Kafka's protocol does, then hands the connection over."""
+
+    def __init__(self, then):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.bootstrap = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.then = then
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        connection, _ = self.listener.accept()
+        with connection:
+            size = int.from_bytes(connection.recv(4, socket.MSG_WAITALL), "big")
+            correlation = connection.recv(size, socket.MSG_WAITALL)[4:8]
+            # No error; ApiVersions itself in versions 0 to 3; not throttled.
+            body = correlation + b"\0\0" + b"\x02" + b"\0\x12\0\0\0\x03\0" + b"\0\0\0\0" + b"\0"
+            connection.sendall(len(body).to_bytes(4, "big") + body)
+            self.then(connection)
+
+    def close(self):
+        self.thread.join(20)
+        self.listener.close()
+        assert not self.thread.is_alive()
+
+
+def test_other_servers_do_not_have_this():
     """A server that closes the connection at the unknown key, as Kafka does."""
-    import socket
-    import threading
-
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve():
-        connection, _ = listener.accept()
-        size = int.from_bytes(connection.recv(4), "big")
-        request = connection.recv(size)
-        correlation = request[4:8]
-        body = correlation + b"\0\0" + b"\x02" + b"\0\x12\0\0\0\x03\0" + b"\0\0\0\0" + b"\0"
-        connection.sendall(len(body).to_bytes(4, "big") + body)
-        connection.recv(4096)
-        connection.close()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    done = run("queue", "list", "--bootstrap", f"127.0.0.1:{listener.getsockname()[1]}")
-    thread.join(10)
-    listener.close()
+    fake = FakeServer(lambda connection: connection.recv(4096))
+    done = run("queue", "list", "--bootstrap", fake.bootstrap)
+    fake.close()
     assert done.returncode == 1 and "only a Millrace server has queues" in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("command", [["publish", "q", "x"], ["get", "q"], ["list-delayed", "q"]], ids=lambda one: one[0])
+def test_ctrl_c_ends_what_waits_for_an_answer(command):
+    asked = threading.Event()
+
+    def say_nothing(connection):
+        connection.recv(4096)
+        asked.set()
+        connection.recv(4096)  # until the command is gone
+
+    fake = FakeServer(say_nothing)
+    process = subprocess.Popen([str(BINARY), "queue", *command, "--bootstrap", fake.bootstrap], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, env=environment())
+    assert asked.wait(20)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    fake.close()
+    assert process.returncode == 1 and "interrupted" in errors, errors

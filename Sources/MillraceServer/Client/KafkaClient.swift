@@ -118,10 +118,14 @@ final class KafkaClient {
   }
 
   /// Asks for queues, exchanges or bindings.
-  /// - Parameter extra: how long the server may take beyond what it takes to answer.
-  func queues(_ call: QueueCall, extra: Duration = .zero) throws(ClientError) -> QueueAnswer {
+  /// - Parameters:
+  ///   - extra: how long the server may take beyond what it takes to answer.
+  ///   - isInterruptible: a signal ends the wait.
+  func queues(
+    _ call: QueueCall, extra: Duration = .zero, isInterruptible: Bool = true
+  ) throws(ClientError) -> QueueAnswer {
     var sent: Int32 = 0
-    let frame = try own("queues", extra: extra, isInterruptible: false) { correlationID in
+    let frame = try own("queues", extra: extra, isInterruptible: isInterruptible) { correlationID in
       sent = correlationID
       return QueueAPI.request(call, correlationID: correlationID, clientID: KafkaClient.name)
     }

@@ -30,7 +30,12 @@ extension Arguments {
     _ request: QueueRequest, _ client: KafkaClient, extra: Duration = .zero
   ) throws(CommandFailure) -> QueueAnswer {
     let call = QueueCall(request, in: virtualHost)
-    return try CommandFailure.wrapping { () throws(ClientError) in try client.queues(call, extra: extra) }
+    // What was written is acknowledged also when a signal has come meanwhile: otherwise it would be written again.
+    var isInterruptible = true
+    if case .settle = request { isInterruptible = false }
+    return try CommandFailure.wrapping { () throws(ClientError) in
+      try client.queues(call, extra: extra, isInterruptible: isInterruptible)
+    }
   }
 
   /// Asks for something that is answered with a number.
