@@ -399,7 +399,7 @@ def test_a_stream_is_read_through_a_filter(channel, amqp_server, name):
     for number in range(12):
         headers = {"x-stream-filter-value": "abc"[number % 4]} if number % 4 < 3 else {"other": "a"}
         channel.fill(stream, [str(number)], headers=headers)
-    for wanted, unfiltered, rests in ((Typed("S", "b"), None, [1]), (["a", "c"], False, [0, 2]), (["c"], True, [2, 3])):
+    for wanted, unfiltered, rests in (("b", None, [1]), (["a", "c"], False, [0, 2]), (["c"], True, [2, 3])):
         channel.call("basic.qos", prefetch_count=100)
         arguments = {"x-stream-offset": "first", "x-stream-filter": wanted}
         if unfiltered is not None:
@@ -410,7 +410,7 @@ def test_a_stream_is_read_through_a_filter(channel, amqp_server, name):
         assert [int(one.body) for one in got] == expected
         channel.ack(got[-1].delivery_tag, multiple=True)
         channel.call("basic.cancel", consumer_tag=tag)
-    with channel_error(406, "PRECONDITION_FAILED - x-stream-filter must be a string or an array of strings", "basic.consume"):
+    with channel_error(406, "PRECONDITION_FAILED - x-stream-filter must be a string or an array of strings, not [a, 5]", "basic.consume"):
         channel.call("basic.consume", queue=stream, arguments={"x-stream-filter": ["a", 5]})
 
 
