@@ -169,8 +169,8 @@ import Testing
     _ = try world.consume("q", into: notes)
     try world.until { notes.deliveries.last?.delivery.message.body.text.hasPrefix("4999 ") ?? false }
     let seen = Set(numbers(notes))
-    // One block of at most 1 MiB.
-    #expect((3900..<5000).contains(seen.count) && seen.count == notes.deliveries.count)
+    // One block of at most 2 MiB.
+    #expect((3400..<5000).contains(seen.count) && seen.count == notes.deliveries.count)
     #expect(numbers(notes) == numbers(notes).sorted())
     #expect(try world.queues.inspect("q", in: "/", owner: world.owner).messageCount == 0)
   }

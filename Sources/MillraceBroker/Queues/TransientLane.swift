@@ -43,7 +43,7 @@ struct TransientLane {
     /// Messages and bytes that stay at the front.
     var front = (messages: 1024, bytes: 1 << 20)
     /// The same of one run.
-    var run = (messages: 1024, bytes: 1 << 20)
+    var run = (messages: 2048, bytes: 2 << 20)
     /// Less than this is not worth a run.
     var fewestBytes = 64 << 10
   }
