@@ -34,6 +34,14 @@ final class BrokerMachine {
       ("min.session.timeout", 50), ("session.timeout", ConsumerMember.session), ("min.heartbeat.interval", 10),
       ("heartbeat.interval", 60),
     ] { try settings.set("group.consumer.\(name).ms", "\(value)") }
+    for (name, value) in [
+      ("min.session.timeout", 50), ("session.timeout", SharingMember.session), ("min.heartbeat.interval", 10),
+      ("heartbeat.interval", 60), ("min.record.lock.duration", 10), ("record.lock.duration", SharingMember.lock),
+    ] { try settings.set("group.share.\(name).ms", "\(value)") }
+    // Answers are lost, and what was never seen is not to be given up.
+    try settings.set("group.share.delivery.count.limit", "50")
+    // Some windows are to fill up.
+    try settings.set("group.share.partition.max.record.locks", "100")
     try settings.set("log.retention.check.interval.ms", "15")
     try settings.set("log.cleaner.backoff.ms", "25")
     if let cleanup = scenario.plan.cleanup {

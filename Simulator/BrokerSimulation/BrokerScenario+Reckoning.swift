@@ -75,6 +75,17 @@ extension BrokerScenario {
       let behind = ends.filter { self[keyPath: histories].processedEnd($0.partition) < $0.end }.map(\.partition)
       return ledger.violate("members of a group never get to records of \(behind), which nobody processes", .delivery)
     }
+    if !sharers.isEmpty {
+      let isDone = world.run(atMost: sabotage.patience) { [self] in
+        isBroken || ends.allSatisfy { share.missing($0.partition, below: sabotage.sharedEnd($0.end)) == nil }
+      }
+      if !isDone {
+        let behind = ends.compactMap { one in
+          share.missing(one.partition, below: sabotage.sharedEnd(one.end)).map { "\(one.partition) at \($0)" }
+        }
+        return ledger.violate("the share group never gets the records of \(behind)", .sharedDelivery)
+      }
+    }
     guard !transformers.isEmpty else { return }
     let isDone = world.run(atMost: sabotage.patience) { [self] in
       isBroken || ends.allSatisfy { transform.acknowledgedEnd($0.partition) >= $0.end }

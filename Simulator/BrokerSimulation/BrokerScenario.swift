@@ -42,6 +42,8 @@ public final class BrokerScenario {
   var group = GroupLedger(group: GroupMember.group)
   /// The same for the group of the consumer protocol.
   var consumerGroup = GroupLedger(group: ConsumerMember.group)
+  /// What the members of the share group were given.
+  var share = ShareLedger()
   /// What the transformers were promised.
   var transform = TransformLedger()
   /// Names of the topics that were there from the beginning.
@@ -52,6 +54,7 @@ public final class BrokerScenario {
   private(set) var job: CountingJob?
   var members: [GroupMember] = []
   var consumerMembers: [ConsumerMember] = []
+  var sharers: [SharingMember] = []
   let transactions = TransactionLedger()
   var transactionalClients: [TransactionalClient] = []
   private var committedReaders: [CommittedReader] = []
@@ -135,6 +138,7 @@ public final class BrokerScenario {
     count("clean hand-overs", group.cleanHandOvers)
     count("offsets committed by consumers", consumerGroup.acknowledgedCommits)
     count("clean hand-overs of consumers", consumerGroup.cleanHandOvers)
+    count("records given to sharers", share.given)
     count("transformations committed", transform.acknowledgedCommits)
     outcome.counts = counts
     outcome.warnings = logLines.warnings
@@ -151,6 +155,7 @@ public final class BrokerScenario {
     consumers = []
     members = []
     consumerMembers = []
+    sharers = []
     transactionalClients = []
     committedReaders = []
     keyedClients = []
@@ -163,7 +168,8 @@ public final class BrokerScenario {
   }
 
   var clients: [SimulatedClient] {
-    producers as [SimulatedClient] + consumers + members + consumerMembers + transactionalClients + committedReaders
+    producers as [SimulatedClient] + consumers + members + consumerMembers + sharers + transactionalClients
+      + committedReaders
       + keyedClients + keyedReaders + transformers + [topics, zombie].compactMap { $0 }
   }
 
@@ -266,6 +272,15 @@ public final class BrokerScenario {
         left -= 1
       }
     }
+    if plan.sharers > 0 {
+      left += 1
+      machine.broker.configure(
+        ConfigResource(.group, SharingMember.group), ["share.auto.offset.reset": "earliest"]
+      ) { [self] error in
+        if let error { ledger.violate("the share group cannot be configured: \(error)") }
+        left -= 1
+      }
+    }
     world.run { left == 0 }
     return left == 0 && !isBroken
   }
@@ -287,6 +302,7 @@ public final class BrokerScenario {
     for id in 0..<plan.consumerMembers {
       consumerMembers.append(ConsumerMember(self, id: id, partitions: partitions))
     }
+    for id in 0..<plan.sharers { sharers.append(SharingMember(self, id: id, partitions: partitions)) }
     if plan.hasJob { job = CountingJob(self) }
     for index in 0..<plan.transactionalClients {
       // Two may share an id, and put each other out.

@@ -31,6 +31,8 @@ struct FaultPlan {
   var members = 0
   /// Members of a group of the consumer protocol; 0 for none.
   var consumerMembers = 0
+  /// Members of a share group; 0 for none.
+  var sharers = 0
   /// Producers of transactions; 0 for none.
   var transactionalClients = 0
   /// Clients that read, write and commit offsets in transactions; 0 for none.
@@ -69,12 +71,14 @@ struct FaultPlan {
       // A tombstone is given its time by a clock that may be far behind.
       if jumpsClock { cleanup?.rules.deleteRetention = 0 }
     }
+    if random.oneIn(3) { sharers = Int.random(in: 1...4, using: &random) }
   }
 
   /// Keeps the clients that a rule is about, and no faults of the disk.
   mutating func narrow(to rule: Rule, _ random: inout SeededRandom) {
     members = 0
     consumerMembers = 0
+    sharers = 0
     transactionalClients = 0
     transformers = 0
     hasJob = false
@@ -85,6 +89,7 @@ struct FaultPlan {
     case .groupOwnership, .groupOffsets:
       if random.oneIn(2) { members = 3 } else { consumerMembers = 3 }
     case .delivery: consumerMembers = 3
+    case .sharedOnce, .sharedDelivery: sharers = 3
     case .jobCounts: hasJob = true
     case .transactionHistory: transactionalClients = 2
     case .cleanupKeeps, .cleanupShows: cleanup = CleanupPlan(&random)

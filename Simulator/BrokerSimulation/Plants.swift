@@ -53,6 +53,15 @@ public enum Plants {
           $0.patience = 150_000
         }
       ]
+    case .sharedOnce:
+      [{ $0.acquired = { max(0, $0.lowerBound - 1)...$0.upperBound } }]
+    case .sharedDelivery:
+      [
+        {
+          $0.sharedEnd = { $0 + 1 }
+          $0.patience = 150_000
+        }
+      ]
     case .topics: [{ $0.revivesTopics = true }]
     case .jobCounts: [{ $0.count = { $0 / 2 } }, { $0.count = { $0 + 1 } }]
     case .transactionHistory:

@@ -18,6 +18,10 @@ public enum Rule: String, CaseIterable, Sendable {
   case groupOffsets = "group offsets"
   /// Members get to every record.
   case delivery = "delivery"
+  /// What is done in a share group is done once, and nobody gets it again.
+  case sharedOnce = "shared once"
+  /// Members of a share group are given every record.
+  case sharedDelivery = "shared delivery"
   /// Topics that were made are there, deleted ones are not.
   case topics = "topics"
   /// A job counts everything once.

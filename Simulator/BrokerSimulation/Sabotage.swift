@@ -40,6 +40,10 @@ public struct Sabotage {
   public var committedOffset: (Offset) -> Offset = { $0 }
   /// Changes the outputs of the transformers as they are read at the end.
   public var outputs: (inout [[(input: TopicPartition, offset: Offset)]]) -> Void = { _ in }
+  /// Changes what a member of the share group is told that it has got.
+  public var acquired: (ClosedRange<Offset>) -> ClosedRange<Offset> = { $0 }
+  /// Changes how far the share group's records are looked for at the end.
+  public var sharedEnd: (Offset) -> Offset = { $0 }
   /// Changes a reading of the topic that is cleaned up.
   public var keyed: (TopicPartition, inout KeyedReading) -> Void = { _, _ in }
 

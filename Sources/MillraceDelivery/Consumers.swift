@@ -26,7 +26,7 @@ public struct ConsumerOptions {
   public var isNoAck = false
   /// The only one.
   public var isExclusive = false
-  /// It takes by ``MessageQueue/take(by:limit:now:into:)`` only: `basic.get`, a fetch of a share group. Nothing is pushed to
+  /// It takes by ``MessageQueue/take(by:limit:now:into:)`` only: `basic.get`. Nothing is pushed to
   /// it, and it is no consumer to limits, to exclusiveness and to the single active consumer.
   public var isPassive = false
   /// Time after which an unsettled delivery is taken back; nil for the queue's.

@@ -147,8 +147,8 @@ extension MessageQueue {
     return deliveries
   }
 
-  /// Up to `limit` messages for one consumer that asks: `basic.get`, or a fetch of a share group. Its credit and pool do not
-  /// matter, whose turn it is neither.
+  /// Up to `limit` messages for one consumer that asks: `basic.get`. Its credit and pool do not matter, whose turn it is
+  /// neither.
   /// - Returns: the deliveries; none also when the next message must be loaded first (``takeLoads()`` says so then).
   public mutating func take(by consumer: ConsumerID, limit: Int = 1, now: Timestamp) -> [Delivery] {
     guard let consumer = consumers.index(consumer) else { return [] }

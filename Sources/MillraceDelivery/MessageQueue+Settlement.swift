@@ -7,8 +7,8 @@ import MillraceModel
 public enum Settlement: Sendable, Hashable {
   /// It is done.
   case acknowledge
-  /// It goes back to its place and is delivered again. `isFailure` raises its delivery count: AMQP's `reject`, not its `nack`;
-  /// a share group's release. With `until`, it waits until then instead of the queue's retry delay.
+  /// It goes back to its place and is delivered again. `isFailure` raises its delivery count: AMQP's `reject`, not its `nack`.
+  /// With `until`, it waits until then instead of the queue's retry delay.
   case requeue(isFailure: Bool, until: Timestamp? = nil)
   /// It leaves with dead-letter reason `rejected`.
   case discard

@@ -9,8 +9,8 @@
 //   4. `nextDeadline()`: when to pump again without an event
 //
 // Confirmation: a change is applied when it is made, not when it is durable. Whoever was promised durability gets the
-// answer after the commit: the host holds it (a share group's acknowledgement, a transaction's commit-ok; AMQP's ack has
-// none). Publications come in the other order: `published` is called when they may be seen, after their commit.
+// answer after the commit: the host holds it (a transaction's commit-ok; AMQP's ack has none). Publications come in the
+// other order: `published` is called when they may be seen, after their commit.
 //
 // Order: within a lane by offset, and what is returned, retried or due goes before what was never delivered. A higher
 // lane goes first, always. Fairness between consumers: Consumers.swift. Keys: GroupKeys.swift. Memory: Lane.swift.
