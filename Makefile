@@ -26,7 +26,7 @@ TARGET ?= all
 SMOKE_SECONDS ?= 2
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
-.PHONY: run build test simulate power lint unit clients cli amqp amqp-reference crash crash-counts faults soak examples bench bench-large fuzz fuzz-smoke format clean setup setup-test
+.PHONY: run build test simulate power lint unit clients cli amqp amqp-reference crash crash-counts faults soak examples bench bench-large bench-amqp fuzz fuzz-smoke format clean setup setup-test
 
 run: setup build-release
 	$(BINARY) demo --data $(DATA) $(DEMO)
@@ -122,6 +122,13 @@ bench: setup-test build-release
 	$(SWIFT) build -c release --package-path Benchmarks/Library --scratch-path .build/library-benchmarks
 	$(PYTHON) Benchmarks/run.py --runs $(RUNS) --write docs/benchmarks.md
 
+# AMQP beside RabbitMQ: some ten minutes, and a table of its own.
+bench-amqp: setup-test build-release
+	@Scripts/setup amqp-bench
+	$(MAKE) --no-print-directory -C Benchmarks/amqp
+	$(SWIFT) build -c release --package-path Benchmarks/Library --scratch-path .build/library-benchmarks --product BrokerQueueBenchmark
+	$(PYTHON) Benchmarks/amqp.py --runs $(RUNS) --write docs/benchmarks-amqp.md
+
 # What takes half an hour and 70 GB of disk; writes a table of its own.
 bench-large: setup-test build-release
 	$(MAKE) --no-print-directory -C Benchmarks/kafka
@@ -140,3 +147,4 @@ format:
 clean:
 	rm -rf .build .venv
 	$(MAKE) --no-print-directory -C Benchmarks/kafka clean
+	$(MAKE) --no-print-directory -C Benchmarks/amqp clean
