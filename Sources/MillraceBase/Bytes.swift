@@ -34,6 +34,10 @@ public struct Bytes: @unchecked Sendable {
       self.init()
       return
     }
+    if source.count <= SmallMemory.limit {
+      self = SmallMemory.bytes(count: source.count) { $0.copyMemory(from: from, byteCount: source.count) }
+      return
+    }
     let chunk = Chunk(capacity: source.count)
     chunk.base.copyMemory(from: from, byteCount: source.count)
     self.init(owner: chunk, start: UnsafeRawPointer(chunk.base), count: source.count)

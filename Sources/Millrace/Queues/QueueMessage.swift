@@ -135,8 +135,8 @@ extension DirectMessage {
   /// The body in memory that it does not keep alive for little.
   private static func detached(_ body: Bytes) -> Bytes {
     if body.isEmpty { return Bytes() }
-    if let chunk = body.owner as? Chunk, chunk.capacity <= 4 * body.count { return body }
-    return body.owner == nil ? body : body.withBuffer { Bytes(copying: $0) }
+    if let kept = body.keptMemory, kept <= 4 * body.count { return body }
+    return body.withBuffer { Bytes(copying: $0) }
   }
 }
 

@@ -302,7 +302,7 @@ private struct MessageMemory {
   /// What is kept from now on lies in `run`.
   mutating func begin(_ run: Bytes) {
     source = run.owner
-    sourceSize = run.owner.map { ($0 as? Chunk)?.capacity ?? .max } ?? 0
+    sourceSize = run.keptMemory ?? .max
   }
 
   /// One message needs `count` bytes.
