@@ -68,6 +68,8 @@ struct ActiveMeter: Sendable {
 
   /// Brings the sums up to `now`, and sets the marks so that the earlier one is one to two periods ago.
   private mutating func advance(_ now: Int64) {
+    // Most events come many at a moment.
+    if now == sums.time { return }
     // Marks are whole periods apart. Nothing has happened since the last event, so what was at each of them is known.
     let passed = max(0, now - mark.time) / QueueMeter.period
     if passed > 1 { setMark(mark.time + (passed - 1) * QueueMeter.period) }
@@ -107,34 +109,34 @@ struct ActiveMeter: Sendable {
     lastArrival = now
   }
 
-  /// The message with its times before this delivery, and what it waited, as far as that is known.
-  private mutating func deliver(_ key: MessageKey, arrivedAt: Int64, isRedelivered: Bool, now: Int64) -> Int64 {
+  /// Counts a delivery, and what the message waited, as far as that is known.
+  /// - Parameter entry: what was known of the message before.
+  private mutating func deliver(_ entry: DeliveryTimes.Entry?, arrivedAt: Int64, isRedelivered: Bool, now: Int64) {
     advance(now)
     totals.delivered += 1
     window.count(.delivery, now: monotonic(now))
-    let entry = times[key]
     if isRedelivered || entry != nil { totals.redelivered += 1 }
-    let arrivedAt = entry?.arrivedAt ?? min(arrivedAt, now)
     switch entry?.state {
     case .returned: waiting.record(nanoseconds: elapsed(entry?.since ?? now, now))
     // It came back without a word, so nobody knows since when it waited.
     case .inFlight: break
     case .free, nil: waiting.record(nanoseconds: elapsed(arrivedAt, now))
     }
-    return arrivedAt
   }
 
   mutating func delivered(
     _ key: MessageKey, arrivedAt: Int64, isRedelivered: Bool, to consumer: inout ConsumerMeter, now: Int64
   ) {
-    let arrivedAt = deliver(key, arrivedAt: arrivedAt, isRedelivered: isRedelivered, now: now)
-    times.set(key, arrivedAt: arrivedAt, since: now, state: .inFlight)
+    let arrivedAt = min(arrivedAt, now)
+    let entry = times.deliver(key, arrivedAt: arrivedAt, since: now)
+    deliver(entry, arrivedAt: arrivedAt, isRedelivered: isRedelivered, now: now)
     if consumer.delivered(now: now), consumer.isServer { busy += 1 }
   }
 
   mutating func deliveredForGood(_ key: MessageKey, arrivedAt: Int64, isRedelivered: Bool, now: Int64) {
-    let arrivedAt = deliver(key, arrivedAt: arrivedAt, isRedelivered: isRedelivered, now: now)
-    times.remove(key)
+    let entry = times.remove(key)
+    let arrivedAt = entry?.arrivedAt ?? min(arrivedAt, now)
+    deliver(entry, arrivedAt: arrivedAt, isRedelivered: isRedelivered, now: now)
     totals.acknowledged += 1
     window.count(.settlement, now: monotonic(now))
     depart(arrivedAt: arrivedAt)
@@ -142,7 +144,7 @@ struct ActiveMeter: Sendable {
 
   mutating func settled(_ key: MessageKey, by consumer: inout ConsumerMeter, isDone: Bool, now: Int64) {
     advance(now)
-    let entry = times[key]
+    let entry = isDone ? times.remove(key) : times[key]
     if let entry, entry.state == .inFlight { processing.record(nanoseconds: elapsed(entry.since, now)) }
     if consumer.isServer {
       if consumer.settled(now: now, service: &service) { busy -= 1 }
@@ -153,7 +155,6 @@ struct ActiveMeter: Sendable {
     window.count(.settlement, now: monotonic(now))
     if isDone {
       totals.acknowledged += 1
-      times.remove(key)
       depart(arrivedAt: entry?.arrivedAt)
     } else {
       totals.returned += 1

@@ -48,6 +48,22 @@ struct DeliveryTimes: Sendable {
     return entry.state == .free ? nil : entry
   }
 
+  /// The message goes to a consumer: since `since` it is in flight. When it arrived is kept if that is known already.
+  /// - Returns: what was known of it before. O(1) amortised.
+  mutating func deliver(_ key: MessageKey, arrivedAt: Int64, since: Int64) -> Entry? {
+    if (count + 1) * 4 > slots.count * 3 { grow() }
+    let index = index(key.value)
+    if slots[index].state == .free {
+      count += 1
+      slots[index] = Entry(key: key.value, arrivedAt: arrivedAt, since: since, state: .inFlight)
+      return nil
+    }
+    let before = slots[index]
+    slots[index].since = since
+    slots[index].state = .inFlight
+    return before
+  }
+
   /// O(1) amortised.
   mutating func set(_ key: MessageKey, arrivedAt: Int64, since: Int64, state: Entry.State) {
     if (count + 1) * 4 > slots.count * 3 { grow() }
