@@ -16,6 +16,10 @@ let amqpFrames = FuzzTarget(name: "amqp-frames") { input in
   do throws(AMQPError) {
     while case .frame(let frame, let end) = try AMQPFrame.read(stream, at: position, frameMax: frameMax) {
       precondition(end > position && end <= stream.count, "a frame from \(position) to \(end) of \(stream.count)")
+      if let whole = WholePublication.read(stream, at: position, frameMax: frameMax) {
+        precondition(whole.end > end && whole.end <= stream.count, "a publication from \(position) to \(whole.end)")
+        precondition(whole.properties.lowerBound > end && whole.body.upperBound < whole.end, "\(whole)")
+      }
       position = end
       guard frame.kind != .heartbeat else { continue }
       var assembler = channels[frame.channel] ?? CommandAssembler(largestBody: 1 << 20)

@@ -42,6 +42,9 @@ public struct BasicProperties: Equatable, Sendable {
   }
 
   private static let none = Bytes([0, 0])
+  private static var telling: UInt16 {
+    Field.headers.flag | Field.replyTo.flag | Field.expiration.flag | Field.messageID.flag | Field.userID.flag
+  }
   private static let continuation: UInt16 = 1
 
   /// Checks that the fields are there as a whole and nothing behind them, and shares the bytes. What the headers hold is
@@ -140,6 +143,11 @@ public struct BasicProperties: Equatable, Sendable {
 }
 
 extension BasicProperties {
+  /// Whether any of them tells a server what to do with the message, delivery mode and priority aside: headers, reply-to,
+  /// expiration, message-id, user-id.
+  public var saysMore: Bool {
+    flags & BasicProperties.telling != 0
+  }
   /// Whether there are none.
   public var isEmpty: Bool { flags == 0 }
   /// MIME type.

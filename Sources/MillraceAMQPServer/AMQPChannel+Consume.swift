@@ -170,17 +170,25 @@ extension AMQPChannel {
 
   // MARK: Deliveries
 
-  func deliver(_ delivery: Delivery, of queueConsumer: QueueConsumer, to consumer: AMQPConsumer) {
-    guard isOpen else { return }
-    lastTag += 1
-    if !consumer.isNoAck {
-      unacknowledged.append(
-        UnacknowledgedDelivery(tag: lastTag, holder: queueConsumer, position: delivery.position))
+  /// Writes deliveries, few enough that the connection need not be looked at in between.
+  func deliver(_ deliveries: ArraySlice<Delivery>, of queueConsumer: QueueConsumer, to consumer: AMQPConsumer) {
+    guard isOpen, !deliveries.isEmpty else { return }
+    let type = queueConsumer.queueType
+    for index in deliveries.indices {
+      let message = deliveries[index].message
+      lastTag += 1
+      if !consumer.isNoAck {
+        unacknowledged.append(
+          UnacknowledgedDelivery(tag: lastTag, holder: queueConsumer, position: deliveries[index].position))
+      }
+      connection.writer.deliver(
+        channel: number, consumerTag: consumer.tag, deliveryTag: lastTag,
+        redelivered: deliveries[index].isRedelivered,
+        exchange: message.exchange, routingKey: message.routingKey,
+        properties: type == .classic
+          ? AMQPMessageFormat.decode(message.properties) : AMQPChannel.properties(deliveries[index], type),
+        body: ContentBody(message.body))
     }
-    connection.writer.deliver(
-      channel: number, consumerTag: consumer.tag, deliveryTag: lastTag, redelivered: delivery.isRedelivered,
-      exchange: delivery.message.exchange, routingKey: delivery.message.routingKey,
-      properties: AMQPChannel.properties(delivery, queueConsumer.queueType), body: ContentBody(delivery.message.body))
     connection.hasWritten()
     connection.checkDeliveries()
   }

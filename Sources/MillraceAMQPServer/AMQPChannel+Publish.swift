@@ -55,6 +55,24 @@ extension AMQPChannel {
     settled([number], isAccepted: true)
   }
 
+  /// Publishes to the queue that the channel published to before, as most publications go, without asking where it goes.
+  /// - Returns: false when it is another one, or is not as plain as that; nothing has happened then.
+  func publish(_ found: WholePublication, in unread: Bytes) -> Bool {
+    guard let publisher, publisher.goes(exchange: unread, found.exchange, key: unread, found.routingKey),
+      found.body.count <= connection.server.largestMessage
+    else { return false }
+    guard let properties = AMQPMessageFormat.plain(unread[found.properties]) else { return false }
+    let size = properties.encoded.count + found.body.count + AMQPChannel.overhead
+    // What memory takes at once need not wait to be told of.
+    let isTold = window.isConfirming || !publisher.isInMemory
+    let number = isTold ? add(size) : 0
+    let isTaken = publisher.publish(
+      properties: properties.encoded, body: unread[found.body], isPersistent: properties.isPersistent,
+      priority: properties.priority ?? 0, tag: number)
+    if !isTaken, isTold { changeUnsettled(count: -1, bytes: -window.withdraw()) }
+    return isTaken
+  }
+
   private var thePublisher: QueuePublisher {
     if let publisher { return publisher }
     let made = QueuePublisher(queues) { [self] tags, isAccepted in settled(tags, isAccepted: isAccepted) }

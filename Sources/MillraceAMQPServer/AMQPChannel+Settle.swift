@@ -17,6 +17,7 @@ extension AMQPChannel {
 
   private func settle(_ tag: UInt64, multiple: Bool, _ settlement: Settlement) throws(AMQPError) {
     let isInTransaction = mode == .transactional
+    if multiple, !isInTransaction, settlement == .acknowledge { return try acknowledge(through: tag) }
     let isKnown = unacknowledged.take(tag, multiple: multiple) { delivery in
       if isInTransaction {
         transaction.settlements.append((delivery, settlement))
@@ -25,6 +26,22 @@ extension AMQPChannel {
         delivery.holder.settle(delivery.position, settlement)
       }
     }
+    guard isKnown else { throw AMQPError(.preconditionFailed, "unknown delivery tag \(tag)") }
+  }
+
+  /// Acknowledges all up to a delivery, a consumer's in a row together.
+  private func acknowledge(through tag: UInt64) throws(AMQPError) {
+    var holder: QueueConsumer?
+    var positions: [Position] = []
+    let isKnown = unacknowledged.take(tag, multiple: true) { delivery in
+      if delivery.holder !== holder {
+        holder?.acknowledge(positions)
+        positions.removeAll(keepingCapacity: true)
+        holder = delivery.holder
+      }
+      positions.append(delivery.position)
+    }
+    holder?.acknowledge(positions)
     guard isKnown else { throw AMQPError(.preconditionFailed, "unknown delivery tag \(tag)") }
   }
 

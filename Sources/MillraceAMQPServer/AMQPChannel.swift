@@ -68,6 +68,11 @@ final class AMQPChannel {
 
   // MARK: Input
 
+  /// Whether a publication may be taken as a whole: nothing waits, and none has begun frame by frame.
+  var takesWholePublications: Bool {
+    publisher != nil && mode != .transactional && !isBusy && !assembler.isInsideContent
+  }
+
   /// Takes the channel's next frame.
   func receive(_ frame: AMQPFrame) throws(AMQPError) {
     let output: CommandAssembler.Output

@@ -21,7 +21,8 @@ final class AMQPConnection: ConnectionHandler, RequestHolder {
   /// Who the connection's exclusive queues belong to.
   let owner: QueueOwner
   var state = State.header
-  var writer = FrameWriter(capacity: 512)
+  // Every message goes through it; writing a frame calls nothing that comes back here.
+  @exclusivity(unchecked) var writer = FrameWriter(capacity: 512)
 
   // What was settled in the handshake.
   var frameMax = AMQPFrame.initialFrameMax
@@ -137,6 +138,14 @@ final class AMQPConnection: ConnectionHandler, RequestHolder {
   /// Takes the header or a frame that begins at `position`; `needed` becomes the bytes that have to be there first.
   private func takeNext(_ unread: Bytes, _ position: inout Int, _ needed: inout Int) {
     if state == .header { return takeHeader(unread, &position, &needed) }
+    if state == .running, let latest, latest.takesWholePublications,
+      let found = WholePublication.read(unread, at: position, frameMax: frameMax), found.channel == latest.number,
+      latest.publish(found, in: unread)
+    {
+      position = found.end
+      takenAtOnce += 3
+      return waitIfDue()
+    }
     let frame: AMQPFrame
     do throws(AMQPError) {
       switch try AMQPFrame.read(unread, at: position, frameMax: frameMax) {
@@ -152,6 +161,11 @@ final class AMQPConnection: ConnectionHandler, RequestHolder {
     }
     takenAtOnce += 1
     if frame.kind != .heartbeat { take(frame) }
+    waitIfDue()
+  }
+
+  /// Lets others have their turn after so many frames, and stops when the connection holds enough.
+  private func waitIfDue() {
     if takenAtOnce >= AMQPConnection.mostAtOnce {
       takenAtOnce = 0
       yield()

@@ -22,14 +22,18 @@ final class AMQPConsumer: DeliverySink {
   }
 
   func deliver(_ delivery: Delivery, to consumer: QueueConsumer) {
-    if queueConsumer == nil { return early.append(delivery) }
-    channel.deliver(delivery, of: consumer, to: self)
+    deliver([delivery][...], to: consumer)
+  }
+
+  func deliver(_ deliveries: ArraySlice<Delivery>, to consumer: QueueConsumer) {
+    if queueConsumer == nil { return early.append(contentsOf: deliveries) }
+    channel.deliver(deliveries, of: consumer, to: self)
   }
 
   /// The client has been told: deliveries go out from now on.
   func begin(_ consumer: QueueConsumer) {
     queueConsumer = consumer
-    for delivery in early { channel.deliver(delivery, of: consumer, to: self) }
+    channel.deliver(early[...], of: consumer, to: self)
     early = []
   }
 

@@ -34,6 +34,17 @@ public final class AMQPMessageFormat: MessageFormat, Sendable {
     }
   }
 
+  /// Properties of which the broker need know nothing but `isPersistent` and `priority`; nil when they say more, or cannot
+  /// be read.
+  static func plain(_ encoded: Bytes) -> BasicProperties? {
+    do throws(DecodingError) {
+      let properties = try BasicProperties(decoding: encoded)
+      return properties.saysMore ? nil : properties
+    } catch {
+      return nil
+    }
+  }
+
   static func headers(_ properties: BasicProperties) -> AMQPFieldTable? {
     do throws(AMQPError) {
       return try properties.headers()

@@ -25,10 +25,12 @@ public struct Position: Hashable, Comparable, Sendable, CustomStringConvertible 
   public var description: String { "\(lane):\(offset)" }
 }
 
-/// One message. Immutable, so that any number of queues, consumers and threads may share it.
+/// One message. Immutable as soon as it is shared, so that any number of queues, consumers and threads may share it.
 public final class Message: Sendable {
+  // Safety: what can be written is written by ``move(_:to:arrivedAt:late:)`` only, while nobody else has the message.
+
   /// Offset in its lane's log.
-  public let offset: Offset
+  @exclusivity(unchecked) nonisolated(unsafe) public private(set) var offset: Offset
   /// The lane it was appended to; see ``QueueOptions/lane(forPriority:)``.
   public let priority: UInt8
   /// Whether it is to survive a restart. The engine passes it on and does nothing with it.
@@ -36,12 +38,12 @@ public final class Message: Sendable {
   /// Bytes it counts for in limits: at least its body.
   public let size: Int
   /// When it entered the queue; a queue's message TTL counts from here.
-  public let timestamp: Timestamp
+  @exclusivity(unchecked) nonisolated(unsafe) public private(set) var timestamp: Timestamp
   /// When consumers could have it: on the clock that `timestamp` is of, in nanoseconds; of a message that was read from
   /// the log, the timestamp. The engine passes it on.
-  public let arrivedAt: MonotonicTime
+  @exclusivity(unchecked) nonisolated(unsafe) public private(set) var arrivedAt: MonotonicTime
   /// Time after which it is no longer delivered, ``Timestamp/none`` for never.
-  public let expiration: Timestamp
+  @exclusivity(unchecked) nonisolated(unsafe) public private(set) var expiration: Timestamp
   /// Time before which it is not delivered, ``Timestamp/none`` for at once.
   public let notBefore: Timestamp
   /// Exchange it was published to.
@@ -86,19 +88,27 @@ public final class Message: Sendable {
 }
 
 extension Message {
-  /// The same message at the place that its log has given it. Its time to live begins only there.
+  /// Puts a message at the place that its log has given it; one that others have stays as it is, and `message` becomes
+  /// another. Its time to live begins only there.
   /// - Parameter late: ms that have passed since it was made.
-  public func moved(to offset: Offset, arrivedAt: MonotonicTime, late: Int64) -> Message {
-    func later(_ time: Timestamp) -> Timestamp {
-      guard time.milliseconds >= 0, late > 0 else { return time }
-      let (sum, overflow) = time.milliseconds.addingReportingOverflow(late)
-      return overflow ? time : Timestamp(milliseconds: sum)
+  public static func move(_ message: inout Message, to offset: Offset, arrivedAt: MonotonicTime, late: Int64) {
+    if !isKnownUniquelyReferenced(&message) {
+      message = Message(
+        offset: offset, priority: message.priority, timestamp: message.timestamp, exchange: message.exchange,
+        routingKey: message.routingKey, properties: message.properties, body: message.body, size: message.size,
+        expiration: message.expiration, notBefore: message.notBefore, groupKey: message.groupKey,
+        deduplicationID: message.deduplicationID, isDurable: message.isDurable, format: message.format)
     }
-    return Message(
-      offset: offset, priority: priority, timestamp: later(timestamp), exchange: exchange, routingKey: routingKey,
-      properties: properties, body: body, size: size, expiration: later(expiration), notBefore: notBefore,
-      groupKey: groupKey,
-      deduplicationID: deduplicationID, isDurable: isDurable, format: format, arrivedAt: arrivedAt)
+    message.offset = offset
+    message.arrivedAt = arrivedAt
+    message.timestamp = later(message.timestamp, late)
+    message.expiration = later(message.expiration, late)
+  }
+
+  private static func later(_ time: Timestamp, _ late: Int64) -> Timestamp {
+    guard time.milliseconds >= 0, late > 0 else { return time }
+    let (sum, overflow) = time.milliseconds.addingReportingOverflow(late)
+    return overflow ? time : Timestamp(milliseconds: sum)
   }
 }
 

@@ -98,6 +98,73 @@ private func names(_ methods: [AMQPMethod]) -> [String] { methods.map { $0.id.de
     #expect(try client.wait() == [.basicAck(BasicAck(deliveryTag: 10, multiple: true))])
   }
 
+  @Test(
+    "publications are the same messages in the same order, whether their frames come together or byte by byte",
+    arguments: [false, true], [false, true])
+  func wholeOrPiecewise(durable: Bool, confirming: Bool) throws {
+    try declare("q", durable: durable)
+    try declare("other", durable: durable)
+    if confirming {
+      client.send([.confirmSelect(ConfirmSelect())])
+      client.commands.removeAll()
+    }
+    var sent: [(body: String, properties: BasicProperties)] = []
+    for number in 0..<40 {
+      var builder = BasicPropertiesBuilder()
+      if number % 2 == 1 { builder.deliveryMode = number % 3 == 0 ? 2 : 1 }
+      if number % 5 == 1 { builder.contentType = "text/plain" }
+      if number % 7 == 1 { builder.messageID = "id" }
+      if number % 11 == 1 { builder.priority = 3 }
+      let body = number % 13 == 1 ? "" : String(repeating: "\(number).", count: 1 + number % 17)
+      sent.append((body, builder.build()))
+    }
+    func bytes(_ numbers: Range<Int>) -> [UInt8] {
+      numbers.flatMap { number in
+        publication(key: "q", body: Array(sent[number].body.utf8), properties: sent[number].properties)
+          + (number % 10 == 9 ? publication(key: "other") : [])
+      }
+    }
+    client.send(bytes(0..<10), piecewise: true)
+    client.send(bytes(10..<30))
+    client.send(bytes(30..<40), piecewise: true)
+    if confirming {
+      // All 44, in one or more.
+      var confirmed: UInt64 = 0
+      while confirmed < 44 {
+        for case .basicAck(let fields) in try client.wait() { confirmed = fields.deliveryTag }
+      }
+    }
+    client.send(channel: 2, [.basicConsume(BasicConsume(queue: "q", consumerTag: "t", noAck: true))])
+    #expect(
+      world.world.run {
+        self.client.read(); return self.client.properties.count == 40
+      })
+    let bodies = client.commands.filter { $0.method.id.description == "basic.deliver" }.map(\.body)
+    #expect(bodies == sent.map(\.body))
+    #expect(client.properties == sent.map(\.properties))
+  }
+
+  @Test("a queue that is deleted and declared again gets what is published to it afterwards")
+  func deletedAndDeclaredAgain() throws {
+    for durable in [false, true] {
+      try declare("again", durable: durable)
+      client.send(publication(key: "again") + publication(key: "again"))
+      client.send([.queueDelete(QueueDelete(queue: "again"))])
+      #expect(names(try client.wait()) == ["queue.delete-ok"])
+      client.send(publication(key: "again"))
+      try declare("again", durable: durable)
+      for body in ["new", "er"] { client.send(publication(key: "again", body: Array(body.utf8))) }
+      client.send([.basicGet(BasicGet(queue: "again")), .basicGet(BasicGet(queue: "again"))])
+      _ = world.world.run {
+        self.client.read(); return self.client.commands.count >= 2
+      }
+      #expect(client.commands.map(\.body) == ["new", "er"])
+      client.commands.removeAll()
+      client.send([.queueDelete(QueueDelete(queue: "again"))])
+      try client.wait()
+    }
+  }
+
   @Test("a message that no queue takes is returned, then confirmed")
   func returned() throws {
     client.send([.confirmSelect(ConfirmSelect())])

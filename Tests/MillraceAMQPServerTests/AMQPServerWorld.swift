@@ -157,6 +157,8 @@ final class AMQPClient {
   private(set) var heartbeats = 0
   /// What came, in order, and was not taken out.
   var commands: [(channel: UInt16, method: AMQPMethod, body: String)] = []
+  /// The properties of all messages that came.
+  private(set) var properties: [BasicProperties] = []
 
   init(_ world: AMQPServerWorld) {
     self.world = world
@@ -194,7 +196,9 @@ final class AMQPClient {
       }
       switch try? assemblers[frame.channel, default: CommandAssembler(largestBody: .max)].receive(frame) {
       case .method(let method): commands.append((frame.channel, method, ""))
-      case .content(let method, _, let body): commands.append((frame.channel, method, body.joined.text))
+      case .content(let method, let header, let body):
+        commands.append((frame.channel, method, body.joined.text))
+        properties.append(header.properties)
       case .incomplete: break
       case nil: Issue.record("the server wrote what cannot be read")
       }

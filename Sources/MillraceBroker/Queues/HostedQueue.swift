@@ -18,12 +18,20 @@ final class HostedQueue {
   let number: Int64?
   /// The log of each lane, when it is durable.
   let logs: [PartitionLog]
+  /// Publications neither are refused nor recognised nor have keys, so that they need not be looked at.
+  let isPlain: Bool
+  /// The highest priority that counts.
+  private let highestLane: UInt8
   /// Only for this one, when it is exclusive.
   weak var owner: QueueOwner?
+  // What every message goes through is not checked for overlapping access: none of it calls anything that comes back to it.
+
   /// The rules, and the state in force.
-  var queue: MessageQueue
-  /// What is measured.
-  var meter: QueueMeter
+  @exclusivity(unchecked) var queue: MessageQueue
+  @exclusivity(unchecked) private var measured: QueueMeter
+  /// Messages that came at one moment and are not measured yet.
+  @exclusivity(unchecked) private var arrivals = 0
+  @exclusivity(unchecked) private var arrivedAt = MonotonicTime(nanoseconds: 0)
   var consumers: [ConsumerID: HostedConsumer] = [:]
   private var lastConsumerNumber = 0
   /// Had a consumer: only then does auto-delete mean something.
@@ -32,7 +40,7 @@ final class HostedQueue {
   /// Will be pumped at the end of the turn.
   var isTouched = false
   /// Its messages, when no log keeps them.
-  var memory: [UInt8: TransientLane] = [:]
+  @exclusivity(unchecked) var memory = TransientLanes()
   /// What memory alone keeps, as the broker has counted it.
   var countedBytes = 0
   /// Those who asked for a message that is being read.
@@ -58,10 +66,16 @@ final class HostedQueue {
     self.arguments = arguments
     self.number = number
     self.logs = logs
+    let options = arguments.options
+    isPlain = options.overflow == .dropHead && options.deduplicationCount == 0 && arguments.groupHeader == nil
+    highestLane = options.lane(forPriority: .max)
     self.owner = owner
     self.queue = queue
-    meter = QueueMeter(now: now, backlog: queue.length)
+    measured = QueueMeter(now: now, backlog: queue.length)
   }
+
+  /// The lane of messages with this priority.
+  func lane(forPriority priority: UInt8) -> UInt8 { min(priority, highestLane) }
 
   var virtualHost: String { declaration.virtualHost }
   var name: String { declaration.name }
@@ -69,6 +83,33 @@ final class HostedQueue {
   var isExclusive: Bool { declaration.isExclusive }
   /// The log keeps it, and it is there again after a restart.
   var isDurable: Bool { number != nil }
+
+  /// What is measured.
+  var meter: QueueMeter {
+    get {
+      tellArrivals()
+      return measured
+    }
+    _modify {
+      tellArrivals()
+      yield &measured
+    }
+  }
+
+  /// A message has come, received at the same moment. They come many at a time, and are measured together.
+  func arrived(now: MonotonicTime) {
+    if arrivedAt != now {
+      tellArrivals()
+      arrivedAt = now
+    }
+    arrivals += 1
+  }
+
+  private func tellArrivals() {
+    guard arrivals > 0 else { return }
+    measured.arrived(arrivals, receivedAt: arrivedAt, now: arrivedAt)
+    arrivals = 0
+  }
 
   func takeConsumerNumber() -> Int {
     lastConsumerNumber += 1
@@ -86,10 +127,10 @@ final class HostedQueue {
   func forgetDone(_ changes: [QueueChange], free: (ScratchBlock) -> Void) {
     for change in changes {
       guard case .done(let lane, let ranges, _) = change else { continue }
-      for range in ranges { memory[lane]?.remove(range, free: free) }
+      memory.change(lane) { memory in for range in ranges { memory.remove(range, free: free) } }
     }
   }
 
   /// Memory that only messages of this queue take, overhead included.
-  var heldInMemory: Int { isDurable ? 0 : memory.values.reduce(0) { $0 + $1.bytes } }
+  var heldInMemory: Int { isDurable ? 0 : memory.bytes }
 }

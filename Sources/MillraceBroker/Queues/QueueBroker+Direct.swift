@@ -69,20 +69,15 @@ extension QueueBroker {
     let times = (now: now, exact: exactNow)
     var made: [Message] = []
     made.reserveCapacity(messages.count)
-    var lane: UInt8 = 0
-    var memory = hosted.memory.removeValue(forKey: lane) ?? TransientLane()
     for message in messages {
-      let priority = options.lane(forPriority: message.extra?.facts.priority ?? 0)
-      if priority != lane {
-        hosted.memory[lane] = memory
-        lane = priority
-        memory = hosted.memory.removeValue(forKey: lane) ?? TransientLane()
-      }
-      let kept = direct(message, for: hosted, lane: lane, at: memory.end, format, times)
-      memory.append(kept)
-      made.append(kept)
+      let lane = options.lane(forPriority: message.extra?.facts.priority ?? 0)
+      made.append(
+        hosted.memory.change(lane) { memory in
+          let kept = direct(message, for: hosted, lane: lane, at: memory.end, format, times)
+          memory.append(kept)
+          return kept
+        })
     }
-    hosted.memory[lane] = memory
     hosted.meter.arrived(made.count, receivedAt: times.exact, now: times.exact)
     hosted.queue.published(contentsOf: made)
     touched(hosted)

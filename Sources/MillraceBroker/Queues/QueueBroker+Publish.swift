@@ -10,6 +10,8 @@ import MillraceRouting
 extension QueueBroker {
   /// A unit is handed to the log when it has become so large, not only at the end of the turn.
   static let largeUnit = 4 << 20
+  /// Most bytes of a message that is published without being looked at.
+  static let largestPlain = 64 << 10
   /// Most bytes that one publication may come to in all queues that it goes to.
   static let mostCopied = 512 << 20
 
@@ -112,7 +114,7 @@ extension QueueBroker {
       } else if isRefused || !isStaged {
         publisher.settle(tag, !isRefused)
       } else {
-        publications.tags.append((publisher, tag))
+        publications.addTag(tag, of: publisher)
       }
     }
     return targets.count
@@ -190,13 +192,47 @@ extension QueueBroker {
       unit.add(StagedMessage(message: message, isAdmitted: asks), hosted, lane: lane)
       return .staged
     }
-    let offset = hosted.memory[lane, default: TransientLane()].end
-    hosted.meter.arrived(receivedAt: exactNow, now: exactNow)
-    let message = message(of: publication, for: hosted, lane: lane, at: offset, isDelayed: isDelayed, id: id)
-    hosted.memory[lane, default: TransientLane()].append(message)
+    let message = message(
+      of: publication, for: hosted, lane: lane, at: hosted.memory.change(lane) { $0.end }, isDelayed: isDelayed, id: id)
+    keep(message, in: hosted)
+    return .kept
+  }
+
+  /// Puts a message into a queue that memory alone keeps.
+  private func keep(_ message: Message, in hosted: HostedQueue) {
+    hosted.arrived(now: message.arrivedAt)
+    hosted.memory.change(message.priority) { $0.append(message) }
     hosted.queue.published(message)
     touched(hosted)
-    return .kept
+  }
+
+  /// Publishes to a queue that takes everything, by default exchange: see ``QueuePublisher``.
+  /// - Returns: false when the message needs more care; nothing has happened then.
+  func publish(
+    properties: Bytes, body: Bytes, isPersistent: Bool, priority: UInt8, to latest: QueuePublisher.Latest,
+    _ confirm: (publisher: QueuePublisher, tag: UInt64)?
+  ) -> Bool {
+    let hosted = latest.hosted
+    guard hosted.isPlain, !hosted.isRemembering, body.count + properties.count < QueueBroker.largestPlain else {
+      return false
+    }
+    let lane = hosted.lane(forPriority: priority)
+    let exact = exactNow
+    let offset = hosted.isDurable ? 0 : hosted.memory.change(lane) { $0.end }
+    let message = Message(
+      offset: offset, priority: lane, timestamp: Timestamp(milliseconds: exact.nanoseconds / 1_000_000),
+      routingKey: latest.routingKeyText, properties: properties.isNothing ? .nothing : properties.detached,
+      body: body.detached, size: body.count, isDurable: isPersistent, format: latest.formatCode, arrivedAt: exact)
+    guard hosted.isDurable else {
+      keep(message, in: hosted)
+      if let (publisher, tag) = confirm { publisher.settle(tag, true) }
+      return true
+    }
+    if publications.size > QueueBroker.largeUnit - QueueBroker.largestPlain - 1024 { flushPublications() }
+    publications.add(StagedMessage(message: message, isAdmitted: false), hosted, lane: lane)
+    if let confirm { publications.addTag(confirm.tag, of: confirm.publisher) }
+    planTurn()
+    return true
   }
 
   private func message(

@@ -238,7 +238,7 @@ extension QueueBroker {
     byID[hosted.queue.id] = nil
     hosted.timer?.timer.cancel()
     hosted.timer = nil
-    for lane in hosted.memory.values { lane.freeAll { broker.log.scratch.free($0) } }
+    for (_, lane) in hosted.memory.all { lane.freeAll { broker.log.scratch.free($0) } }
     memoryUsed -= hosted.countedBytes
     hosted.countedBytes = 0
     let consumers = hosted.consumers.values.sorted { $0.number < $1.number }

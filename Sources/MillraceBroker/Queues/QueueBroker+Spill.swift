@@ -32,9 +32,9 @@ extension QueueBroker {
     guard !broker.log.isSpaceLow, broker.reactor.now >= spillAgain else { return spillLater() }
     let holders = byID.values.filter { $0.countedBytes >= QueueBroker.fewBytes }
     for hosted in holders.sorted(by: { ($1.countedBytes, $0.queue.id) < ($0.countedBytes, $1.queue.id) }) {
-      let lanes = hosted.memory.sorted { ($1.value.bytes, $0.key) < ($0.value.bytes, $1.key) }
-      for lane in lanes.map(\.key) {
-        guard let chunk = hosted.memory[lane]?.nextChunk() else { continue }
+      let lanes = hosted.memory.all.sorted { ($1.lane.bytes, $0.number) < ($0.lane.bytes, $1.number) }
+      for lane in lanes.map(\.number) {
+        guard let chunk = hosted.memory.change(lane, { $0.nextChunk() }) else { continue }
         return spill(chunk, of: hosted, lane)
       }
     }
@@ -66,7 +66,7 @@ extension QueueBroker {
         if hosted.isDeleted {
           broker.log.scratch.free(block)
         } else {
-          hosted.memory[lane]?.spilled(chunk, to: block) { broker.log.scratch.free($0) }
+          hosted.memory.change(lane) { $0.spilled(chunk, to: block) { broker.log.scratch.free($0) } }
           countMemory(of: hosted)
         }
       case .failure(let error):
@@ -158,7 +158,7 @@ extension QueueBroker {
             "queue": hosted.name, "vhost": hosted.virtualHost, "messages": "\(run.left.count)",
             "error": error.description,
           ], key: hosted.name, now: broker.reactor.now)
-        hosted.memory[lane]?.remove(run.range) { broker.log.scratch.free($0) }
+        hosted.memory.change(lane) { $0.remove(run.range) { broker.log.scratch.free($0) } }
         completion(.success(ReadMessages(end: run.range.upperBound)))
       }
     }

@@ -173,23 +173,27 @@ extension QueueBroker {
   /// A unit is durable, or never will be.
   private func ended(_ staged: StagedUnit, _ error: RoutingError?, _ appended: [AppendedBatch]) {
     if staged.isCounted { transferBytes -= staged.size }
-    for (batch, appended) in zip(staged.batches, appended) where !batch.hosted.isDeleted {
+    for (index, appended) in zip(staged.batches.indices, appended) where !staged.batches[index].hosted.isDeleted {
+      let hosted = staged.batches[index].hosted
+      // Taken out, so that nobody else has the messages.
+      var messages: [StagedMessage] = []
+      swap(&messages, &staged.batches[index].messages)
       var offset = appended.baseOffset
       let now = exactNow
       let wall = self.now.milliseconds
-      if let first = batch.messages.first {
-        batch.hosted.meter.arrived(batch.messages.count, receivedAt: first.message.arrivedAt, now: now)
+      if let first = messages.first {
+        hosted.meter.arrived(messages.count, receivedAt: first.message.arrivedAt, now: now)
       }
-      for message in batch.messages {
-        let late = wall - message.message.timestamp.milliseconds
-        batch.hosted.queue.published(
-          message.message.moved(to: offset, arrivedAt: now, late: late), wasAdmitted: message.isAdmitted)
+      for at in messages.indices {
+        let late = wall - messages[at].message.timestamp.milliseconds
+        Message.move(&messages[at].message, to: offset, arrivedAt: now, late: late)
+        hosted.queue.published(messages[at].message, wasAdmitted: messages[at].isAdmitted)
         offset += 1
       }
-      touched(batch.hosted)
+      touched(hosted)
     }
     for (batch, header) in staged.countedRecords where error == nil { broker.count(batch, header) }
-    for (publisher, tag) in staged.tags { publisher.settle(tag, error == nil) }
+    for (publisher, tags) in staged.tags { publisher.settle(tags, error == nil) }
     for shared in staged.shared { shared.ended(error == nil) }
     for body in staged.whenDurable { body(error) }
   }

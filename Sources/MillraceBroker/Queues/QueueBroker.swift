@@ -33,6 +33,8 @@ public final class QueueBroker {
   var keylessRecords = 0
   var random: SeededRandom
   private let clock: ClockReading
+  /// The broker's. An unowned reference on the way to the time would be counted up and down with every message.
+  let reactor: any Reactor
   var routes = RouteResult()
   var deliveries: [Delivery] = []
   // MARK: this turn
@@ -74,9 +76,10 @@ public final class QueueBroker {
   init(broker: Broker) {
     self.broker = broker
     random = SeededRandom(seed: broker.random.next())
+    reactor = broker.reactor
     // Of one moment and to the nanosecond: a run whose clock lay behind the wall clock would be followed by one that
     // delivers what it delayed too early.
-    clock = broker.reactor.clocks
+    clock = reactor.clocks
   }
 
   /// Time for queues: it goes on evenly, whatever is done to the wall clock while the program runs.
@@ -86,7 +89,7 @@ public final class QueueBroker {
 
   /// The same time, as fine as the reactor's clock: for figures.
   var exactNow: MonotonicTime {
-    exact(broker.reactor.now)
+    exact(reactor.now)
   }
 
   // In whole numbers: a duration's arithmetic is of 128 bits, and this is asked for with every message.
@@ -97,13 +100,13 @@ public final class QueueBroker {
   /// The first time of this clock that is not before `delay` ms from now. The clock is read for it and rounded up: the
   /// turn's time may be older than the message that asks.
   func time(afterMilliseconds delay: Int64) -> Timestamp {
-    let next = exact(broker.reactor.clocks.monotonic).nanoseconds + 999_999
+    let next = exact(reactor.clocks.monotonic).nanoseconds + 999_999
     return Timestamp(milliseconds: (next / 1_000_000).addingClamped(max(0, delay)))
   }
 
   /// A time of the wall clock on this clock; none when it has come.
   func due(atWall time: Timestamp) -> Timestamp {
-    let wall = broker.reactor.clocks.wallNanoseconds / 1_000_000
+    let wall = reactor.clocks.wallNanoseconds / 1_000_000
     let (wait, overflow) = time.milliseconds.subtractingReportingOverflow(wall)
     return !overflow && wait > 0 ? self.time(afterMilliseconds: wait) : .none
   }

@@ -10,12 +10,20 @@ import MillraceRouting
 /// A message that gets its offset from the log.
 struct StagedMessage {
   /// Complete but for its offset.
-  let message: Message
+  var message: Message
   /// It was admitted by the queue, which counts it.
   let isAdmitted: Bool
 }
 
 extension Bytes {
+  /// The properties of a message without any, in AMQP's form: no flags. Of no object, so that nothing is counted.
+  static var nothing: Bytes {
+    let text: StaticString = "\0\0"
+    return Bytes(owner: nil, start: UnsafeRawPointer(text.utf8Start), count: 2)
+  }
+  /// Whether they are the same as ``nothing``.
+  var isNothing: Bool { count == 2 && self[0] | self[1] == 0 }
+
   /// Bytes in memory of their own, so that they do not keep alive what was received with them, up to 1 MiB; a large part
   /// of that may.
   var detached: Bytes { isEmpty || count >= 256 << 10 ? self : withBuffer { Bytes(copying: $0) } }
@@ -55,8 +63,8 @@ final class StagedUnit {
   var countedRecords: [(log: PartitionLog, header: RecordBatchHeader)] = []
   /// Changes of queues, in order.
   var changes: [(hosted: HostedQueue, changes: [QueueChange])] = []
-  /// Confirms.
-  var tags: [(publisher: QueuePublisher, tag: UInt64)] = []
+  /// Confirms, those of one publisher that follow each other together.
+  private(set) var tags: [(publisher: QueuePublisher, tags: ClosedRange<UInt64>)] = []
   /// Confirms of messages that are spread over several units.
   var shared: [SharedConfirm] = []
   var whenDurable: [(RoutingError?) -> Void] = []
@@ -102,6 +110,15 @@ final class StagedUnit {
   static func size(of record: Record) -> Int {
     let headers = record.headers.reduce(10) { $0 + $1.key.utf8.count + ($1.value?.count ?? 0) + 10 }
     return 30 + (record.key?.count ?? 0) + (record.value?.count ?? 0) + headers
+  }
+
+  /// A confirm that waits for this unit alone.
+  func addTag(_ tag: UInt64, of publisher: QueuePublisher) {
+    if let last = tags.last, last.publisher === publisher, last.tags.upperBound + 1 == tag {
+      tags[tags.count - 1].tags = last.tags.lowerBound...tag
+    } else {
+      tags.append((publisher, tag...tag))
+    }
   }
 
   /// A confirm that waits for this unit, among others.

@@ -25,6 +25,31 @@ struct SpillChunk {
   let messages: [Message]
 }
 
+/// The lanes of one queue. There are few, so they are looked through.
+struct TransientLanes {
+  private var numbers: [UInt8] = []
+  private var lanes: [TransientLane] = []
+
+  /// The messages of a lane; nil when none was ever kept.
+  subscript(number: UInt8) -> TransientLane? { numbers.firstIndex(of: number).map { lanes[$0] } }
+
+  /// Changes a lane where it lies.
+  mutating func change<Result>(_ number: UInt8, _ body: (inout TransientLane) -> Result) -> Result {
+    if numbers.first == number { return body(&lanes[0]) }
+    if let index = numbers.firstIndex(of: number) { return body(&lanes[index]) }
+    numbers.append(number)
+    lanes.append(TransientLane())
+    return body(&lanes[lanes.count - 1])
+  }
+
+  /// All of them, with their numbers.
+  var all: [(number: UInt8, lane: TransientLane)] { Array(zip(numbers, lanes)) }
+
+  /// Memory that all take, overhead included.
+  var bytes: Int { lanes.reduce(0) { $0 + $1.bytes } }
+}
+
+/// What a log is to a durable queue, for one that has none.
 struct TransientLane {
   /// Where messages are.
   enum Place {
