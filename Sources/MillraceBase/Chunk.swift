@@ -38,6 +38,9 @@ public final class Chunk: @unchecked Sendable {
     }
   }
 
+  /// Gives memory that is kept to be used again back to the system: for who has nothing more to do for a while.
+  public static func dropFree() { ChunkPool.shared.drop() }
+
   /// A slice of this chunk. The range must have been written and must not be written again.
   @inlinable
   public func bytes(_ range: Range<Int>) -> Bytes {

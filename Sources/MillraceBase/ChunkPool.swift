@@ -68,6 +68,22 @@ final class ChunkPool: Sendable {
     }
   }
 
+  /// Gives what is held for later back to the system.
+  func drop() {
+    let free = state.withLock { state in
+      defer {
+        state.free = [:]
+        state.held = 0
+      }
+      return state.free
+    }
+    for (size, addresses) in free {
+      for address in addresses {
+        if let base = UnsafeMutableRawPointer(bitPattern: address) { mr_free_pages(base, size) }
+      }
+    }
+  }
+
   /// Bytes held for later.
   var held: Int { state.withLock { $0.held } }
 }

@@ -29,6 +29,11 @@ struct HotTail {
     while size > budget, order.count > 1 { dropOldest() }
   }
 
+  /// Drops all but the newest region.
+  mutating func shrink() {
+    while order.count > 1 { dropOldest() }
+  }
+
   private mutating func dropOldest() {
     let oldest = order.removeFirst()
     size -= oldest.size

@@ -69,6 +69,9 @@ final class Journal {
   private var position: Int
   /// Memory that commits are built in, taken at a time; a huge page.
   private static let usualChunk = 2 << 20
+  /// Bytes of recent commits that an idle journal keeps in memory, and how long it has to be idle before it keeps no more.
+  private static let mostHeldIdle = 2 * usualChunk
+  static let shrinkDelay = Duration.seconds(5)
   private var chunk: Chunk?
   /// The file position that the chunk's first byte mirrors.
   private var chunkPosition = 0
@@ -85,6 +88,7 @@ final class Journal {
   private var claimedDurable: UInt64
   private var endOfTurnRegistered = false
   private var idleTimer: Timer?
+  private var shrinkTimer: Timer?
   private(set) var failure: LogError?
   private(set) var figures = JournalFigures()
 
@@ -326,7 +330,10 @@ final class Journal {
     }
     onRoom()
     submitIfUseful()
-    if open == nil, inFlight.isEmpty { scheduleIdleHeader() }
+    if open == nil, inFlight.isEmpty {
+      scheduleIdleHeader()
+      scheduleShrinking()
+    }
   }
 
   private func fail(_ error: LogError) {
@@ -337,6 +344,20 @@ final class Journal {
     open = nil
     onFailure(error)
     for waiter in waiting { waiter(failure) }
+  }
+
+  /// A journal that stays idle gives back the memory of its busy days: what is read from now on comes from its files.
+  private func scheduleShrinking() {
+    guard hotTail.size > Journal.mostHeldIdle, shrinkTimer == nil else { return }
+    let sequence = nextSequence
+    shrinkTimer = reactor.schedule(after: Journal.shrinkDelay) { [self] in
+      shrinkTimer = nil
+      guard failure == nil, open == nil, inFlight.isEmpty else { return }
+      // Someone wrote meanwhile; but for the idle header, which is one commit.
+      guard nextSequence <= sequence + 1 else { return scheduleShrinking() }
+      hotTail.shrink()
+      Chunk.dropFree()
+    }
   }
 
   /// An idle journal says once more what is durable, so that losing its end is noticed as corruption.
@@ -363,6 +384,8 @@ final class Journal {
   func close(_ done: @escaping (LogError?) -> Void) {
     idleTimer?.cancel()
     idleTimer = nil
+    shrinkTimer?.cancel()
+    shrinkTimer = nil
     whenDurable { [self] error in
       guard error == nil else { return done(error) }
       writeIdleHeader()

@@ -188,3 +188,30 @@ func directoryIsLocked() throws {
   #expect(throws: LogError.self) { try log.open() }
   _ = first
 }
+
+@Test("a journal that stays idle gives its memory back, and is read from its files then")
+func idleGivesBack() throws {
+  let log = LogWorld {
+    $0.hotTailSize = 16 << 20
+    $0.journalFileSize = 4 << 20
+    $0.firstJournalFileSize = 4 << 20
+    $0.commitSize = 1 << 20
+  }
+  try log.open()
+  let partition = try log.create(1)
+  var batches: [TestBatch] = []
+  for _ in 0..<400 where log.store.hotTailSize <= 6 << 20 {
+    batches += try log.fill(partition, batches: 1, size: 30_000...40_000)
+  }
+  let held = log.store.hotTailSize
+  try #require(held > 6 << 20)
+  log.world.run(for: Journal.shrinkDelay / 2)
+  #expect(log.store.hotTailSize == held)
+  // Whoever writes now and then is not idle.
+  batches += try log.fill(partition, batches: 1)
+  log.world.run(for: Journal.shrinkDelay / 2 + .milliseconds(500))
+  #expect(log.store.hotTailSize == held)
+  log.world.run(for: Journal.shrinkDelay * 2)
+  #expect(log.store.hotTailSize <= 2 << 20)
+  #expect(try log.readAll(partition) == batches.stored())
+}
