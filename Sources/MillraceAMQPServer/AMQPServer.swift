@@ -97,11 +97,19 @@ public final class AMQPServer {
 
   /// Tells all clients that the server goes (320), takes nothing more from them, and closes their connections once that
   /// has been sent. To be called while the broker is open.
-  /// - Parameter done: called when what was taken from them before is durable.
+  /// - Parameter done: called when what was taken from them before is durable, or after ten seconds.
   public func close(_ done: @escaping () -> Void) {
     stopAccepting()
     for connection in connections.values.sorted(by: { $0.number < $1.number }) { connection.shutDown() }
-    broker.queues.whenDurable { _ in done() }
+    var isDone = false
+    let end = {
+      if isDone { return }
+      isDone = true
+      done()
+    }
+    broker.queues.whenDurable { _ in end() }
+    // On a full disk what was settled may never find room; nobody was promised it, and it must not keep the program.
+    broker.reactor.schedule(after: AMQPConnection.closingTime) { end() }
   }
 
   /// 22 letters, digits, dashes and underscores that were never given before and cannot be guessed.

@@ -70,10 +70,11 @@ public struct QueueState: Equatable, Sendable {
       }
     case .counted(let lane, let offset, let count):
       guard count > 0, !lanes[lane, default: Lane()].isDone(offset) else { return }
-      lanes[lane, default: Lane()].counts[offset] = count
+      // Both only grow, and a change that had to wait for room may come behind a later one.
+      lanes[lane, default: Lane()].counts[offset] = max(count, lanes[lane]?.counts[offset] ?? 0)
     case .delayed(let lane, let offset, let until):
       guard !lanes[lane, default: Lane()].isDone(offset) else { return }
-      lanes[lane, default: Lane()].delays[offset] = until
+      lanes[lane, default: Lane()].delays[offset] = max(until, lanes[lane]?.delays[offset] ?? until)
     }
   }
 }

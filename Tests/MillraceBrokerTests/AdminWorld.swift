@@ -12,10 +12,12 @@ import Testing
 final class AdminWorld {
   let world = SimulatedWorld(seed: 3)
   private(set) var disk: SimulatedFileSystem
+  private let configuration: LogConfiguration
   private(set) var broker: Broker!
   var settings = BrokerSettings()
 
-  init() throws {
+  init(_ configuration: LogConfiguration = LogConfiguration(directory: "/data")) throws {
+    self.configuration = configuration
     disk = SimulatedFileSystem(world: world)
     try open()
   }
@@ -24,7 +26,7 @@ final class AdminWorld {
 
   private func open() throws {
     broker = try Broker(
-      log: LogConfiguration(directory: "/data"), settings: settings, fileSystem: disk,
+      log: configuration, settings: settings, fileSystem: disk,
       reactor: SimulatedReactor(world: world, name: "broker"), writer: SimulatedExecutor(world: world),
       background: SimulatedExecutor(world: world), logger: .silent, seed: 1)
   }

@@ -2,6 +2,7 @@
 
 import MillraceBase
 import MillraceDelivery
+import MillraceLog
 import MillraceModel
 import MillraceRouting
 import Testing
@@ -108,8 +109,8 @@ final class QueueHostWorld {
   var broker: Broker { machine.broker }
   var queues: QueueBroker { machine.broker.queues }
 
-  init() throws {
-    machine = try AdminWorld()
+  init(_ configuration: LogConfiguration = LogConfiguration(directory: "/data")) throws {
+    machine = try AdminWorld(configuration)
     connect()
   }
 

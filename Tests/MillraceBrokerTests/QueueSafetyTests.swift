@@ -1,5 +1,6 @@
 import MillraceBase
 import MillraceDelivery
+import MillraceLog
 import MillraceModel
 import MillraceRouting
 import Testing
@@ -162,5 +163,72 @@ import Testing
     #expect(!world.confirmed.contains(second))
     try world.until { world.confirmed.contains(second) }
     #expect(world.confirmed.contains(first))
+  }
+
+  @Test("what is published while a queue still reads the ids it has seen is waited for")
+  func heldPublications() throws {
+    let world = try QueueHostWorld()
+    try world.declare("q", ["x-deduplication-count": .int64(100)])
+    try world.publishAndWait(["a"], to: "q", "id=1")
+    try world.restart()
+    try #require(world.queues.find("q", in: "/")?.isRemembering == true)
+    try world.publish("b", to: "q", "id=2")
+    try world.check { world.queues.whenDurable($0) }
+    try world.restart()
+    #expect(try world.queues.inspect("q", in: "/", owner: nil).messageCount == 2)
+  }
+
+  @Test("once the broker is closed nobody is told that a settlement is durable")
+  func settledTooLate() throws {
+    let world = try QueueHostWorld()
+    try world.declare("q")
+    try world.publishAndWait(["a"], to: "q")
+    let notes = DeliveryNotes()
+    _ = try world.consume("q", into: notes)
+    try world.until { !notes.deliveries.isEmpty }
+    world.broker.close { _ in }
+    notes.acknowledgeAll()
+    var answers: [RoutingError?] = []
+    for _ in 0..<2 { world.queues.whenDurable { answers.append($0) } }
+    try world.until { answers.count == 2 }
+    #expect(answers.allSatisfy { $0?.code == .internalError })
+  }
+
+  @Test("a deletion that finds no room on a full disk is answered when there is room, and holds")
+  func deletionOnFullDisk() throws {
+    var configuration = LogConfiguration(directory: "/data")
+    configuration.journalFileSize = 32 << 10
+    configuration.firstJournalFileSize = 16 << 10
+    let world = try QueueHostWorld(configuration)
+    let names = (0..<400).map { "q\($0)" }
+    for name in names { try world.declare(name) }
+    try world.declare("filler")
+    world.machine.disk.capacity = 0
+    let pad = String(repeating: "x", count: 1000)
+    // What is in the journal cannot be drained, so that no file of it is used again.
+    while world.refused.isEmpty {
+      for _ in 0..<10 { try world.publish(pad, to: "filler") }
+      try world.pass(.milliseconds(100))
+    }
+    var answered = 0
+    var asked = 0
+    for name in names where asked == answered {
+      asked += 1
+      world.queues.delete(name, in: "/", owner: nil) { result in
+        answered += 1
+        #expect(throws: Never.self) { try result.get() }
+      }
+      try world.pass(.milliseconds(100))
+    }
+    try #require(answered < asked, "the disk is not full")
+    var isDeclared = false
+    let again = QueueDeclaration(name: names[asked - 1], virtualHost: "/", isDurable: true)
+    world.queues.declare(again, in: "/", owner: nil) { _ in isDeclared = true }
+    try world.pass(.seconds(3))
+    #expect(answered < asked && !isDeclared, "it comes behind the deletion")
+    world.machine.disk.capacity = 1 << 40
+    try world.until { answered == asked && isDeclared }
+    try world.restart()
+    #expect(Set(world.queues.allQueues.map(\.name)) == Set(names[(asked - 1)...] + ["filler"]))
   }
 }

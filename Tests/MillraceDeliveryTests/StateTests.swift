@@ -223,3 +223,16 @@ func offsetRanges() {
     #expect(zip(set.ranges, set.ranges.dropFirst()).allSatisfy { $0.upperBound < $1.lowerBound })
   }
 }
+
+@Test("counts and delays that come behind later ones, because they had to wait for room, change nothing")
+func lateChanges() {
+  var state = QueueState()
+  state.apply(.counted(lane: 0, offset: 3, count: 2))
+  state.apply(.counted(lane: 0, offset: 3, count: 1))
+  state.apply(.delayed(lane: 0, offset: 3, until: ms(70)))
+  state.apply(.delayed(lane: 0, offset: 3, until: ms(40)))
+  #expect(state.lanes[0]?.counts[3] == 2)
+  #expect(state.lanes[0]?.delays[3] == ms(70))
+  state.apply(.delayed(lane: 0, offset: 3, until: ms(90)))
+  #expect(state.lanes[0]?.delays[3] == ms(90))
+}

@@ -55,6 +55,8 @@ final class HostedQueue {
   var isRetryingUnroutable = false
   /// While ids of earlier messages are read after a start: what is published meanwhile waits here.
   var isRemembering = false
+  /// Called once what was held meanwhile is published.
+  var afterRemembering: [() -> Void] = []
   var heldPublications: [(publication: Publication, isDelayed: Bool, confirm: SharedConfirm?)] = []
   var timer: (timer: Timer, due: Timestamp)?
 

@@ -60,6 +60,7 @@ extension QueueBroker {
     let count = hosted.queue.options.deduplicationCount
     guard count > 0, hosted.isDurable else { return }
     hosted.isRemembering = true
+    rememberingQueues.append(hosted)
     var missing = hosted.logs.count
     for (lane, log) in hosted.logs.enumerated() {
       let start = max(log.startOffset, log.highWatermark - Offset(count))
@@ -67,7 +68,11 @@ extension QueueBroker {
         missing -= 1
         guard missing == 0 else { return }
         hosted.isRemembering = false
+        rememberingQueues.removeAll { $0 === hosted }
         publishHeld(hosted)
+        let waiting = hosted.afterRemembering
+        hosted.afterRemembering = []
+        for next in waiting { next() }
       }
     }
   }

@@ -206,7 +206,20 @@ extension QueueBroker {
     // Before anybody hears of it: who declares the name again at once waits for the deletion.
     changing[name] = []
     forget(hosted)
+    recordRemoval(of: hosted, name, completion)
+  }
+
+  /// Records that a queue is deleted. It is gone already: while the disk has no room even for that, it is tried again, and who
+  /// declares the name anew waits.
+  private func recordRemoval(of hosted: HostedQueue, _ name: QueueName, _ completion: @escaping Completion) {
     recordUnit({ [self] error in
+      if let error, error.code == .resourceError, isOpen {
+        broker.logger.logRarely(
+          .error, "queues", "a queue's deletion finds no room in the log, and is tried again", "",
+          ["queue": name.name, "vhost": name.virtualHost, "error": error.description], now: broker.reactor.now)
+        broker.reactor.schedule(after: .seconds(1)) { [self] in recordRemoval(of: hosted, name, completion) }
+        return
+      }
       let waiting = changing.removeValue(forKey: name) ?? []
       if let error {
         broker.logger.log(

@@ -125,17 +125,22 @@ extension QueueBroker {
   /// Calls `body` when all that was published and settled so far is durable, dead letters included: what an orderly close waits
   /// for. Whoever published has been told by then.
   public func whenDurable(_ body: @escaping Completion) {
+    // What is settled by then nobody makes durable any more.
+    guard isOpen else { return body(RoutingError(.internalError, "the broker is closed")) }
     for hosted in touchedQueues where !hosted.isDeleted {
       if let commit = hosted.takeCommit(now: exactNow) { take(commit, of: hosted) }
     }
     let units = [publications, settlements, transfers].filter { !$0.isEmpty } + delayedUnits
     let held = queuesWithLetters.values.sorted { $0.queue.id < $1.queue.id }
-    let wait = DurabilityWait(count: units.count + held.count + 1) { [self] error in
+    // What was published there is in no unit yet.
+    let remembering = rememberingQueues.filter { !$0.heldPublications.isEmpty }
+    let wait = DurabilityWait(count: units.count + held.count + remembering.count + 1) { [self] error in
       tellPublishers()
       body(error)
     }
     for unit in units { unit.whenDurable.append { wait.ended($0) } }
     for hosted in held { hosted.afterLetters.append { [self] in whenDurable { wait.ended($0) } } }
+    for hosted in remembering { hosted.afterRemembering.append { [self] in whenDurable { wait.ended($0) } } }
     flushAll()
     // What was handed to the log before, perhaps waiting for room there.
     broker.log.whenAllDurable { error in wait.ended(error.map { RoutingError($0) }) }

@@ -52,6 +52,8 @@ public final class QueueBroker {
   /// Units that found no room and must not be lost.
   /// Bytes of units with dead letters that are on their way into the log.
   var transferBytes = 0
+  /// Queues that read the ids they have seen, after a start.
+  var rememberingQueues: [HostedQueue] = []
   /// Queues that have dead letters which wait to be read.
   var queuesWithLetters: [ObjectIdentifier: HostedQueue] = [:]
   var delayedUnits: [StagedUnit] = []
