@@ -105,8 +105,9 @@ let package = Package(
       name: "BrokerSimulation",
       dependencies: [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceBroker",
-        "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceDataflow", "MillraceStreams", "MillraceConnectors",
-        "MillraceSimulation", "TransactionHistory",
+        "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceDelivery", "MillraceRouting", "MillraceAMQPProtocol",
+        "MillraceAMQPServer", "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "MillraceSimulation",
+        "TransactionHistory",
       ],
       path: "Simulator/BrokerSimulation", swiftSettings: settings),
     .target(name: "TransactionHistory", path: "Simulator/TransactionHistory", swiftSettings: settings),

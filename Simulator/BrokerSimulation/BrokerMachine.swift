@@ -1,5 +1,6 @@
-// BrokerMachine: the real broker and its Kafka server on a simulated machine, from one start to its end.
+// BrokerMachine: the real broker and its servers on a simulated machine, from one start to its end.
 
+import MillraceAMQPServer
 import MillraceBase
 import MillraceBroker
 import MillraceIO
@@ -12,6 +13,7 @@ import Synchronization
 final class BrokerMachine {
   let broker: Broker
   private let server: KafkaServer
+  private let amqp: AMQPServer?
   /// A write has failed; the owner must end the machine.
   private(set) var hasFailed = false
 
@@ -55,9 +57,12 @@ final class BrokerMachine {
       background: SimulatedExecutor(world: world, threads: 3, delay: delay),
       logger: Logger(minimum: .info) { lines.take($0, $1) }, seed: seed)
     server = KafkaServer(broker: broker, logger: .silent)
+    broker.queues.register(AMQPMessageFormat.shared)
+    amqp = scenario.queues.map { [broker] _ in AMQPServer(broker: broker, logger: .silent, seed: seed) }
     broker.onFailure = { [unowned self] _ in hasFailed = true }
     do throws(IOError) {
       _ = try server.listen(scenario.address)
+      _ = try amqp?.listen(QueueWorkload.address)
     } catch {
       scenario.ledger.violate("the server does not listen: \(error)")
     }
@@ -65,7 +70,9 @@ final class BrokerMachine {
 
   func close(_ done: @escaping (BrokerError?) -> Void) {
     server.stopAccepting()
-    broker.close(done)
+    guard let amqp else { return broker.close(done) }
+    // As the program does, so that nobody gets the broker's refusals for an answer.
+    amqp.close { [broker] in broker.close(done) }
   }
 }
 

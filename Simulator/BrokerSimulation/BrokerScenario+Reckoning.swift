@@ -18,7 +18,7 @@ extension BrokerScenario {
     let isDone = world.run(atMost: sabotage.patience) { [self] in
       isBroken
         || producers.allSatisfy(\.isDone) && topics?.isDone != false
-          && transactionalClients.allSatisfy(\.isDone) && keyedClients.allSatisfy(\.isDone)
+          && transactionalClients.allSatisfy(\.isDone) && keyedClients.allSatisfy(\.isDone) && queues?.isDone != false
     }
     if isBroken { return }
     if !isDone { return ledger.violate("producers do not get on any more at \(world.now.nanoseconds) ns", .progress) }
@@ -28,8 +28,10 @@ extension BrokerScenario {
     if cleanup != nil { world.run(for: .milliseconds(Int.random(in: 0...700, using: &random))) }
     if isBroken { return }
     for client in clients { client.stop() }
+    queues?.stop()
     quieten()
     if let job, !isBroken { job.finish(machine?.broker) }
+    if !isBroken { queues?.finishWork() }
     if isBroken { return }
     end()
     guard start(crashing: random.oneIn(4)) else { return }
@@ -40,6 +42,7 @@ extension BrokerScenario {
     if !isBroken, !reader.isDone { ledger.violate("the final reader does not get on any more", .progress) }
     reader.stop()
     if !transactionalClients.isEmpty, !isBroken { readTransactions() }
+    if !isBroken { queues?.reckon() }
     if !isBroken { readCleaned() }
     if !transformers.isEmpty, !isBroken { readTransformed() }
     if let job, let broker = machine?.broker, !isBroken { job.check(broker) }

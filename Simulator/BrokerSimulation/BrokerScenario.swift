@@ -70,6 +70,8 @@ public final class BrokerScenario {
   var producers: [ProducingClient] = []
   private var consumers: [ConsumingClient] = []
   var topics: TopicClient?
+  /// The AMQP side.
+  private(set) var queues: QueueWorkload?
   /// How far the wall clock was set, in seconds.
   private var clockOffset = 0
   /// The latest that the wall clock was before it was set, in ms.
@@ -98,6 +100,11 @@ public final class BrokerScenario {
     if let focus = sabotage.focus { plan.narrow(to: focus, &random) }
     world.network.cutProbability = plan.cuts
     world.network.stallProbability = plan.stalls
+    if plan.hasQueues {
+      queues = QueueWorkload(self, seed: seed)
+      // What queues hand over at once must fit.
+      configuration.largestUnit = 8 << 20
+    }
   }
 
   /// Whether reading may fail because the disk was told to.
@@ -143,6 +150,7 @@ public final class BrokerScenario {
     outcome.counts = counts
     outcome.warnings = logLines.warnings
     for client in clients { client.stop() }
+    queues?.stop()
     world.tearDown()
     machine = nil
     letGo()
@@ -165,6 +173,7 @@ public final class BrokerScenario {
     topics = nil
     zombie = nil
     job = nil
+    queues = nil
   }
 
   var clients: [SimulatedClient] {
@@ -180,6 +189,7 @@ public final class BrokerScenario {
     guard start(crashing: false), createTopics() else { return }
     makeClients()
     for client in clients { client.start() }
+    queues?.start()
     let crashes = Int.random(in: 1...4, using: &random)
     for _ in 0..<crashes where !isBroken {
       work()
@@ -259,6 +269,7 @@ public final class BrokerScenario {
     if plan.transactionalClients > 0 { names.append((TransactionLedger.topic, TransactionLedger.partitions)) }
     if plan.transformers > 0 { names.append((TransformClient.output, TransformClient.outputs)) }
     if plan.cleanup != nil { names.append((CleanupPlan.topic, CleanupPlan.partitions)) }
+    names += (queues?.topics ?? []).map { ($0, 1) }
     var left = names.count
     for (name, count) in names {
       // Whatever the clock says, nothing grows old.
@@ -282,6 +293,7 @@ public final class BrokerScenario {
       }
     }
     world.run { left == 0 }
+    if left == 0 { queues?.declare(machine.broker.queues) }
     return left == 0 && !isBroken
   }
 
@@ -347,6 +359,7 @@ public final class BrokerScenario {
       checkSizes("at work")
       disturb()
       if goesOn { job?.turn(machine?.broker) }
+      if goesOn { queues?.turn(machine?.broker) }
     }
     disk.faults = DiskFaults()
     world.crashAfterOperations(nil)
@@ -359,16 +372,20 @@ public final class BrokerScenario {
   private func disturb() {
     if plan.jumpsClock, random.oneIn(10) {
       // Never by as much as a producer may be silent.
-      latestBefore = latestWallClock
-      let target = Int.random(in: -36_000...36_000, using: &random)
-      world.jumpWallClock(by: .seconds(target - clockOffset))
-      clockOffset = target
+      setClock(to: Int.random(in: -36_000...36_000, using: &random))
       count("clock jumps")
     }
     if let capacity = plan.diskCapacity, plan.spaceComesBack, disk.capacity < 1 << 40, random.oneIn(20) {
       disk.capacity += capacity
       count("times space came back")
     }
+  }
+
+  /// Sets the wall clock, in seconds from what it would be.
+  func setClock(to target: Int) {
+    latestBefore = latestWallClock
+    world.jumpWallClock(by: .seconds(target - clockOffset))
+    clockOffset = target
   }
 
   /// Ends the machine: it has lost power already, or loses it now, or is killed, or stops in order.
@@ -402,7 +419,7 @@ public final class BrokerScenario {
       isClosed = true
       problem = error
     }
-    world.run(atMost: 200_000) { isClosed }
+    world.run(atMost: 2_000_000) { isClosed }
     world.crashAfterOperations(nil)
     guard !world.isCrashed else { return }
     if !isClosed { ledger.violate("the broker does not stop", .progress) }

@@ -39,6 +39,8 @@ struct FaultPlan {
   var transformers = 0
   /// A stream job counts what producers write.
   var hasJob = false
+  /// AMQP clients work on queues.
+  var hasQueues = false
   /// A topic that is compacted or expires.
   var cleanup: CleanupPlan?
 
@@ -72,10 +74,12 @@ struct FaultPlan {
       if jumpsClock { cleanup?.rules.deleteRetention = 0 }
     }
     if random.oneIn(3) { sharers = Int.random(in: 1...4, using: &random) }
+    hasQueues = random.oneIn(3)
+    // Half of the worlds with queues have little else, so that there can be more of them.
+    if hasQueues, random.oneIn(2) { leaveOutClients() }
   }
 
-  /// Keeps the clients that a rule is about, and no faults of the disk.
-  mutating func narrow(to rule: Rule, _ random: inout SeededRandom) {
+  private mutating func leaveOutClients() {
     members = 0
     consumerMembers = 0
     sharers = 0
@@ -83,6 +87,12 @@ struct FaultPlan {
     transformers = 0
     hasJob = false
     cleanup = nil
+  }
+
+  /// Keeps the clients that a rule is about, and no faults of the disk.
+  mutating func narrow(to rule: Rule, _ random: inout SeededRandom) {
+    leaveOutClients()
+    hasQueues = false
     failsReads = false
     hasSlowDisk = false
     switch rule {
@@ -94,6 +104,9 @@ struct FaultPlan {
     case .transactionHistory: transactionalClients = 2
     case .cleanupKeeps, .cleanupShows: cleanup = CleanupPlan(&random)
     case .transformations: transformers = 1
+    case .queueMessages, .queueSettlements, .queueOrder, .queueDuplicates, .queueTransactions, .queueDelays,
+      .queueDeadLetters, .queueDeliveryCounts, .queueGroups, .queueTopology:
+      hasQueues = true
     case .acknowledgedRecords, .producerOrder, .fencedEpochs, .stableReads, .loneOffsets, .topics, .starting, .progress,
       .answers:
       break

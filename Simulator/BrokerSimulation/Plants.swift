@@ -104,6 +104,9 @@ public enum Plants {
         { $0.outputs = { outputs in for index in outputs.indices { _ = outputs[index].popLast() } } },
         { $0.outputs = { outputs in outputs[0] += outputs[0].suffix(1) } },
       ]
+    case .queueMessages, .queueSettlements, .queueOrder, .queueDuplicates, .queueTransactions, .queueDelays,
+      .queueDeadLetters, .queueDeliveryCounts, .queueGroups, .queueTopology:
+      queuePlants(rule)
     case .starting: [{ $0.disk = { FaultyFileSystem($0, .flipsBits("")) } }]
     case .progress:
       [

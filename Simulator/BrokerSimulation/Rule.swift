@@ -34,6 +34,26 @@ public enum Rule: String, CaseIterable, Sendable {
   case cleanupShows = "cleanup shows"
   /// Outputs and offsets of transactions that read and write agree.
   case transformations = "transformations"
+  /// A message that was confirmed, or delivered and not settled, is in a queue, as it was sent.
+  case queueMessages = "queue messages"
+  /// What was settled durably never comes again.
+  case queueSettlements = "queue settlements"
+  /// Messages of a publisher come in its order, higher priorities first.
+  case queueOrder = "queue order"
+  /// A message is in one place, once, and with one consumer.
+  case queueDuplicates = "queue duplicates"
+  /// Publications and settlements of a transaction happen together or not at all.
+  case queueTransactions = "queue transactions"
+  /// Nothing comes before its time.
+  case queueDelays = "queue delays"
+  /// What is rejected is among the dead letters, with its history.
+  case queueDeadLetters = "queue dead letters"
+  /// Failed deliveries are counted, and limited.
+  case queueDeliveryCounts = "queue delivery counts"
+  /// One message of a key at a time.
+  case queueGroups = "queue groups"
+  /// Queues that were made are there and hold what they should, deleted ones are not.
+  case queueTopology = "queue topology"
   /// The broker starts whatever happened before.
   case starting = "starting"
   /// When nothing fails any more everybody gets on.

@@ -46,6 +46,20 @@ public struct Sabotage {
   public var sharedEnd: (Offset) -> Offset = { $0 }
   /// Changes a reading of the topic that is cleaned up.
   public var keyed: (TopicPartition, inout KeyedReading) -> Void = { _, _ in }
+  /// Changes what is found in the queues at the end.
+  var left: (inout [String: [LeftMessage]], QueueLedger) -> Void = { _, _ in }
+  /// Changes the time that a message is asked to wait, in ms.
+  var delay: (Int64) -> Int64 = { $0 }
+  /// Publishes without the id that a queue recognises a message by.
+  var hidesMessageIDs = false
+  /// Does not send acknowledgements.
+  var losesAcknowledgements = false
+  /// Changes a delivery count as a consumer is told it.
+  var deliveryCount: (Int) -> Int = { $0 }
+  /// Changes the key that a message is published with.
+  var key: (Int) -> Int = { $0 }
+  /// Says of a queue that it was deleted, and does not delete it.
+  var deletesNothing = false
 
   /// None.
   public init() {}
