@@ -213,9 +213,10 @@ extension QueueBroker {
   /// declares the name anew waits.
   private func recordRemoval(of hosted: HostedQueue, _ name: QueueName, _ completion: @escaping Completion) {
     recordUnit({ [self] error in
-      if let error, error.code == .resourceError, isOpen {
+      // Whatever the reason, as long as the log has not stopped: a drain that fails refuses appends as a full disk does.
+      if let error, isOpen, broker.isOpen {
         broker.logger.logRarely(
-          .error, "queues", "a queue's deletion finds no room in the log, and is tried again", "",
+          .error, "queues", "a queue's deletion cannot be recorded yet, and is tried again", "",
           ["queue": name.name, "vhost": name.virtualHost, "error": error.description], now: broker.reactor.now)
         broker.reactor.schedule(after: .seconds(1)) { [self] in recordRemoval(of: hosted, name, completion) }
         return
