@@ -299,3 +299,61 @@ func badRequestsEndTheConnection() throws {
     #expect(connection.isClosing && connection.answers.ids.isEmpty)
   }
 }
+
+@Test("requests with changed bytes are answered or end the connection, and the broker goes on")
+func changedRequests() throws {
+  let world = try ServerWorld()
+  let seed: UInt64 = 5
+  var random = SeededRandom(seed: seed)
+  let calls: [QueueRequest] = [
+    .declareQueue(name: "q", isDurable: true, isAutoDelete: false, arguments: ["x-max-length": .int64(3)]),
+    .declareExchange(
+      name: "e", type: "topic", isDurable: true, isAutoDelete: false, isInternal: false, arguments: .empty),
+    .bind(Binding(source: "e", destination: .queue("q"), key: "#")), .listBindings(after: nil),
+    .publish(
+      QueuePublication(
+        exchange: "e", routingKey: Bytes("q"), delayMilliseconds: 3, format: 1,
+        messages: [
+          NewQueueMessage(properties: QueueClient.persistent, body: Bytes("a")),
+          NewQueueMessage(
+            properties: BasicProperties.build { $0.encodedHeaders = AMQPFieldTable([("n", .int32(5))]).encoded }
+              .encoded,
+            body: Bytes("b")),
+        ])),
+    .browse(queue: "q", .all, from: Position(lane: 0, offset: 0), limit: 5), .take(queue: "q", limit: 5),
+    .settle(isAcknowledged: true), .remove(queue: "q", Position(lane: 0, offset: 1)),
+    .move(queue: "q", to: nil, limit: 3), .purgeQueue(name: "q"), .listQueues(after: nil),
+    .deleteQueue(name: "q", ifUnused: true, ifEmpty: true),
+  ]
+  var (answered, ended) = (0, 0)
+  for round in 0..<400 {
+    let client = QueueClient(world)
+    for (index, call) in calls.enumerated() where !client.connection.isClosing {
+      var bytes = QueueAPI.request(QueueCall(call, in: "/"), correlationID: Int32(index), clientID: nil).flatMap(
+        \.array)
+      if random.next() % 3 == 0 {
+        // Behind the header, so that it is this request.
+        for _ in 0...(random.next() % 2) {
+          let at = 14 + Int(random.next() % UInt64(bytes.count - 14))
+          bytes[at] = random.next() % 2 == 0 ? bytes[at] ^ (1 << UInt8(random.next() % 8)) : UInt8(random.next() & 255)
+        }
+      }
+      client.connection.receive(bytes)
+      world.world.run(for: .milliseconds(2))
+      client.connection.flush()
+      client.handler.connectionDrained()
+    }
+    let (ids, last) = client.connection.answers
+    #expect(ids == Array(0..<Int32(ids.count)), "seed \(seed), round \(round)")
+    if !ids.isEmpty {
+      #expect(throws: Never.self, "seed \(seed), round \(round)") { try QueueAPI.answer(ofResponse: last) }
+    }
+    answered += ids.count
+    ended += client.connection.isClosing ? 1 : 0
+    client.handler.connectionClosed(nil)
+  }
+  #expect(answered > 1000 && ended > 50, "\(answered) answers, \(ended) connections ended")
+  let client = QueueClient(world)
+  try client.declare("after", isDurable: true)
+  #expect(try client.publish(["a"], to: "after") == .published([.confirmed], problem: nil))
+}
