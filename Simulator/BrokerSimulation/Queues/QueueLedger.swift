@@ -139,6 +139,14 @@ struct QueueLedger {
     count("messages published")
   }
 
+  mutating func sentAgain(_ name: MessageName, in session: Int, now: MonotonicTime) {
+    change(name) { $0.note("sent again", session, now) }
+  }
+
+  func isRefused(_ name: MessageName) -> Bool {
+    publications[name]?.families.contains { copies[CopyName(family: $0, name: name)]?.isRefused == true } ?? false
+  }
+
   /// It is durable, as `how` says.
   mutating func promised(_ name: MessageName, _ how: StaticString, in session: Int, now: MonotonicTime) {
     count("messages promised")

@@ -50,7 +50,10 @@ final class QueuePublisherClient: QueueClient {
     case .transactions: session.send(TxSelect())
     case .orderlyCloses: break
     }
-    for name in again { publish(name) }
+    for name in again {
+      workload.ledger.sentAgain(name, in: session.number, now: world.now)
+      publish(name)
+    }
     again = []
     produce()
   }
@@ -94,8 +97,9 @@ final class QueuePublisherClient: QueueClient {
     // Now and then what was confirmed long ago is published once more.
     if promises == .confirms, next > 0, random.oneIn(5) {
       let old = MessageName(publisher: id, number: Int.random(in: 0..<next, using: &random))
-      if isRecognised(old), !unanswered.values.contains(old), !again.contains(old) {
+      if isRecognised(old), !workload.ledger.isRefused(old), !unanswered.values.contains(old), !again.contains(old) {
         scenario.count("messages published again")
+        workload.ledger.sentAgain(old, in: session.number, now: world.now)
         publish(old)
       }
     }
