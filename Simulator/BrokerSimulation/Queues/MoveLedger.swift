@@ -29,19 +29,34 @@ struct MoveLedger {
   private var committed: [MessageName: Int] = [:]
   private var asked: [MessageName: Int] = [:]
   private var line = 0
+  /// What happened to each, for the report of a failure.
+  private var events: [MessageName: [String]] = [:]
 
   /// Moves that were promised.
   private(set) var commits = 0
 
-  mutating func sent(_ name: MessageName) { sent.insert(name) }
-  mutating func promised(_ name: MessageName) { promised.insert(name) }
+  private mutating func note(_ name: MessageName, _ what: String, _ now: MonotonicTime) {
+    events[name, default: []].append("\(what) at \(now.nanoseconds / 1000)")
+  }
 
-  mutating func delivered(_ place: Place, from queue: Int) -> [QueueProblem] {
+  mutating func sent(_ name: MessageName, now: MonotonicTime) {
+    sent.insert(name)
+    note(name, "sent", now)
+  }
+
+  mutating func promised(_ name: MessageName, now: MonotonicTime) {
+    promised.insert(name)
+    note(name, "confirmed", now)
+  }
+
+  mutating func delivered(_ place: Place, from queue: Int, now: MonotonicTime) -> [QueueProblem] {
     line += 1
+    note(place.name, "delivered after \(place.hops)", now)
     delivered[place] = line
     var problems: [QueueProblem] = []
     func say(_ text: String) {
-      problems.append((.queueTransactions, "\(place.name) after \(place.hops) moves \(text)"))
+      let past = events[place.name] ?? []
+      problems.append((.queueTransactions, "\(place.name) after \(place.hops) moves \(text); \(past)"))
     }
     if place.hops % 2 != queue { say("was delivered from queue \(queue)") }
     if let last = committed[place.name], place.hops <= last { say("was delivered after the next move was committed") }
@@ -52,17 +67,23 @@ struct MoveLedger {
 
   /// Moves that are about to be committed.
   /// - Returns: a number for ``committed(_:)``.
-  mutating func tries(_ places: [Place]) -> Int {
+  mutating func tries(_ places: [Place], now: MonotonicTime) -> Int {
     line += 1
-    for place in places { asked[place.name] = max(place.hops + 1, asked[place.name] ?? 0) }
+    for place in places {
+      asked[place.name] = max(place.hops + 1, asked[place.name] ?? 0)
+      note(place.name, "move \(place.hops + 1) in transaction \(transactions.count)", now)
+    }
     transactions.append(Transaction(places: places, line: line))
     return transactions.count - 1
   }
 
-  mutating func committed(_ number: Int) {
+  mutating func committed(_ number: Int, now: MonotonicTime) {
     commits += 1
     transactions[number].isCommitted = true
-    for place in transactions[number].places { committed[place.name] = max(place.hops, committed[place.name] ?? -1) }
+    for place in transactions[number].places {
+      committed[place.name] = max(place.hops, committed[place.name] ?? -1)
+      note(place.name, "committed", now)
+    }
   }
 
   /// - Parameter left: the contents of both queues.
@@ -83,11 +104,17 @@ struct MoveLedger {
       if !sent.contains(name) {
         problems.append((.queueTransactions, "\(name) is there, nobody sent it"))
       } else if count != 1 {
-        problems.append((.queueTransactions, "\(name) moves, and is there \(count) times"))
+        problems.append((.queueTransactions, "\(name) moves, and is there \(count) times; \(events[name] ?? [])"))
       } else if hops > asked[name] ?? 0 {
-        problems.append((.queueTransactions, "\(name) has moved \(hops) times, \(asked[name] ?? 0) were asked for"))
+        problems.append(
+          (
+            .queueTransactions,
+            "\(name) has moved \(hops) times, \(asked[name] ?? 0) were asked for; \(events[name] ?? [])"
+          ))
       } else if let last = committed[name], hops <= last {
-        problems.append((.queueTransactions, "\(name) has moved \(hops) times, move \(last + 1) was committed"))
+        problems.append(
+          (.queueTransactions, "\(name) has moved \(hops) times, move \(last + 1) was committed; \(events[name] ?? [])")
+        )
       }
     }
     return problems + transactions.compactMap { check($0, final) }

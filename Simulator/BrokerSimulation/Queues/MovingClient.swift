@@ -31,7 +31,7 @@ final class SeedingClient: QueueClient {
       next += 1
       unanswered[tag] = name
       tag += 1
-      workload.moves.sent(name)
+      workload.moves.sent(name, now: world.now)
       session.publish(
         QueueMessage.body(name, size: name.number * 37 % 300), to: "", MoveLedger.queues[0], properties.build())
     }
@@ -43,7 +43,7 @@ final class SeedingClient: QueueClient {
     switch method {
     case .basicAck(let ack):
       for tag in unanswered.keys.sorted() where tag == ack.deliveryTag || ack.multiple && tag <= ack.deliveryTag {
-        if let name = unanswered.removeValue(forKey: tag) { workload.moves.promised(name) }
+        if let name = unanswered.removeValue(forKey: tag) { workload.moves.promised(name, now: world.now) }
       }
     case .basicNack(let nack):
       for tag in unanswered.keys.sorted() where tag == nack.deliveryTag || nack.multiple && tag <= nack.deliveryTag {
@@ -86,13 +86,13 @@ final class MovingClient: QueueClient {
         return scenario.ledger.violate("a message that moves is not as it was sent", .queueMessages)
       }
       let place = MoveLedger.Place(name: name, hops: hops)
-      workload.report(workload.moves.delivered(place, from: delivery.consumerTag == "move-0" ? 0 : 1))
+      workload.report(workload.moves.delivered(place, from: delivery.consumerTag == "move-0" ? 0 : 1, now: world.now))
       held.append((delivery.deliveryTag, place))
     case .txCommitOk:
       guard let inCommit else {
         return scenario.ledger.violate("a commit was answered that nobody asked for", .answers)
       }
-      workload.moves.committed(inCommit.number)
+      workload.moves.committed(inCommit.number, now: world.now)
       held.removeFirst(inCommit.count)
       self.inCommit = nil
       goOn()
@@ -121,7 +121,7 @@ final class MovingClient: QueueClient {
         session.send(BasicAck(deliveryTag: tag))
       }
       if random.oneIn(6) { return session.send(TxRollback()) }
-      inCommit = (workload.moves.tries(held.prefix(count).map(\.place)), count)
+      inCommit = (workload.moves.tries(held.prefix(count).map(\.place), now: world.now), count)
       session.send(TxCommit())
     }
   }

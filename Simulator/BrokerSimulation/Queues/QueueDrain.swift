@@ -4,10 +4,11 @@ import MillraceAMQPProtocol
 import MillraceBase
 
 final class QueueDrain: QueueClient {
-  private static let calmRounds = 3
   private static let between = 100
 
   private let places: [String]
+  /// A channel whose commit found no room holds what it was delivered until that is tried again, a second later.
+  private var calmRounds: Int { workload.mayRefuse ? 15 : 3 }
   private(set) var left: [String: [LeftMessage]] = [:]
   /// The answers of this round that are still to come, and what they say is left.
   private var missing = 0
@@ -68,7 +69,7 @@ final class QueueDrain: QueueClient {
 
   private func roundEnded() {
     emptyRounds = remaining == 0 ? emptyRounds + 1 : 0
-    guard emptyRounds < QueueDrain.calmRounds else {
+    guard emptyRounds < calmRounds else {
       session?.send(ChannelClose(replyCode: 200, classID: 0, methodID: 0))
       return
     }
