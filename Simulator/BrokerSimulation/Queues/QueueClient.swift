@@ -65,6 +65,7 @@ class QueueClient {
     guard let over = session else { return }
     session = nil
     workload.ledger.ended(session: over.number)
+    if over.refusal != nil { workload.ledger.refused(session: over.number) }
     if let refusal = over.refusal, !QueueClient.excuses.contains(refusal.code), !excuses(refusal.code, refusal.text) {
       scenario.ledger.violate("an AMQP client was refused: \(refusal.code) \(refusal.text)", .answers)
     }

@@ -69,6 +69,8 @@ struct QueueLedger {
     var holder = 0
     var action: Action?
     var actedAt = MonotonicTime(nanoseconds: 0)
+    /// The session that had it before, and what that did to it.
+    var before: (holder: Int, action: Action)?
     /// An acknowledgement or rejection of it is durable.
     var settled: Action?
     var wasRejected = false
@@ -123,6 +125,16 @@ struct QueueLedger {
   }
 
   mutating func ended(session: Int) { sessions[session] = nil }
+
+  /// The server ended a session: what it had not settled went back before the client heard of that, and another one may have
+  /// had it already when it came.
+  mutating func refused(session: Int) {
+    for (name, copy) in copies where copy.holder == session && copy.action == nil {
+      guard let before = copy.before else { continue }
+      copies[name]?.holder = before.holder
+      copies[name]?.action = before.action
+    }
+  }
 
   mutating func closes(session: Int) { sessions[session]?.isClosing = true }
 
@@ -224,6 +236,7 @@ struct QueueLedger {
     if kind.kind == .quorum, isHome, !kind.isRedriven { check(count, of: copy, kind, machine, say) }
     if kind.kind == .grouped, isHome { takeKey(publication.lane, name, family, machine, say) }
     copy.isSeen = true
+    copy.before = copy.action.map { (copy.holder, $0) }
     copy.note(isHome ? "delivered" : "delivered elsewhere", session, now)
     copy.holder = session
     copy.action = nil
