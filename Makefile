@@ -37,12 +37,18 @@ build: setup build-release
 build-release:
 	$(SWIFT) build -c release --product millrace -Xswiftc -static-executable
 
-test: setup-test lint unit build-release clients cli amqp
-	$(MAKE) --no-print-directory crash-run CYCLES=10
-	$(MAKE) --no-print-directory simulate power-run SEEDS=1000 CUTS=20
+# Clients mostly wait, so what is still to be built is built beside them.
+test: setup-test lint unit build-release
+	Scripts/beside "$(MAKE) --no-print-directory later-builds" \
+	  "$(MAKE) --no-print-directory clients cli amqp crash-run CYCLES=10"
+	$(MAKE) --no-print-directory simulate power-run SEEDS=1000 CUTS=10
 	$(MAKE) --no-print-directory fuzz-smoke
 	$(MAKE) --no-print-directory faults-smoke soak-smoke
 	$(MAKE) --no-print-directory examples
+
+.PHONY: later-builds
+later-builds: build-simulator build-fuzzers
+	Scripts/examples build
 
 setup:
 	@Scripts/setup build
@@ -56,11 +62,11 @@ lint:
 unit:
 	$(SWIFT) test
 
+# Tests of clients, two at a time, because they wait more than they work.
 clients:
 	$(MAKE) --no-print-directory -C Tests/clients/drivers
-	$(PYTHON) -m pytest -q Tests/harness Tests/crash Tests/clients
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/harness Tests/crash Tests/clients
 
-# The AMQP tests, two at a time: they wait more than they work.
 amqp:
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/amqp --amqp-backend millrace
 
@@ -70,7 +76,7 @@ amqp-reference:
 	$(PYTHON) -m pytest -q Tests/amqp --amqp-backend rabbitmq
 
 cli:
-	$(PYTHON) -m pytest -q Tests/cli
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/cli
 
 crash: setup-test build-release crash-run
 
@@ -82,14 +88,16 @@ crash-run:
 	$(PYTHON) Tests/crash/queue_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 
 # The whole broker on a simulated disk, network and clock, a seed at a time; a failing seed is printed and repeats exactly.
-simulate: setup
-	$(SWIFT) build -c release --product Simulator -Xswiftc -static-executable
+simulate: setup build-simulator
 	.build/release/Simulator plants
 	.build/release/Simulator --seeds $(SEEDS) $(if $(SEED),--from $(SEED))
 
-# The real program's writes, recorded under load and cut at random as by a power loss.
-power: setup-test build-release
+.PHONY: build-simulator
+build-simulator:
 	$(SWIFT) build -c release --product Simulator -Xswiftc -static-executable
+
+# The real program's writes, recorded under load and cut at random as by a power loss.
+power: setup-test build-release build-simulator
 	$(MAKE) --no-print-directory power-run
 
 .PHONY: power-run
@@ -137,9 +145,13 @@ bench-large: setup-test build-release
 fuzz: setup
 	PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh $(TARGET) $(FUZZ_AMOUNT)
 
+.PHONY: build-fuzzers
+build-fuzzers:
+	PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh build
+
 # Every target for a moment, and the canary: a build that fuzzes at all, and parsers that survive their seeds.
 fuzz-smoke: setup
-	FUZZ_SEED=1 PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh all $(SMOKE_SECONDS)
+	FUZZ_SEED=1 FUZZ_JOBS=2 PATH="$$(dirname $(SWIFT)):$$PATH" Fuzz/run.sh all $(SMOKE_SECONDS)
 
 format:
 	$(SWIFT) format -i -r $(SWIFT_FOLDERS)

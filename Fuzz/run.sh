@@ -2,12 +2,14 @@
 # Builds and runs fuzzers:
 #   run.sh all|TARGET [SECONDS | RUNSx | FILE]     60 = a minute each, 100000x = so many inputs each, FILE = repeat it
 #   run.sh list                                    prints the targets
+#   run.sh build                                   builds, and no more
 #
+# FUZZ_JOBS of them run at a time, 1 unless told.
 # The corpus of a target grows in .build/fuzz/TARGET/corpus; an input that breaks something stays in .build/fuzz/TARGET.
 # `all` ends with the canary, whose planted bug must be found, or the run fails.
 set -euo pipefail
 
-name=${1:?usage: run.sh all|list|TARGET [SECONDS | RUNSx | FILE]}
+name=${1:?usage: run.sh all|list|build|TARGET [SECONDS | RUNSx | FILE]}
 amount=${2:-60}
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/..
@@ -24,6 +26,7 @@ export SWIFT_BACKTRACE=enable=no
 # Memory that the program maps is its own to use again; leaks at the end are not what is looked for.
 export ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=64
 
+[[ $name != build ]] || exit 0
 if [[ $name == list ]]; then
   exec env FUZZ_LIST=1 "$program"
 fi
@@ -65,9 +68,9 @@ canary() {
 case $name in
 canary) canary ;;
 all)
-  for target in $(FUZZ_LIST=1 "$program"); do
-    [[ $target == canary ]] || fuzz "$target"
-  done
+  export -f fuzz
+  export program amount here work
+  FUZZ_LIST=1 "$program" | grep -vx canary | xargs -P "${FUZZ_JOBS:-1}" -I TARGET bash -euo pipefail -c 'fuzz TARGET'
   canary
   ;;
 *) fuzz "$name" ;;
