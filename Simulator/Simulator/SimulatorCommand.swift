@@ -80,6 +80,19 @@ enum SimulatorCommand {
 
   private static func run(_ options: Options) -> Bool {
     let begin = MonotonicTime.now
+    if options.seeds > SeedParts.size {
+      var parts = SeedParts(arguments: ["--jobs", String(options.jobs)] + (options.showsTrace ? ["--trace"] : []))
+      var isRight = true
+      var next = options.from
+      let end = options.from + options.seeds
+      while isRight, next < end {
+        let count = min(SeedParts.size, end - next)
+        isRight = parts.run(from: next, count: count)
+        next += count
+      }
+      summarize(parts.done, parts.counts, took: MonotonicTime.now - begin)
+      return isRight
+    }
     let end = options.from + options.seeds
     let progress = Mutex(Progress(next: options.from))
     DispatchQueue.concurrentPerform(iterations: options.jobs) { _ in
@@ -109,10 +122,13 @@ enum SimulatorCommand {
       if options.showsTrace { for note in outcome.notes { print("  \(note)") } }
       print("repeat with: Simulator --from \(outcome.seed) --seeds 1 --trace")
     }
-    let done = progress.next - options.from
+    summarize(progress.next - options.from, progress.counts, took: took)
+    return progress.failed.isEmpty
+  }
+
+  private static func summarize(_ done: UInt64, _ counts: [String: Int], took: Duration) {
     let milliseconds = max(1, took.inMilliseconds)
     print("\(done) seeds in \(milliseconds) ms, \(Int64(done) * 1000 / milliseconds) a second")
-    for (what, count) in progress.counts.sorted(by: { $0.key < $1.key }) { print("  \(count) \(what)") }
-    return progress.failed.isEmpty
+    for (what, count) in counts.sorted(by: { $0.key < $1.key }) { print("  \(count) \(what)") }
   }
 }
