@@ -17,6 +17,7 @@ let package = Package(
     example("MessageQueue"),
     example("DataStream"),
     example("WordCount"),
+    example("ClickWindows"),
     example("EmbeddedBroker"),
     example("QueueWorker"),
   ]

@@ -8,16 +8,30 @@ import MillraceSimulation
 import MillraceStreams
 
 /// Even first byte: the rest is a batch of the state log, with a right checksum. Odd: it is cut into keys and values of
-/// records. The word count must start from it or say why not, and then work.
+/// records. From 128 on the job has windows, otherwise it is the word count. It must start from the state or say why not, and then
+/// work.
 let stateLogs = FuzzTarget(
   name: "state-logs", allowance: 4 << 20,
   seeds: {
-    [[1, 8, 0, 1, 1, 0, 97, 98, 99, 100, 8, 0, 0, 0, 0, 0, 0, 0, 5], [1, 6, 0, 0, 0, 0, 97, 98, 4, 1, 2, 3, 4]]
+    // Operator numbers are those of "words", "w" and the clock.
+    let words = JobGraph.operatorID("words")
+    let window = JobGraph.operatorID("w")
+    func number(_ value: UInt16) -> [UInt8] { [UInt8(value >> 8), UInt8(value & 255)] }
+    let slice: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 10]
+    let point: [UInt8] = [24] + [UInt8](repeating: 0, count: 7) + [40] + [UInt8](repeating: 0, count: 7) + [10]
+    return [
+      [1, 8, 0, 1, 1, 0, 97, 98, 99, 100, 8, 0, 0, 0, 0, 0, 0, 0, 5], [1, 6, 0, 0, 0, 0, 97, 98, 4, 1, 2, 3, 4],
+      [1, 6] + number(words) + [1, 0, 97, 98, 8, 0, 0, 0, 0, 0, 0, 0, 5],
+      [129, 13] + number(window) + [2, 0] + slice + [97, 8, 0, 0, 0, 0, 0, 0, 0, 5] + [12] + number(window) + [3, 0]
+        + slice + [255],
+      [129, 4] + number(window) + [1, 0] + point + [UInt8](repeating: 0, count: 8),
+    ]
   }
 ) { input in
   var choices = Choices(input)
   let state: [Bytes]
-  if choices.byte() % 2 == 0 {
+  let first = choices.byte()
+  if first % 2 == 0 {
     let bytes = choices.rest()
     guard bytes.count > RecordBatchHeader.size else { return }
     state = [mended(bytes)]
@@ -48,7 +62,11 @@ let stateLogs = FuzzTarget(
     var options = JobOptions()
     options.idleWait = .zero
     options.briefWait = .zero
-    let executor = try JobExecutor(WordCount.job(), host: host, options: options)
+    let windows = DataStream.topic("lines").keyBy { $0.value }.window(
+      .hopping(.milliseconds(20), every: .milliseconds(10))
+    )
+    .count(name: "w").to(topic: "counts").job(named: "word-count")
+    let executor = try JobExecutor(first < 128 ? WordCount.job() : windows, host: host, options: options)
     _ = try executor.turn()
     try executor.settle()
   } catch {

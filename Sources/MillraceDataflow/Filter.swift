@@ -1,5 +1,7 @@
 // Filter: only the values that satisfy a condition.
 
+import MillraceBase
+
 /// Hands on the values for which a closure says true.
 public struct Filter<Upstream: Flow>: Flow {
   /// As before the filter.
@@ -22,11 +24,17 @@ public struct Filter<Upstream: Flow>: Flow {
 
   /// Filters each value.
   @inlinable @inline(__always)
-  public func process(_ run: InputRun, _ body: (Output) -> Void) throws(JobError) {
-    try upstream.process(run) { if isIncluded($0) { body($0) } }
+  public func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError) {
+    try upstream.process(run) { if isIncluded($0) { body($0, $1) } }
+  }
+
+  /// Filters what event time sets free.
+  @inlinable
+  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp {
+    upstream.advance { if isIncluded($0) { body($0, $1) } }
   }
 
   /// Filters what was held back.
   @inlinable
-  public func endStep(_ body: (Output) -> Void) { upstream.endStep { if isIncluded($0) { body($0) } } }
+  public func endStep(_ body: (Output, Timestamp) -> Void) { upstream.endStep { if isIncluded($0) { body($0, $1) } } }
 }

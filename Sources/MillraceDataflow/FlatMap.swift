@@ -1,5 +1,7 @@
 // FlatMap: any number of values for each value.
 
+import MillraceBase
+
 /// Makes any number of values of one. A type of its own, instead of a closure, fuses with the operators around it.
 public protocol FlatTransform<Input, Output>: Sendable {
   /// What comes in.
@@ -45,11 +47,19 @@ public struct FlatMap<Upstream: Flow, Transform: FlatTransform>: Flow where Tran
 
   /// Transforms each value.
   @inlinable @inline(__always)
-  public func process(_ run: InputRun, _ body: (Output) -> Void) throws(JobError) {
-    try upstream.process(run) { transform.apply($0, body) }
+  public func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError) {
+    try upstream.process(run) { input, time in transform.apply(input) { body($0, time) } }
+  }
+
+  /// Transforms what event time sets free.
+  @inlinable
+  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp {
+    upstream.advance { input, time in transform.apply(input) { body($0, time) } }
   }
 
   /// Transforms what was held back.
   @inlinable
-  public func endStep(_ body: (Output) -> Void) { upstream.endStep { transform.apply($0, body) } }
+  public func endStep(_ body: (Output, Timestamp) -> Void) {
+    upstream.endStep { input, time in transform.apply(input) { body($0, time) } }
+  }
 }

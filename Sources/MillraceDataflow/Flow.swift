@@ -1,7 +1,11 @@
 // Flow: the shape of an operator: values go down through nested, statically known calls, once per step.
 //
-// A step is: `process` of every pipeline for every batch of the input, then `endStep` once. Operators without state hand
-// on in `process`; keyed state changes in `process` and hands on in `endStep`, once per changed key.
+// A step is: for every batch of the input `process` of every pipeline and, in jobs with event time, `advance`; then `endStep`
+// once. Operators without state hand on in `process`; keyed state changes in `process` and hands on in `endStep`, once per
+// changed key; windows hand on in `advance`, when event time has passed their ends. So what windows give does not depend on
+// how batches were gathered into steps.
+//
+// Every value travels with its event time. A record's is the record's own; operators that make values of values keep it.
 
 import MillraceBase
 import MillraceModel
@@ -17,12 +21,17 @@ public protocol Flow<Output>: Sendable {
   /// - Throws: `.invalidJob`, for example when two operators have one name.
   func bound(to graph: inout JobGraph) throws(JobError) -> Self
 
-  /// Runs over one batch of records and hands what results to `body`.
+  /// Runs over one batch of records and hands what results, with its event time, to `body`.
   /// - Throws: `.corruptInput` when the records cannot be decoded.
-  func process(_ run: InputRun, _ body: (Output) -> Void) throws(JobError)
+  func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError)
+
+  /// Hands on what was held back until event time had come this far. Called after each batch, and when event time moved
+  /// without one: in jobs where an operator asked for it (``JobGraph/needEventTime()``), in others never.
+  /// - Returns: the watermark behind the operator: values with an earlier time are late from now on. It never falls.
+  func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp
 
   /// Hands on what was held back until the step's whole input was seen.
-  func endStep(_ body: (Output) -> Void)
+  func endStep(_ body: (Output, Timestamp) -> Void)
 }
 
 /// The records of one batch, decompressed, on their way through a job.

@@ -41,6 +41,8 @@ public final class JobExecutor {
   private var rounds = SweepRounds()
   private var inFlight: [InFlight] = []
   private var commitNumber: UInt64 = 0
+  /// Late values of the executors before this one.
+  private let lateBefore: UInt64
   /// Read, and not run yet.
   private var pending = Deque<JobInputs.Batch>()
   /// Batches of the step that is being made.
@@ -63,6 +65,7 @@ public final class JobExecutor {
   ) throws(JobError) {
     self.figures = figures
     figuresAtCommit = figures
+    lateBefore = figures.lateRecords
     self.singleBatchSteps = singleBatchSteps
     name = job.name
     self.host = host
@@ -73,16 +76,23 @@ public final class JobExecutor {
     guard !graph.inputs.isEmpty else { throw JobError(.invalidJob, "the job \"\(job.name)\" reads nothing") }
     self.pipelines = pipelines
     self.graph = graph
-    let recovered = try StateRecovery.recover(job: job.name, host: host, tables: graph.tables)
+    let recovered = try StateRecovery.recover(job: job.name, host: host, states: graph.states)
     epoch = recovered.epoch
     inputs = try JobInputs(graph.inputs, host: host, positions: recovered.positions)
-    self.figures.stateKeys = graph.tables.reduce(0) { $0 + $1.count }
+    for clock in graph.clocks { clock.recover() }
+    self.figures.stateKeys = graph.states.reduce(0) { $0 + $1.count }
   }
 
   /// Reads what is there, makes one step of it and hands its commit over; or waits until an older commit is durable.
   public func turn() throws(JobError) -> Turn {
     if pending.isEmpty { try read(wait: waitForInput()) }
+    let hasMoved = graph.usesEventTime && lookAtTime()
     guard !pending.isEmpty else {
+      if hasMoved {
+        for pipeline in pipelines { pipeline.advance() }
+        try commit()
+        return .progress
+      }
       if !inFlight.isEmpty {
         try settle()
         return .progress
@@ -101,6 +111,21 @@ public final class JobExecutor {
     }
     try commit()
     return .progress
+  }
+
+  /// Sees which partitions are idle, which have ended, and which are new.
+  /// - Returns: whether event time has moved without a batch.
+  private func lookAtTime() -> Bool {
+    let now = options.clock()
+    var hasMoved = false
+    for clock in graph.clocks {
+      clock.now = now
+      let before = clock.watermark
+      inputs.forEachProgress { clock.look($0) }
+      clock.moveOn()
+      if clock.watermark > before { hasMoved = true }
+    }
+    return hasMoved
   }
 
   /// Waits until everything handed over is durable.
@@ -136,7 +161,7 @@ public final class JobExecutor {
   private var isFull: Bool {
     guard batchesInStep > 0 else { return false }
     return singleBatchSteps > 0
-      || graph.output.size + graph.tables.reduce(0) { $0 + $1.changedSize } >= host.largestCommit / 4
+      || graph.output.size + graph.states.reduce(0) { $0 + $1.changedSize } >= host.largestCommit / 4
   }
 
   private func run(_ batch: JobInputs.Batch) throws(JobError) {
@@ -150,6 +175,10 @@ public final class JobExecutor {
       firstOffset: batch.firstOffset)
     for pipeline in pipelines { try pipeline.process(run) }
     extendLifetime(records)
+    if graph.usesEventTime {
+      graph.observe(run)
+      for pipeline in pipelines { pipeline.advance() }
+    }
     figures.recordsIn += UInt64(header.recordCount)
   }
 
@@ -179,8 +208,9 @@ public final class JobExecutor {
     singleBatchSteps = max(0, singleBatchSteps - 1)
     inFlight.append(InFlight(ticket: ticket, number: commitNumber, submitted: submitted))
     figures.steps += 1
-    figures.stateKeys = graph.tables.reduce(0) { $0 + $1.count }
+    figures.stateKeys = graph.states.reduce(0) { $0 + $1.count }
     figures.lag = inputs.lag
+    figures.lateRecords = lateBefore + graph.lateCount
     figuresAtCommit = figures
   }
 
@@ -190,18 +220,18 @@ public final class JobExecutor {
     let begins = rounds.needsRound
     if begins {
       rounds.begin(commit: commitNumber)
-      for table in graph.tables { table.beginRound() }
+      for table in graph.states { table.beginRound() }
     }
     inputs.writePositions(all: begins, into: &writer)
     var quota = SweepRounds.minimumQuota
-    for table in graph.tables {
+    for table in graph.states {
       quota += table.changedCount
       table.writeChanges(into: &writer)
     }
-    for table in graph.tables where quota > 0 {
+    for table in graph.states where quota > 0 {
       quota -= table.sweep(quota, upTo: host.largestCommit / 2, into: &writer)
     }
-    if graph.tables.allSatisfy(\.roundIsDone) { rounds.complete() }
+    if graph.states.allSatisfy(\.roundIsDone) { rounds.complete() }
     return start
   }
 

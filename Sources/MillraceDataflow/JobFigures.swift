@@ -31,6 +31,8 @@ public struct JobFigures: Sendable {
   public var recordsIn: UInt64 = 0
   /// Bytes of record batches read.
   public var bytesIn: UInt64 = 0
+  /// Values that came too late for every window.
+  public var lateRecords: UInt64 = 0
   /// Records emitted.
   public var recordsOut: UInt64 = 0
   /// State records written, swept ones included.

@@ -22,10 +22,18 @@ public enum JobInput: Sendable {
 public struct JobGraph {
   /// The inputs, in order of registration.
   public private(set) var inputs: [JobInput] = []
-  /// The keyed states.
-  public private(set) var tables: [KeyedTable] = []
+  /// The operators' states.
+  private(set) var states: [any OperatorState] = []
+  /// The event times of the inputs, and of operators that assign others.
+  private(set) var clocks: [EventClock] = []
+  private var inputClocks: [Int: EventClock] = [:]
+  private var lateCounts: [() -> UInt64] = []
+  /// An operator needs to know how far event time has come.
+  public private(set) var usesEventTime = false
   /// Where sinks put their records.
   public let output: StepOutput
+  /// Inputs that flows which are being bound read.
+  private var read: Set<Int> = []
   private var names: [UInt16: String] = [:]
   private var unnamed: [String: Int] = [:]
   private let partitionCount: (String) throws(JobError) -> Int
@@ -38,9 +46,21 @@ public struct JobGraph {
   /// Registers an input; an input of the same name is shared.
   /// - Returns: its index, as ``InputRun/input`` says it.
   public mutating func addInput(_ input: JobInput) -> Int {
-    if let known = inputs.firstIndex(where: { $0.positionName == input.positionName }) { return known }
-    inputs.append(input)
-    return inputs.count - 1
+    let index = inputs.firstIndex { $0.positionName == input.positionName } ?? inputs.count
+    if index == inputs.count { inputs.append(input) }
+    read.insert(index)
+    return index
+  }
+
+  /// Binds a flow.
+  /// - Returns: the bound copy, and which inputs it reads.
+  mutating func bind<Source: Flow>(_ flow: Source) throws(JobError) -> (flow: Source, inputs: Set<Int>) {
+    let before = read
+    read = []
+    let bound = try flow.bound(to: &self)
+    let found = read
+    read.formUnion(before)
+    return (bound, found)
   }
 
   /// The state of an operator.
@@ -49,6 +69,20 @@ public struct JobGraph {
   /// those of its kind: name operators that must find their state again after the job was changed.
   /// - Throws: `.invalidJob` when another operator has the name, or its number.
   public mutating func addTable(kind: String, name: String?) throws(JobError) -> KeyedTable {
+    let table = KeyedTable(operatorID: try number(kind: kind, name: name))
+    states.append(table)
+    return table
+  }
+
+  /// State of an operator by slices of time; for `kind` and `name` see ``addTable(kind:name:)``.
+  mutating func addSlices(kind: String, name: String?, of windows: TimeWindows) throws(JobError) -> SliceStore {
+    let slices = SliceStore(
+      operatorID: try number(kind: kind, name: name), length: windows.slice, phase: windows.phase)
+    states.append(slices)
+    return slices
+  }
+
+  private mutating func number(kind: String, name: String?) throws(JobError) -> UInt16 {
     let ordinal = unnamed[kind, default: 0] + 1
     if name == nil { unnamed[kind] = ordinal }
     let full = name ?? "\(kind)-\(ordinal)"
@@ -61,10 +95,39 @@ public struct JobGraph {
           : "the operators \"\(other)\" and \"\(full)\" share the number \(id); name one of them otherwise")
     }
     names[id] = full
-    let table = KeyedTable(operatorID: id)
-    tables.append(table)
-    return table
+    return id
   }
+
+  /// Registers an operator that may meet late values, and counts them.
+  mutating func addLateCount(_ count: @escaping () -> UInt64) { lateCounts.append(count) }
+
+  /// Values that were too late, over all operators of the run.
+  var lateCount: UInt64 { lateCounts.reduce(0) { $0 + $1() } }
+
+  /// Says that an operator needs to know how far event time has come: ``Flow/advance(_:)`` is called then.
+  public mutating func needEventTime() { usesEventTime = true }
+
+  /// The event time of an input by its records' own times: none of them is expected to be out of order.
+  mutating func inputClock(_ input: Int) throws(JobError) -> EventClock {
+    if let known = inputClocks[input] { return known }
+    let clock = EventClock(
+      .monotonic, inputs: [input],
+      table: try addTable(kind: "time", name: "time:" + inputs[input].positionName))
+    inputClocks[input] = clock
+    clocks.append(clock)
+    return clock
+  }
+
+  /// The event time behind an operator that assigns times to what comes from `inputs`.
+  mutating func addClock(_ strategy: WatermarkStrategy, inputs: Set<Int>, name: String?) throws(JobError) -> EventClock
+  {
+    let clock = EventClock(strategy, inputs: inputs, table: try addTable(kind: "time", name: name))
+    clocks.append(clock)
+    return clock
+  }
+
+  /// Takes in what a batch that was run tells of its input's own time.
+  func observe(_ run: InputRun) { inputClocks[run.input]?.observe(run, newest: run.header.maxTimestamp) }
 
   /// Registers a topic that is written.
   /// - Returns: the sink's index for ``StepOutput/emit(_:key:value:timestamp:)``.

@@ -34,6 +34,8 @@ struct JobInputs {
     var position: Bytes?
     var changed = false
     var isFinished = false
+    /// Batches that were read and not run yet.
+    var unrun = 0
   }
 
   /// Where the next read goes on.
@@ -107,6 +109,36 @@ struct JobInputs {
     zip(passed, endOffsets).reduce(0) { $0 + max(0, $1.1 - $1.0) }
   }
 
+  /// What event time has to know of a partition; a source is its own partition 0.
+  struct Progress {
+    let input: Int
+    let partition: Int32
+    /// As in the state log.
+    let name: [UInt8]
+    /// Everything that is known to be there was run.
+    let isRead: Bool
+    /// Everything was run, and nothing can follow.
+    let isFinished: Bool
+  }
+
+  /// Calls `body` for each partition and source.
+  func forEachProgress(_ body: (Progress) -> Void) {
+    for index in positions.indices {
+      let isRead = passed[index] == positions[index].offset && passed[index] >= endOffsets[index]
+      body(
+        Progress(
+          input: positionInputs[index], partition: positions[index].partition, name: positionNames[index],
+          isRead: isRead, isFinished: false))
+    }
+    for source in sources {
+      let isRead = source.unrun == 0
+      body(
+        Progress(
+          input: source.input, partition: 0, name: source.name, isRead: isRead,
+          isFinished: isRead && source.isFinished))
+    }
+  }
+
   /// The next batches; waits for them when there are none.
   mutating func read(host: any JobHost, maxBytes: Int, wait: Duration) throws(JobError) -> [Batch] {
     try takeNewPartitions(host: host)
@@ -116,6 +148,7 @@ struct JobInputs {
       sources[index].isFinished = got.isFinished
       guard let bytes = got.batch else { continue }
       let header = try JobInputs.header(bytes)
+      sources[index].unrun += 1
       taken.append(
         Batch(
           origin: .source(index, position: got.position), nextOffset: 0, input: sources[index].input, partition: 0,
@@ -171,6 +204,7 @@ struct JobInputs {
     case .source(let index, let position):
       sources[index].position = position
       sources[index].changed = true
+      sources[index].unrun -= 1
     }
   }
 

@@ -1,5 +1,7 @@
 // KeyedAggregate: one value of state per key, changed by each value, handed on once per step and changed key.
 
+import MillraceBase
+
 /// A key and the value that belongs to it.
 public struct Keyed<Key, Value> {
   /// The key.
@@ -13,41 +15,6 @@ public struct Keyed<Key, Value> {
     self.key = key
     self.value = value
   }
-}
-
-/// How a value changes its key's state.
-public protocol Aggregation<Input, State>: Sendable {
-  /// What comes in.
-  associatedtype Input
-  /// The state of a key.
-  associatedtype State: StateValue
-  /// The state of a key that was not seen before.
-  var initial: State { get }
-  /// Changes the state.
-  func add(_ input: Input, to state: inout State)
-}
-
-/// Counts the values of a key.
-public struct Counting<Input>: Aggregation {
-  /// A count.
-  @inlinable public init() {}
-  /// None so far.
-  @inlinable public var initial: Int64 { 0 }
-  /// One more; wraps beyond 2⁶³−1.
-  @inlinable @inline(__always)
-  public func add(_ input: Input, to state: inout Int64) { state &+= 1 }
-}
-
-/// Sums a number of the values of a key.
-public struct Summing<Input>: Aggregation {
-  @usableFromInline let number: @Sendable (Input) -> Int64
-  /// A sum of `number`.
-  @inlinable public init(_ number: @escaping @Sendable (Input) -> Int64) { self.number = number }
-  /// Nothing so far.
-  @inlinable public var initial: Int64 { 0 }
-  /// Adds; wraps beyond 64 bits.
-  @inlinable @inline(__always)
-  public func add(_ input: Input, to state: inout Int64) { state &+= number(input) }
 }
 
 /// Folds values into the state of their key and hands on the state of each key that a step changed, once.
@@ -94,7 +61,8 @@ where Fold.Input == Upstream.Output {
   }
 
   @inlinable @inline(__always)
-  func take(_ input: Upstream.Output) {
+  func take(_ input: Upstream.Output, _ time: Timestamp) {
+    table.note(time)
     key(input).withBytes { bytes in
       table.update(bytes, initial: fold.initial.stateBits) { bits in
         var state = Fold.State(stateBits: bits)
@@ -106,17 +74,22 @@ where Fold.Input == Upstream.Output {
 
   /// Changes the state; hands nothing on yet.
   @inlinable @inline(__always)
-  public func process(_ run: InputRun, _ body: (Output) -> Void) throws(JobError) {
-    try upstream.process(run) { take($0) }
+  public func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError) {
+    try upstream.process(run) { take($0, $1) }
   }
 
-  /// Hands on every key that changed, with its state.
+  /// Hands nothing on yet.
   @inlinable
-  public func endStep(_ body: (Output) -> Void) {
-    upstream.endStep { take($0) }
+  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp { upstream.advance { take($0, $1) } }
+
+  /// Hands on every key that changed, with its state, at the newest time that the step brought.
+  @inlinable
+  public func endStep(_ body: (Output, Timestamp) -> Void) {
+    upstream.endStep { take($0, $1) }
+    let time = table.takeNewestTime()
     table.forEachChange { key, bits in
       guard let bits else { return }
-      body(Keyed(key: Key(keyBytes: key), value: Fold.State(stateBits: bits)))
+      body(Keyed(key: Key(keyBytes: key), value: Fold.State(stateBits: bits)), time)
     }
   }
 }

@@ -7,12 +7,15 @@ extension KeyedTable {
   @usableFromInline @inline(never)
   func insert(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> Int {
     if (core.pointee.slotsUsed + 1) * 2 > core.pointee.mask + 1 { growSlots() }
-    let memory = arena.allocate(StateRecordKind.prefixSize + key.count)
+    let memory = arena.allocate(keyOffset + key.count)
     memory.storeBytes(of: operatorID.bigEndian, as: UInt16.self)
-    memory.storeBytes(of: StateRecordKind.keyedValue, toByteOffset: 2, as: UInt8.self)
+    memory.storeBytes(of: kind, toByteOffset: 2, as: UInt8.self)
     memory.storeBytes(of: KeyGroup.of(hash: hash), toByteOffset: 3, as: UInt8.self)
+    for (index, byte) in scope.enumerated() {
+      memory.storeBytes(of: byte, toByteOffset: StateRecordKind.prefixSize + index, as: UInt8.self)
+    }
     if let from = key.baseAddress, key.count > 0 {
-      (memory + StateRecordKind.prefixSize).copyMemory(from: from, byteCount: key.count)
+      (memory + keyOffset).copyMemory(from: from, byteCount: key.count)
     }
     let tag = UInt32(truncatingIfNeeded: hash)
     let entry = Entry(key: memory, length: UInt32(key.count), tag: tag, flags: core.pointee.parity, value: 0)
@@ -81,7 +84,7 @@ extension KeyedTable {
     }
     slots[hole] = 0
     core.pointee.slotsUsed -= 1
-    deadKeyBytes += StateRecordKind.prefixSize + Int(core.pointee.entries[number].length)
+    deadKeyBytes += keyOffset + Int(core.pointee.entries[number].length)
     core.pointee.entries[number].flags = 0
     free.append(UInt32(number))
   }
@@ -91,7 +94,7 @@ extension KeyedTable {
     guard deadKeyBytes > 64 * 1024, deadKeyBytes * 2 > arena.used else { return }
     var renewed = KeyArena()
     for index in 0..<core.pointee.entryCount where core.pointee.entries[index].flags & KeyedTable.live != 0 {
-      let size = StateRecordKind.prefixSize + Int(core.pointee.entries[index].length)
+      let size = keyOffset + Int(core.pointee.entries[index].length)
       let memory = renewed.allocate(size)
       memory.copyMemory(from: core.pointee.entries[index].key, byteCount: size)
       core.pointee.entries[index].key = memory

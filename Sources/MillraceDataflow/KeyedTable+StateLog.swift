@@ -11,7 +11,7 @@ extension KeyedTable {
       let number = Int(core.pointee.dirty[index])
       let entry = core.pointee.entries + number
       let key = UnsafeRawBufferPointer(
-        start: entry.pointee.key, count: StateRecordKind.prefixSize + Int(entry.pointee.length))
+        start: entry.pointee.key, count: keyOffset + Int(entry.pointee.length))
       if entry.pointee.flags & KeyedTable.live != 0 {
         writer.put(key: key, bits: entry.pointee.value)
         entry.pointee.flags = KeyedTable.live | core.pointee.parity
@@ -46,7 +46,7 @@ extension KeyedTable {
       entry.pointee.flags = KeyedTable.live | core.pointee.parity
       writer.put(
         key: UnsafeRawBufferPointer(
-          start: entry.pointee.key, count: StateRecordKind.prefixSize + Int(entry.pointee.length)),
+          start: entry.pointee.key, count: keyOffset + Int(entry.pointee.length)),
         bits: entry.pointee.value)
       written += 1
     }

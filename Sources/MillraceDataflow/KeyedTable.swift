@@ -4,8 +4,8 @@
 // linearly, holds (hash tag, entry number). So growing the slots never moves an entry, and a sweep that walks the entries
 // goes on where it was, whatever was inserted, deleted or rehashed in between.
 //
-// Keys lie in an arena, preceded by the four bytes that stand before them in the state log, so that a state record's key
-// is written without assembling it.
+// Keys lie in an arena, preceded by the bytes that stand before them in the state log (four, and what a table of a slice has
+// in front of its keys), so that a state record's key is written without assembling it.
 //
 // Entry flags: live (holds a value), dirty (changed in this step, listed in `dirty`), parity (of the round that wrote it
 // last). An entry deleted in this step stays findable, not live, until its deletion was written.
@@ -54,6 +54,8 @@ public final class KeyedTable: @unchecked Sendable {
     var cursor = 0
     var liveCount = 0
     var slotsUsed = 0
+    /// The highest event time since it was last taken.
+    @usableFromInline var newestTime = Timestamp.none
   }
 
   @usableFromInline static var live: UInt32 { 1 }
@@ -64,6 +66,11 @@ public final class KeyedTable: @unchecked Sendable {
 
   /// Stands in the state log before every key of this table.
   public let operatorID: UInt16
+  let kind: UInt8
+  /// Stands between the four bytes and every key.
+  let scope: [UInt8]
+  /// Bytes before each key.
+  @usableFromInline let keyOffset: Int
   // Safety: allocated in init, freed in deinit, used by the owner's thread only.
   @usableFromInline let core: UnsafeMutablePointer<Core>
   var arena = KeyArena()
@@ -73,8 +80,16 @@ public final class KeyedTable: @unchecked Sendable {
   var free: [UInt32] = []
 
   /// An empty table of the operator `operatorID`.
-  public init(operatorID: UInt16) {
+  public convenience init(operatorID: UInt16) {
+    self.init(operatorID: operatorID, kind: StateRecordKind.keyedValue, scope: [])
+  }
+
+  /// An empty table whose state records are of `kind` and have `scope` before their keys.
+  init(operatorID: UInt16, kind: UInt8, scope: [UInt8]) {
     self.operatorID = operatorID
+    self.kind = kind
+    self.scope = scope
+    keyOffset = StateRecordKind.prefixSize + scope.count
     core = .allocate(capacity: 1)
     let slots = UnsafeMutablePointer<UInt64>.allocate(capacity: 16)
     slots.initialize(repeating: 0, count: 16)
@@ -141,7 +156,7 @@ public final class KeyedTable: @unchecked Sendable {
   public func forEachChange(_ body: (UnsafeRawBufferPointer, UInt64?) -> Void) {
     for index in 0..<core.pointee.dirtyCount {
       let entry = core.pointee.entries[Int(core.pointee.dirty[index])]
-      let key = UnsafeRawBufferPointer(start: entry.key + StateRecordKind.prefixSize, count: Int(entry.length))
+      let key = UnsafeRawBufferPointer(start: entry.key + keyOffset, count: Int(entry.length))
       body(key, entry.flags & KeyedTable.live != 0 ? entry.value : nil)
     }
   }
@@ -152,8 +167,22 @@ public final class KeyedTable: @unchecked Sendable {
       let entry = core.pointee.entries[index]
       guard entry.flags & KeyedTable.live != 0 else { continue }
       body(
-        UnsafeRawBufferPointer(start: entry.key + StateRecordKind.prefixSize, count: Int(entry.length)), entry.value)
+        UnsafeRawBufferPointer(start: entry.key + keyOffset, count: Int(entry.length)), entry.value)
     }
+  }
+
+  /// Notes the event time of a value that came in.
+  @inlinable @inline(__always)
+  func note(_ time: Timestamp) {
+    if time > core.pointee.newestTime { core.pointee.newestTime = time }
+  }
+
+  /// The highest event time noted since the last call, `.none` without any.
+  @inlinable
+  func takeNewestTime() -> Timestamp {
+    let time = core.pointee.newestTime
+    core.pointee.newestTime = .none
+    return time
   }
 
   /// The number of the entry of `key`, live or not.
@@ -170,7 +199,7 @@ public final class KeyedTable: @unchecked Sendable {
         let number = Int(truncatingIfNeeded: slot & 0xffff_ffff) &- 1
         let entry = core.pointee.entries + number
         if Int(entry.pointee.length) == key.count
-          && KeyedTable.same(key, entry.pointee.key + StateRecordKind.prefixSize)
+          && KeyedTable.same(key, entry.pointee.key + keyOffset)
         {
           return number
         }

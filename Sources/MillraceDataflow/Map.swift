@@ -1,5 +1,7 @@
 // Map: one value for each value.
 
+import MillraceBase
+
 /// Hands on what a closure makes of each value.
 public struct Map<Upstream: Flow, Output>: Flow {
   @usableFromInline let upstream: Upstream
@@ -20,11 +22,17 @@ public struct Map<Upstream: Flow, Output>: Flow {
 
   /// Transforms each value.
   @inlinable @inline(__always)
-  public func process(_ run: InputRun, _ body: (Output) -> Void) throws(JobError) {
-    try upstream.process(run) { body(transform($0)) }
+  public func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError) {
+    try upstream.process(run) { body(transform($0), $1) }
+  }
+
+  /// Transforms what event time sets free.
+  @inlinable
+  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp {
+    upstream.advance { body(transform($0), $1) }
   }
 
   /// Transforms what was held back.
   @inlinable
-  public func endStep(_ body: (Output) -> Void) { upstream.endStep { body(transform($0)) } }
+  public func endStep(_ body: (Output, Timestamp) -> Void) { upstream.endStep { body(transform($0), $1) } }
 }

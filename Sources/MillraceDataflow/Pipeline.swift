@@ -1,5 +1,7 @@
 // Pipeline: a flow with its sink; the one place where types are erased, once per batch.
 
+import MillraceBase
+
 /// Writes what a flow hands on.
 public protocol RecordSink<Input>: Sendable {
   /// What it takes.
@@ -7,21 +9,27 @@ public protocol RecordSink<Input>: Sendable {
   /// A copy registered with the job.
   /// - Throws: `.unknownTopic`.
   func bound(to graph: inout JobGraph) throws(JobError) -> Self
-  /// Takes one value.
-  func receive(_ input: Input)
+  /// Takes one value with its event time, `.none` for the step's.
+  func receive(_ input: Input, _ time: Timestamp)
 }
 
 /// A flow and its sink, bound to one run of a job.
 public struct BoundPipeline {
   /// Runs one batch through. Called once per batch.
   public let process: (InputRun) throws(JobError) -> Void
+  /// Lets event time take effect, as far as it has come.
+  public let advance: () -> Void
   /// Ends the step.
   public let endStep: () -> Void
 
-  /// A pipeline of its two calls.
+  /// A pipeline of its calls.
   @inlinable
-  public init(process: @escaping (InputRun) throws(JobError) -> Void, endStep: @escaping () -> Void) {
+  public init(
+    process: @escaping (InputRun) throws(JobError) -> Void, advance: @escaping () -> Void,
+    endStep: @escaping () -> Void
+  ) {
     self.process = process
+    self.advance = advance
     self.endStep = endStep
   }
 }
@@ -40,8 +48,9 @@ public struct Pipeline: Sendable {
       let flow = try flow.bound(to: &graph)
       let sink = try sink.bound(to: &graph)
       return BoundPipeline(
-        process: { (run: InputRun) throws(JobError) in try flow.process(run) { sink.receive($0) } },
-        endStep: { flow.endStep { sink.receive($0) } })
+        process: { (run: InputRun) throws(JobError) in try flow.process(run) { sink.receive($0, $1) } },
+        advance: { _ = flow.advance { sink.receive($0, $1) } },
+        endStep: { flow.endStep { sink.receive($0, $1) } })
     }
   }
 }

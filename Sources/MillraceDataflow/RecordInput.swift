@@ -9,26 +9,30 @@ import MillraceModel
 public struct RecordInput: Flow {
   @usableFromInline let input: JobInput
   @usableFromInline let index: Int
+  @usableFromInline let clock: EventClock?
 
   /// The records of `input`.
   public init(_ input: JobInput) {
     self.input = input
     index = -1
+    clock = nil
   }
 
-  private init(_ input: JobInput, index: Int) {
+  private init(_ input: JobInput, index: Int, clock: EventClock) {
     self.input = input
     self.index = index
+    self.clock = clock
   }
 
   /// Registers the input.
   public func bound(to graph: inout JobGraph) throws(JobError) -> RecordInput {
-    RecordInput(input, index: graph.addInput(input))
+    let index = graph.addInput(input)
+    return RecordInput(input, index: index, clock: try graph.inputClock(index))
   }
 
   /// Decodes the batch when it is this input's.
   @inlinable @inline(__always)
-  public func process(_ run: InputRun, _ body: (InputRecord) -> Void) throws(JobError) {
+  public func process(_ run: InputRun, _ body: (InputRecord, Timestamp) -> Void) throws(JobError) {
     guard run.input == index else { return }
     let base = run.header.baseOffset
     let first = run.firstOffset
@@ -38,17 +42,21 @@ public struct RecordInput: Flow {
       try RecordReader.forEach(in: run.records, count: Int(run.header.recordCount)) { record in
         let offset = base &+ Int64(record.offsetDelta)
         if offset < first { return }
-        body(
-          InputRecord(
-            key: record.key, value: record.value,
-            timestamp: Timestamp(milliseconds: broker ? time : time &+ record.timestampDelta), offset: offset))
+        let at = Timestamp(milliseconds: broker ? time : time &+ record.timestampDelta)
+        body(InputRecord(key: record.key, value: record.value, timestamp: at, offset: offset), at)
       }
     } catch {
       throw JobError(.corruptInput, "partition \(run.partition) at offset \(base): \(error)")
     }
   }
 
+  /// Holds nothing back. The watermark is that of the records' own times.
+  public func advance(_ body: (InputRecord, Timestamp) -> Void) -> Timestamp {
+    guard let clock else { preconditionFailure("the input is not bound to a job") }
+    return clock.watermark
+  }
+
   /// Holds nothing back.
   @inlinable
-  public func endStep(_ body: (InputRecord) -> Void) {}
+  public func endStep(_ body: (InputRecord, Timestamp) -> Void) {}
 }

@@ -4,15 +4,17 @@
 //
 //   byte  field        type
 //   0     operator id  uint16, big endian; 0 is the runtime itself
-//   2     kind         uint8   0 input position, 1 keyed value
-//   3     key group    uint8   of the key that follows (0 for positions)
-//   4     key bytes
+//   2     kind         uint8   0 input position, 1 keyed value, 2 keyed value in a slice of time, 3 end of a slice
+//   3     key group    uint8   of the key that follows (0 for positions and ends of slices)
+//   4     slice        int64, big endian: its first ms; kinds 2 and 3 only
+//   …     key bytes
 //
-// A record's value is the whole new value (a keyed value: 64 bits, big endian), or null when the key is gone.
+// A record's value is the whole new value (a keyed value: 64 bits, big endian), or null when the key is gone. The end of a
+// slice has none: all its keys are gone.
 //
 // Invariants:
-// 1. Reading the log from its start offset and keeping the last record of each key gives exactly the state and the input
-//    positions of the last commit.
+// 1. Reading the log from its start offset and keeping the last record of each key, and of a slice those behind its end,
+//    gives exactly the state and the input positions of the last commit.
 // 2. The start offset is the base of a commit at which a sweep round began (see SweepRounds): every key alive at the
 //    round's end has a record between the two.
 
@@ -25,6 +27,10 @@ public enum StateRecordKind {
   public static let position: UInt8 = 0
   /// The value of a key in an operator.
   public static let keyedValue: UInt8 = 1
+  /// The value of a key in a slice of time of an operator.
+  public static let sliceValue: UInt8 = 2
+  /// All values of a slice are gone.
+  public static let sliceEnd: UInt8 = 3
   /// Bytes before the key.
   public static let prefixSize = 4
 }
@@ -63,6 +69,13 @@ public struct StateLogWriter {
   mutating func put(key: UnsafeRawBufferPointer, bits: UInt64) {
     var big = bits.bigEndian
     withUnsafeBytes(of: &big) { put(key: key, value: $0) }
+  }
+
+  /// Writes that a slice of an operator is over.
+  mutating func put(endOfSlice start: Int64, of operatorID: UInt16) {
+    var key: [UInt8] = [UInt8(operatorID >> 8), UInt8(operatorID & 0xff), StateRecordKind.sliceEnd, 0]
+    withUnsafeBytes(of: start.bigEndian) { key += $0 }
+    key.withUnsafeBytes { put(key: $0, value: nil) }
   }
 
   /// Writes an input position under `name`.

@@ -1,4 +1,4 @@
-// StateRecovery: reads a job's state log back into its tables and positions.
+// StateRecovery: reads a job's state log back into its operators and positions.
 
 import MillraceBase
 import MillraceModel
@@ -10,11 +10,11 @@ struct StateRecovery {
   /// Input positions by name.
   let positions: [[UInt8]: Bytes]
 
-  /// Opens the job and fills `tables`.
+  /// Opens the job and fills `states`.
   /// - Throws: `.corruptState` when a record cannot be understood or belongs to an operator the job does not have.
-  static func recover(job: String, host: any JobHost, tables: [KeyedTable]) throws(JobError) -> StateRecovery {
+  static func recover(job: String, host: any JobHost, states: [any OperatorState]) throws(JobError) -> StateRecovery {
     var positions: [[UInt8]: Bytes] = [:]
-    let byOperator = Dictionary(uniqueKeysWithValues: tables.map { ($0.operatorID, $0) })
+    let byOperator = Dictionary(uniqueKeysWithValues: states.map { ($0.operatorID, $0) })
     let epoch = try host.open(job: job) { (batch: Bytes) throws(JobError) in
       try apply(batch, job: job, byOperator, &positions)
     }
@@ -22,7 +22,7 @@ struct StateRecovery {
   }
 
   private static func apply(
-    _ batch: Bytes, job: String, _ tables: [UInt16: KeyedTable], _ positions: inout [[UInt8]: Bytes]
+    _ batch: Bytes, job: String, _ states: [UInt16: any OperatorState], _ positions: inout [[UInt8]: Bytes]
   ) throws(JobError) {
     var failure: JobError?
     do throws(RecordBatchError) {
@@ -34,7 +34,7 @@ struct StateRecovery {
       try RecordReader.forEach(in: records.buffer, count: Int(header.recordCount)) { record in
         guard failure == nil else { return }
         do throws(JobError) {
-          try apply(record, tables, &positions)
+          try apply(record, states, &positions)
         } catch {
           failure = error
         }
@@ -47,7 +47,7 @@ struct StateRecovery {
   }
 
   private static func apply(
-    _ record: RawRecord, _ tables: [UInt16: KeyedTable], _ positions: inout [[UInt8]: Bytes]
+    _ record: RawRecord, _ states: [UInt16: any OperatorState], _ positions: inout [[UInt8]: Bytes]
   ) throws(JobError) {
     guard record.key.count >= StateRecordKind.prefixSize else {
       throw JobError(.corruptState, "a state record with a key of \(record.key.count) bytes")
@@ -58,13 +58,11 @@ struct StateRecovery {
     switch record.key[2] {
     case StateRecordKind.position:
       positions[Array(key)] = value.map { Bytes(copying: $0) }
-    case StateRecordKind.keyedValue:
-      guard let table = tables[id] else {
+    case let kind:
+      guard let state = states[id] else {
         throw JobError(.corruptState, "state of operator \(id), which the job does not have")
       }
-      try table.restore(key, value)
-    default:
-      throw JobError(.corruptState, "a state record of kind \(record.key[2])")
+      try state.restore(kind, key, value)
     }
   }
 }

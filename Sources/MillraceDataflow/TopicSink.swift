@@ -48,11 +48,28 @@ public struct KeyedTopicSink<Key: BytesRepresentable, Value: BytesRepresentable>
 
   /// Adds a record to the step's output.
   @inlinable
-  public func receive(_ input: Keyed<Key, Value>) {
+  public func receive(_ input: Keyed<Key, Value>, _ time: Timestamp) {
     let output = topic.stepOutput
     input.key.withBytes { key in
-      input.value.withBytes { value in output.emit(topic.index, key: key, value: value) }
+      input.value.withBytes { value in output.emit(topic.index, key: key, value: value, timestamp: time) }
     }
+  }
+}
+
+/// Appends a record with key and value to a topic for each value of a window; its time is the window's last ms.
+public struct WindowedTopicSink<Key: BytesRepresentable, Value: BytesRepresentable>: RecordSink {
+  @usableFromInline let sink: KeyedTopicSink<Key, Value>
+  @usableFromInline
+  init(_ sink: KeyedTopicSink<Key, Value>) { self.sink = sink }
+  /// A sink into `topic`.
+  @inlinable public init(topic: String) { self.init(KeyedTopicSink(topic: topic)) }
+  /// Registers the topic.
+  @inlinable
+  public func bound(to graph: inout JobGraph) throws(JobError) -> Self { Self(try sink.bound(to: &graph)) }
+  /// Adds a record to the step's output.
+  @inlinable
+  public func receive(_ input: Windowed<Key, Value>, _ time: Timestamp) {
+    sink.receive(Keyed(key: input.key, value: input.value), time)
   }
 }
 
@@ -72,9 +89,9 @@ public struct TopicSink<Value: BytesRepresentable>: RecordSink {
 
   /// Adds a record to the step's output.
   @inlinable
-  public func receive(_ input: Value) {
+  public func receive(_ input: Value, _ time: Timestamp) {
     let output = topic.stepOutput
-    input.withBytes { output.emit(topic.index, key: nil, value: $0) }
+    input.withBytes { output.emit(topic.index, key: nil, value: $0, timestamp: time) }
   }
 }
 
@@ -93,7 +110,7 @@ public struct RecordTopicSink: RecordSink {
   }
 
   /// Adds the record to the step's output.
-  public func receive(_ input: InputRecord) {
+  public func receive(_ input: InputRecord, _ time: Timestamp) {
     topic.stepOutput.emit(
       topic.index, key: input.keyBuffer.baseAddress == nil ? nil : input.keyBuffer,
       value: input.valueBuffer.baseAddress == nil ? nil : input.valueBuffer, timestamp: input.timestamp)
@@ -109,5 +126,5 @@ public struct CallSink<Input>: RecordSink {
   /// Needs nothing.
   @inlinable public func bound(to graph: inout JobGraph) throws(JobError) -> Self { self }
   /// Calls the closure.
-  @inlinable public func receive(_ input: Input) { call(input) }
+  @inlinable public func receive(_ input: Input, _ time: Timestamp) { call(input) }
 }

@@ -1,5 +1,6 @@
 // DataStream: the typed front door to stream jobs: reads as a chain, compiles to one fused loop.
 
+import MillraceBase
 import MillraceDataflow
 
 /// A stream under construction. A value; nothing runs until a job made of it is started.
@@ -63,6 +64,26 @@ extension DataStream {
     DataStream<FlatMap<Source, FlatClosure<Source.Output, Output>>>(FlatMap(flow, FlatClosure(transform)))
   }
 
+  /// The same values with event times that a closure reads from them, instead of their records' times.
+  ///
+  /// - Parameters:
+  ///   - watermarks: how far out of order they may be.
+  ///   - name: owns what is known of the inputs' times in the job's state; give one when the job's code may change.
+  @inlinable
+  public func eventTime(
+    _ watermarks: WatermarkStrategy = .monotonic, name: String? = nil,
+    _ time: @escaping @Sendable (Source.Output) -> Timestamp
+  ) -> DataStream<AssignTime<Source>> {
+    DataStream<AssignTime<Source>>(AssignTime(flow, watermarks: watermarks, name: name, time: time))
+  }
+
+  /// The values of both streams. Event time is where the slower of the two is.
+  @inlinable
+  public func merge<Other: Flow>(_ other: DataStream<Other>) -> DataStream<Merge<Source, Other>>
+  where Other.Output == Source.Output {
+    DataStream<Merge<Source, Other>>(Merge(flow, other.flow))
+  }
+
   /// The same values, by key.
   @inlinable
   public func keyBy<Key: StreamKey>(
@@ -93,11 +114,21 @@ extension DataStream where Source.Output: BytesRepresentable {
 }
 
 extension DataStream {
-  /// Appends each key and value to a topic; the key decides the partition as in Kafka's default partitioner.
+  /// Appends each key and value to a topic; the key decides the partition as in Kafka's default partitioner. The record's time
+  /// is the newest event time that the step brought.
   @inlinable
   public func to<Key: BytesRepresentable, Value: BytesRepresentable>(topic: String) -> StreamOutput
   where Source.Output == Keyed<Key, Value> {
     StreamOutput(Pipeline(flow, into: KeyedTopicSink<Key, Value>(topic: topic)))
+  }
+}
+
+extension DataStream {
+  /// Appends the key and value of each window to a topic; the record's time is the last ms of the window.
+  @inlinable
+  public func to<Key: BytesRepresentable, Value: BytesRepresentable>(topic: String) -> StreamOutput
+  where Source.Output == Windowed<Key, Value> {
+    StreamOutput(Pipeline(flow, into: WindowedTopicSink<Key, Value>(topic: topic)))
   }
 }
 

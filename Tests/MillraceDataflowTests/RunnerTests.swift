@@ -182,7 +182,7 @@ func straddlingBatch() throws {
   // An input that is not bound has the index −1.
   let run = InputRun(
     input: -1, partition: 0, records: records.buffer, header: try RecordBatchHeader(bytes), firstOffset: 1)
-  try RecordInput(.topic("lines")).process(run) { seen.append($0.value.text) }
+  try RecordInput(.topic("lines")).process(run) { record, _ in seen.append(record.value.text) }
   extendLifetime(records)
   #expect(seen == ["b", "c"])
 }

@@ -1,0 +1,41 @@
+// OperatorState: what the runtime asks of an operator's state, whatever its shape.
+
+import MillraceBase
+import MillraceModel
+
+/// State of one operator that is kept in the job's state log.
+protocol OperatorState: AnyObject {
+  /// Stands in the state log before every key.
+  var operatorID: UInt16 { get }
+  /// Keys that hold a value.
+  var count: Int { get }
+  /// Keys changed since the changes were last written.
+  var changedCount: Int { get }
+  /// About the bytes that the changes will take, once in the state log and once in what is handed on.
+  var changedSize: Int { get }
+  /// Writes every change since the last call, and forgets that they are changes.
+  func writeChanges(into writer: inout StateLogWriter)
+  /// Begins a sweep round: from now on every key must be written once more, by a change or by the sweep.
+  func beginRound()
+  /// Writes up to `quota` keys again that were not written in this round yet, unless the state records take `size` bytes.
+  /// - Returns: how many.
+  func sweep(_ quota: Int, upTo size: Int, into writer: inout StateLogWriter) -> Int
+  /// Whether every key was written in this round.
+  var roundIsDone: Bool { get }
+  /// Takes over a record of the state log: what it is about, its key without the four bytes before it, its value.
+  /// - Throws: `.corruptState`.
+  func restore(
+    _ kind: UInt8, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?
+  ) throws(JobError)
+}
+
+extension KeyedTable: OperatorState {
+  func restore(
+    _ kind: UInt8, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?
+  ) throws(JobError) {
+    guard kind == StateRecordKind.keyedValue else {
+      throw JobError(.corruptState, "a state record of kind \(kind) for operator \(operatorID), which has keyed values")
+    }
+    try restore(key, value)
+  }
+}
