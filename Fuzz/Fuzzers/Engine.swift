@@ -8,7 +8,7 @@ import MillraceSimulation
 import MillraceStreams
 
 /// Even first byte: the rest is a batch of the state log, with a right checksum. Odd: it is cut into keys and values of
-/// records. From 128 on the job has windows, otherwise it is the word count. It must start from the state or say why not, and then
+/// records. From 192 on the job has sessions, from 128 on windows, otherwise it is the word count. It must start from the state or say why not, and then
 /// work.
 let stateLogs = FuzzTarget(
   name: "state-logs", allowance: 4 << 20,
@@ -25,6 +25,9 @@ let stateLogs = FuzzTarget(
       [129, 13] + number(window) + [2, 0] + slice + [97, 8, 0, 0, 0, 0, 0, 0, 0, 5] + [12] + number(window) + [3, 0]
         + slice + [255],
       [129, 4] + number(window) + [1, 0] + point + [UInt8](repeating: 0, count: 8),
+      [193, 5] + number(window) + [4, 0, 97] + [24] + [UInt8](repeating: 0, count: 7) + [3]
+        + [UInt8](repeating: 0, count: 7)
+        + [9] + [UInt8](repeating: 0, count: 7) + [2],
     ]
   }
 ) { input in
@@ -66,7 +69,10 @@ let stateLogs = FuzzTarget(
       .hopping(.milliseconds(20), every: .milliseconds(10))
     )
     .count(name: "w").to(topic: "counts").job(named: "word-count")
-    let executor = try JobExecutor(first < 128 ? WordCount.job() : windows, host: host, options: options)
+    let sessions = DataStream.topic("lines").keyBy { $0.value }.sessions(gap: .milliseconds(10))
+      .count(name: "w").to(topic: "counts").job(named: "word-count")
+    let job = first < 128 ? WordCount.job() : first < 192 ? windows : sessions
+    let executor = try JobExecutor(job, host: host, options: options)
     _ = try executor.turn()
     try executor.settle()
   } catch {

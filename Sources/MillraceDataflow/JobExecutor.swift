@@ -79,6 +79,7 @@ public final class JobExecutor {
     let recovered = try StateRecovery.recover(job: job.name, host: host, states: graph.states)
     epoch = recovered.epoch
     inputs = try JobInputs(graph.inputs, host: host, positions: recovered.positions)
+    for state in graph.states { state.recovered() }
     for clock in graph.clocks { clock.recover() }
     self.figures.stateKeys = graph.states.reduce(0) { $0 + $1.count }
   }

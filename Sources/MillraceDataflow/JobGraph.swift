@@ -82,6 +82,15 @@ public struct JobGraph {
     return slices
   }
 
+  /// Sessions of an operator; for `name` see ``addTable(kind:name:)``.
+  mutating func addSessions(name: String?, gap: Duration, _ options: WindowOptions) throws(JobError) -> SessionStore {
+    let sessions = SessionStore(
+      operatorID: try number(kind: "sessions", name: name), gap: gap.inMilliseconds,
+      lateness: max(0, options.allowedLateness.inMilliseconds), emission: options.emission)
+    states.append(sessions)
+    return sessions
+  }
+
   private mutating func number(kind: String, name: String?) throws(JobError) -> UInt16 {
     let ordinal = unnamed[kind, default: 0] + 1
     if name == nil { unnamed[kind] = ordinal }

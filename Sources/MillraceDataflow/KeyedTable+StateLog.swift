@@ -13,7 +13,7 @@ extension KeyedTable {
       let key = UnsafeRawBufferPointer(
         start: entry.pointee.key, count: keyOffset + Int(entry.pointee.length))
       if entry.pointee.flags & KeyedTable.live != 0 {
-        writer.put(key: key, bits: entry.pointee.value)
+        write(key, entry.pointee.value, into: &writer)
         entry.pointee.flags = KeyedTable.live | core.pointee.parity
       } else {
         writer.put(key: key, value: nil)
@@ -24,6 +24,14 @@ extension KeyedTable {
     core.pointee.dirtyCount = 0
     changedKeyBytes = 0
     if removed { compactKeys() }
+  }
+
+  private func write(_ key: UnsafeRawBufferPointer, _ bits: UInt64, into writer: inout StateLogWriter) {
+    guard let codec else { return writer.put(key: key, bits: bits) }
+    var encoded = ByteWriter(capacity: 64)
+    codec.write(bits, into: &encoded)
+    let bytes = encoded.finishJoined()
+    bytes.withBuffer { writer.put(key: key, value: $0) }
   }
 
   /// Begins a sweep round: from now on every key must be written once more, by a change or by the sweep.
@@ -44,10 +52,9 @@ extension KeyedTable {
       let flags = entry.pointee.flags
       guard flags & KeyedTable.live != 0, flags & KeyedTable.parityBit != core.pointee.parity else { continue }
       entry.pointee.flags = KeyedTable.live | core.pointee.parity
-      writer.put(
-        key: UnsafeRawBufferPointer(
-          start: entry.pointee.key, count: keyOffset + Int(entry.pointee.length)),
-        bits: entry.pointee.value)
+      write(
+        UnsafeRawBufferPointer(start: entry.pointee.key, count: keyOffset + Int(entry.pointee.length)),
+        entry.pointee.value, into: &writer)
       written += 1
     }
     return written
@@ -62,19 +69,30 @@ extension KeyedTable {
     let hash = Hashing.stable(key)
     guard let value else {
       guard let number = find(key, hash) else { return }
+      codec?.release(core.pointee.entries[number].value)
       core.pointee.entries[number].flags = 0
       core.pointee.liveCount -= 1
       erase(number)
       compactKeys()
       return
     }
-    guard value.count == 8 else {
-      throw JobError(.corruptState, "a keyed value of \(value.count) bytes, 8 are expected")
+    let bits: UInt64
+    if let codec {
+      bits = try codec.read(value)
+    } else {
+      guard value.count == 8 else {
+        throw JobError(.corruptState, "a keyed value of \(value.count) bytes, 8 are expected")
+      }
+      bits = UInt64(bigEndian: value.loadUnaligned(as: UInt64.self))
     }
     let number = find(key, hash) ?? insert(key, hash)
     let entry = core.pointee.entries + number
-    if entry.pointee.flags & KeyedTable.live == 0 { core.pointee.liveCount += 1 }
+    if entry.pointee.flags & KeyedTable.live == 0 {
+      core.pointee.liveCount += 1
+    } else {
+      codec?.release(entry.pointee.value)
+    }
     entry.pointee.flags |= KeyedTable.live
-    entry.pointee.value = UInt64(bigEndian: value.loadUnaligned(as: UInt64.self))
+    entry.pointee.value = bits
   }
 }

@@ -67,6 +67,8 @@ public final class KeyedTable: @unchecked Sendable {
   /// Stands in the state log before every key of this table.
   public let operatorID: UInt16
   let kind: UInt8
+  /// Turns the bits of an entry into what stands in the state log; nil where that is the bits themselves.
+  let codec: (any StateCodec)?
   /// Stands between the four bytes and every key.
   let scope: [UInt8]
   /// Bytes before each key.
@@ -85,8 +87,9 @@ public final class KeyedTable: @unchecked Sendable {
   }
 
   /// An empty table whose state records are of `kind` and have `scope` before their keys.
-  init(operatorID: UInt16, kind: UInt8, scope: [UInt8]) {
+  init(operatorID: UInt16, kind: UInt8, scope: [UInt8], codec: (any StateCodec)? = nil) {
     self.operatorID = operatorID
+    self.codec = codec
     self.kind = kind
     self.scope = scope
     keyOffset = StateRecordKind.prefixSize + scope.count
@@ -145,6 +148,7 @@ public final class KeyedTable: @unchecked Sendable {
     let flags = core.pointee.entries[number].flags
     guard flags & KeyedTable.live != 0 else { return }
     if flags & KeyedTable.isDirty == 0 { note(number) }
+    codec?.release(core.pointee.entries[number].value)
     core.pointee.entries[number].flags = (flags | KeyedTable.isDirty) & ~KeyedTable.live
     core.pointee.liveCount -= 1
   }
@@ -159,6 +163,38 @@ public final class KeyedTable: @unchecked Sendable {
       let key = UnsafeRawBufferPointer(start: entry.key + keyOffset, count: Int(entry.length))
       body(key, entry.flags & KeyedTable.live != 0 ? entry.value : nil)
     }
+  }
+
+  /// Makes the entry of `key` live, with bits of `make` when it is not, and notes it as changed.
+  /// - Returns: its number, which stays until the key is removed.
+  func changeEntry(_ key: UnsafeRawBufferPointer, _ hash: UInt64, _ make: () -> UInt64) -> Int {
+    let number = find(key, hash) ?? insert(key, hash)
+    let isLive = isLive(number)
+    touch(number, isLive ? 0 : make())
+    return number
+  }
+
+  /// Notes the live entry as changed.
+  func noteChange(_ number: Int) { touch(number, 0) }
+
+  /// Whether the entry holds a value.
+  func isLive(_ number: Int) -> Bool { core.pointee.entries[number].flags & KeyedTable.live != 0 }
+
+  /// Whether the entry was changed since the changes were last written.
+  func isChanged(_ number: Int) -> Bool { core.pointee.entries[number].flags & KeyedTable.isDirty != 0 }
+
+  /// The bits of an entry.
+  func bits(of number: Int) -> UInt64 { core.pointee.entries[number].value }
+
+  /// The key of an entry. The memory is valid until the table is changed.
+  func key(of number: Int) -> UnsafeRawBufferPointer {
+    let entry = core.pointee.entries[number]
+    return UnsafeRawBufferPointer(start: entry.key + keyOffset, count: Int(entry.length))
+  }
+
+  /// Calls `body` with the number and the bits of each entry that holds a value.
+  func forEachEntry(_ body: (Int, UInt64) -> Void) {
+    for number in 0..<core.pointee.entryCount where isLive(number) { body(number, bits(of: number)) }
   }
 
   /// Calls `body` with each key that holds a value, in no particular order.

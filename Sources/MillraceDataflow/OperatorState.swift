@@ -27,6 +27,24 @@ protocol OperatorState: AnyObject {
   func restore(
     _ kind: UInt8, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?
   ) throws(JobError)
+  /// Everything in the state log was taken over.
+  func recovered()
+}
+
+extension OperatorState {
+  func recovered() {}
+}
+
+/// Turns the 64 bits of a keyed table's entries, which then say where the values are, into what stands in the state log.
+protocol StateCodec: AnyObject {
+  /// Writes the value that `bits` stand for.
+  func write(_ bits: UInt64, into writer: inout ByteWriter)
+  /// Keeps a value.
+  /// - Returns: the bits that stand for it.
+  /// - Throws: `.corruptState`.
+  func read(_ value: UnsafeRawBufferPointer) throws(JobError) -> UInt64
+  /// The value is not needed any more.
+  func release(_ bits: UInt64)
 }
 
 extension KeyedTable: OperatorState {

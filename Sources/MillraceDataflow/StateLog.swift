@@ -4,7 +4,8 @@
 //
 //   byte  field        type
 //   0     operator id  uint16, big endian; 0 is the runtime itself
-//   2     kind         uint8   0 input position, 1 keyed value, 2 keyed value in a slice of time, 3 end of a slice
+//   2     kind         uint8   0 input position, 1 keyed value, 2 keyed value in a slice of time, 3 end of a slice,
+//                              4 keyed value of an encoding of its own
 //   3     key group    uint8   of the key that follows (0 for positions and ends of slices)
 //   4     slice        int64, big endian: its first ms; kinds 2 and 3 only
 //   …     key bytes
@@ -29,6 +30,8 @@ public enum StateRecordKind {
   public static let keyedValue: UInt8 = 1
   /// The value of a key in a slice of time of an operator.
   public static let sliceValue: UInt8 = 2
+  /// The value of a key in an operator, in an encoding that the operator knows.
+  public static let encodedValue: UInt8 = 4
   /// All values of a slice are gone.
   public static let sliceEnd: UInt8 = 3
   /// Bytes before the key.

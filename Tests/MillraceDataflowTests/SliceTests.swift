@@ -106,6 +106,41 @@ func otherShapesAreRefused() {
   extendLifetime(eight)
 }
 
+@Test("sessions in a state that cannot be sessions are refused, with what was found")
+func otherSessionsAreRefused() {
+  let store = SessionStore(operatorID: 7, gap: 10, lateness: 0, emission: .onClose)
+  func problem(_ numbers: [Int64], cut: Int = 0, kind: UInt8 = StateRecordKind.encodedValue, key: String = "k")
+    -> String?
+  {
+    var writer = ByteWriter()
+    for number in numbers { writer.int64(number) }
+    let value = writer.finishJoined()
+    let bytes = Bytes(key)
+    defer { extendLifetime((bytes, value)) }
+    do throws(JobError) {
+      try store.restore(kind, bytes.buffer, value[0..<value.count - cut].buffer)
+      return nil
+    } catch {
+      return error.code == .corruptState ? error.reason : "\(error)"
+    }
+  }
+  #expect(problem([1, 5, 3]) == nil)
+  #expect(problem([1, 5, 3, 20, 20, 4]) == nil)
+  #expect(store.count == 1)
+  #expect(problem([1, 5, 3], cut: 1) == "sessions of 23 bytes; each has 24, and there is at least one")
+  #expect(problem([]) == "sessions of 0 bytes; each has 24, and there is at least one")
+  #expect(problem([6, 5, 3]) == "a session from 6 to 5 ms at byte 0")
+  #expect(problem([1, 5, 3, 5, 9, 4]) == "a session from 5 to 9 ms at byte 24")
+  #expect(problem([.min, 5, 3]) == "a session from \(Int64.min) to 5 ms at byte 0")
+  #expect(
+    problem([100, 11], kind: StateRecordKind.keyedValue, key: "")?.contains("a gap of 11 ms in its state, 10 ms now")
+      == true)
+  #expect(problem([100, 10], kind: StateRecordKind.keyedValue, key: "") == nil)
+  #expect(store.watermark == 100)
+  #expect(
+    problem([1], kind: StateRecordKind.sliceEnd) == "a state record of kind 3 for operator 7, which has sessions")
+}
+
 @Test("the windows of a slice are those that contain it, for every small length, hop and offset")
 func windowArithmetic() {
   for length in Int64(1)...14 {

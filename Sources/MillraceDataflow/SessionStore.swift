@@ -1,0 +1,296 @@
+// SessionStore: the sessions of each key, and when each of them closes.
+//
+// A key's sessions are an array in a cell, whose number is what the keyed table holds. A heap orders the cells by the time at
+// which the first of their sessions is due. Entries of the heap are not moved when a session grows: one that comes up early goes
+// back with the time that holds by then.
+//
+// In the state log a key's value is its sessions, each 24 bytes: first and last event time int64, state 64 bits, big endian. A
+// record of the operator itself (kind 1, no key) says how far event time has come and how long the gap is: two int64.
+
+import MillraceBase
+import MillraceModel
+
+/// Values of a key that follow each other without a longer pause.
+struct Session: Equatable {
+  /// Event time of the first value.
+  var first: Int64
+  /// Event time of the last value.
+  var last: Int64
+  /// What the aggregation made of them.
+  var bits: UInt64
+}
+
+/// Keyed state of one operator: sessions.
+///
+/// Safety: `@unchecked Sendable` because it is handed to the job's worker thread once and used there only.
+@usableFromInline
+final class SessionStore: @unchecked Sendable {
+  private struct Cell {
+    /// Rising, with more than the gap between them.
+    var sessions: [Session] = []
+    /// The number of the key's entry in the table; −1 for a cell that is free.
+    var entry = -1
+    /// The time of the cell's entry in the heap; `.max` without one.
+    var due = Int64.max
+  }
+
+  private struct Due: Comparable {
+    let time: Int64
+    let cell: Int
+    static func < (left: Due, right: Due) -> Bool { (left.time, left.cell) < (right.time, right.cell) }
+  }
+
+  let operatorID: UInt16
+  private let gap: Int64
+  private let lateness: Int64
+  private let isHandedOnClose: Bool
+  private let cells = Cells()
+  private let table: KeyedTable
+  private var heap = Heap<Due>()
+  /// Keys with sessions that late values changed after they had been handed on, by the session's first time.
+  private var again: [(cell: Int, first: Int64)] = []
+  private var isWatermarkChanged = false
+  private var isWatermarkSwept = true
+  /// How far event time has come.
+  private(set) var watermark = Int64.min
+  /// Values that came too late.
+  private(set) var lateCount: UInt64 = 0
+
+  init(operatorID: UInt16, gap: Int64, lateness: Int64, emission: WindowEmission) {
+    self.operatorID = operatorID
+    self.gap = gap
+    self.lateness = lateness
+    isHandedOnClose = emission == .onClose
+    table = KeyedTable(operatorID: operatorID, kind: StateRecordKind.encodedValue, scope: [], codec: cells)
+  }
+
+  /// The cells: what the table's entries stand for.
+  private final class Cells: StateCodec {
+    var list: [Cell] = []
+    var free: [Int] = []
+
+    func make() -> Int {
+      if let number = free.popLast() { return number }
+      list.append(Cell())
+      return list.count - 1
+    }
+
+    func write(_ bits: UInt64, into writer: inout ByteWriter) {
+      for session in list[Int(bits)].sessions {
+        writer.int64(session.first)
+        writer.int64(session.last)
+        writer.uint64(session.bits)
+      }
+    }
+
+    func read(_ value: UnsafeRawBufferPointer) throws(JobError) -> UInt64 {
+      guard value.count > 0, value.count % 24 == 0 else {
+        throw JobError(.corruptState, "sessions of \(value.count) bytes; each has 24, and there is at least one")
+      }
+      func number(_ at: Int) -> Int64 { Int64(bigEndian: value.loadUnaligned(fromByteOffset: at, as: Int64.self)) }
+      var sessions: [Session] = []
+      for at in stride(from: 0, to: value.count, by: 24) {
+        let session = Session(first: number(at), last: number(at + 8), bits: UInt64(bitPattern: number(at + 16)))
+        guard session.first <= session.last, sessions.last.map({ $0.last < session.first }) ?? true,
+          session.first > -TimeWindows.farthest, session.last < TimeWindows.farthest
+        else {
+          throw JobError(.corruptState, "a session from \(session.first) to \(session.last) ms at byte \(at)")
+        }
+        sessions.append(session)
+      }
+      let cell = make()
+      list[cell].sessions = sessions
+      return UInt64(cell)
+    }
+
+    func release(_ bits: UInt64) {
+      list[Int(bits)] = Cell()
+      free.append(Int(bits))
+    }
+  }
+
+  // MARK: Values
+
+  /// Takes in a value of `key` at `time`: `add` changes the state of its session, `merge` puts two sessions' states together.
+  /// - Returns: whether the value was in time.
+  @usableFromInline
+  func take(
+    _ key: UnsafeRawBufferPointer, _ time: Timestamp, initial: UInt64, add: (inout UInt64) -> Void,
+    merge: (UInt64, inout UInt64) -> Void
+  ) -> Bool {
+    let time = time.milliseconds
+    guard time > -TimeWindows.farthest, time < TimeWindows.farthest else { return isLate() }
+    let hash = Hashing.stable(key)
+    let known = table.find(key, hash).flatMap { table.isLive($0) ? Int(table.bits(of: $0)) : nil }
+    // The sessions that the value joins lie side by side.
+    let sessions = known.map { cells.list[$0].sessions } ?? []
+    let from = sessions.firstIndex { $0.last.adding(gap) >= time } ?? sessions.count
+    let to = sessions[from...].firstIndex { $0.first > time.adding(gap) } ?? sessions.count
+    var joined = Session(first: time, last: time, bits: initial)
+    if from < to {
+      joined.first = min(time, sessions[from].first)
+      joined.last = max(time, sessions[to - 1].last)
+      joined.bits = sessions[from].bits
+      for session in sessions[from + 1..<to] { merge(session.bits, &joined.bits) }
+    }
+    guard !isOver(joined) else { return isLate() }
+    add(&joined.bits)
+    let number = table.changeEntry(key, hash) { UInt64(self.cells.make()) }
+    let cell = Int(table.bits(of: number))
+    cells.list[cell].entry = number
+    cells.list[cell].sessions.replaceSubrange(from..<to, with: CollectionOfOne(joined))
+    if isClosed(joined), isHandedOnClose, !again.contains(where: { $0 == (cell, joined.first) }) {
+      again.append((cell, joined.first))
+    }
+    arm(cell)
+    return true
+  }
+
+  private func isLate() -> Bool {
+    lateCount += 1
+    return false
+  }
+
+  /// No value in time can join it any more.
+  private func isClosed(_ session: Session) -> Bool { watermark > session.last.adding(gap) }
+  /// No value at all can join it any more.
+  private func isOver(_ session: Session) -> Bool { watermark > session.last.adding(gap).adding(lateness) }
+
+  /// Sees to it that the heap knows when the cell is due.
+  private func arm(_ cell: Int) {
+    var due = Int64.max
+    for session in cells.list[cell].sessions {
+      let end = session.last.adding(gap)
+      due = min(due, isClosed(session) ? end.adding(lateness) : end)
+    }
+    guard due < cells.list[cell].due else { return }
+    cells.list[cell].due = due
+    heap.push(Due(time: due, cell: cell))
+  }
+
+  // MARK: Handing on
+
+  /// Hands each session to `body` that was handed on before and was changed by late values.
+  @usableFromInline
+  func takeAgain(_ body: (UnsafeRawBufferPointer, Window, UInt64) -> Void) {
+    guard !again.isEmpty else { return }
+    let taken = again
+    again = []
+    for (cell, first) in taken {
+      // It may have grown to the front meanwhile, and is there under its new first time; or to the end, and will close again.
+      guard let session = cells.list[cell].sessions.first(where: { $0.first == first }), isClosed(session) else {
+        continue
+      }
+      body(table.key(of: cells.list[cell].entry), window(session), session.bits)
+    }
+  }
+
+  /// Event time has come to `time`: hands on what closes, and forgets what is over.
+  @usableFromInline
+  func advance(to time: Timestamp, _ body: (UnsafeRawBufferPointer, Window, UInt64) -> Void) {
+    let before = watermark
+    guard time.milliseconds > before else { return }
+    // What changed in this step and is over by now is not found at the step's end.
+    watermark = time.milliseconds
+    isWatermarkChanged = true
+    while let next = heap.first, next.time < watermark {
+      heap.popFirst()
+      guard cells.list[next.cell].due == next.time else { continue }
+      cells.list[next.cell].due = .max
+      let number = cells.list[next.cell].entry
+      let key = table.key(of: number)
+      for session in cells.list[next.cell].sessions where isClosed(session) {
+        let wasClosed = before > session.last.adding(gap)
+        if isHandedOnClose ? !wasClosed : isOver(session) && table.isChanged(number) {
+          body(key, window(session), session.bits)
+        }
+      }
+      if cells.list[next.cell].sessions.contains(where: isOver) {
+        cells.list[next.cell].sessions.removeAll(where: isOver)
+        if cells.list[next.cell].sessions.isEmpty {
+          table.remove(key)
+          continue
+        }
+        table.noteChange(number)
+      }
+      arm(next.cell)
+    }
+  }
+
+  /// Hands on the sessions of the keys that this step changed, when they are handed on with each step.
+  @usableFromInline
+  func takeUpdates(_ body: (UnsafeRawBufferPointer, Window, UInt64) -> Void) {
+    guard !isHandedOnClose else { return }
+    table.forEachChange { key, bits in
+      guard let bits else { return }
+      for session in cells.list[Int(bits)].sessions { body(key, window(session), session.bits) }
+    }
+  }
+
+  /// From the first value until the gap behind the last one.
+  private func window(_ session: Session) -> Window {
+    Window(
+      start: Timestamp(milliseconds: session.first), end: Timestamp(milliseconds: session.last.adding(gap)))
+  }
+}
+
+extension SessionStore: OperatorState {
+  var count: Int { table.count }
+  var changedCount: Int { table.changedCount + (isWatermarkChanged ? 1 : 0) }
+  var changedSize: Int { 2 * table.changedSize + 64 }
+
+  func writeChanges(into writer: inout StateLogWriter) {
+    if isWatermarkChanged { writeWatermark(into: &writer) }
+    table.writeChanges(into: &writer)
+  }
+
+  private func writeWatermark(into writer: inout StateLogWriter) {
+    let key: [UInt8] = [UInt8(operatorID >> 8), UInt8(operatorID & 0xff), StateRecordKind.keyedValue, 0]
+    var value = ByteWriter(capacity: 16)
+    value.int64(watermark)
+    value.int64(gap)
+    let bytes = value.finishJoined()
+    key.withUnsafeBytes { key in bytes.withBuffer { writer.put(key: key, value: $0) } }
+    isWatermarkChanged = false
+    isWatermarkSwept = true
+  }
+
+  func beginRound() {
+    table.beginRound()
+    isWatermarkSwept = watermark == .min
+  }
+
+  func sweep(_ quota: Int, upTo size: Int, into writer: inout StateLogWriter) -> Int {
+    if !isWatermarkSwept { writeWatermark(into: &writer) }
+    return table.sweep(quota, upTo: size, into: &writer)
+  }
+
+  var roundIsDone: Bool { isWatermarkSwept && table.roundIsDone }
+
+  func restore(
+    _ kind: UInt8, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?
+  ) throws(JobError) {
+    if kind == StateRecordKind.keyedValue, key.count == 0, let value, value.count == 16 {
+      let found = Int64(bigEndian: value.loadUnaligned(fromByteOffset: 8, as: Int64.self))
+      guard found == gap else {
+        throw JobError(
+          .corruptState,
+          "operator \(operatorID) has sessions with a gap of \(found) ms in its state, \(gap) ms now; give it another name to "
+            + "begin anew")
+      }
+      watermark = Int64(bigEndian: value.loadUnaligned(as: Int64.self))
+      return
+    }
+    guard kind == StateRecordKind.encodedValue else {
+      throw JobError(.corruptState, "a state record of kind \(kind) for operator \(operatorID), which has sessions")
+    }
+    try table.restore(key, value)
+  }
+
+  func recovered() {
+    table.forEachEntry { number, bits in
+      cells.list[Int(bits)].entry = number
+      arm(Int(bits))
+    }
+  }
+}
