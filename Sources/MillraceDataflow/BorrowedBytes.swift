@@ -20,7 +20,7 @@ public struct BorrowedBytes {
 }
 
 /// A value that can stand as a record's key or value.
-public protocol BytesRepresentable {
+public protocol BytesRepresentable: SendableMetatype {
   /// Calls `body` with the bytes, which are valid inside it only.
   func withBytes(_ body: (UnsafeRawBufferPointer) -> Void)
 }
@@ -31,12 +31,23 @@ public protocol StreamKey: BytesRepresentable {
   init(keyBytes bytes: UnsafeRawBufferPointer)
 }
 
-/// A value that keyed state holds: 64 bits.
+/// A value that keyed state holds: 64 bits, or where it is.
 public protocol StateValue {
   /// The value from its bits.
   init(stateBits: UInt64)
-  /// The bits that go into the state log.
+  /// The bits that go into the state log, unless there is a ``codec``.
   var stateBits: UInt64 { get }
+  /// The bits for an entry of a table to keep.
+  func ownedStateBits() -> UInt64
+  /// What keeps values that the bits only say the place of; nil when the bits are the value.
+  static var codec: (any StateCodec)? { get }
+}
+
+extension StateValue {
+  /// The bits themselves.
+  @inlinable public func ownedStateBits() -> UInt64 { stateBits }
+  /// None.
+  public static var codec: (any StateCodec)? { nil }
 }
 
 extension BorrowedBytes: StreamKey {

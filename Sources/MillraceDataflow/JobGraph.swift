@@ -68,25 +68,34 @@ public struct JobGraph {
   /// The operator's number in the state log comes from its name. Without a name it is `kind` and a running number among
   /// those of its kind: name operators that must find their state again after the job was changed.
   /// - Throws: `.invalidJob` when another operator has the name, or its number.
-  public mutating func addTable(kind: String, name: String?) throws(JobError) -> KeyedTable {
-    let table = KeyedTable(operatorID: try number(kind: kind, name: name))
+  /// - Parameter codec: of values that take more than 64 bits.
+  public mutating func addTable(
+    kind: String, name: String?, codec: (any StateCodec)? = nil
+  ) throws(JobError) -> KeyedTable {
+    let table = KeyedTable(
+      operatorID: try number(kind: kind, name: name),
+      kind: codec == nil ? StateRecordKind.keyedValue : StateRecordKind.encodedValue, scope: [], codec: codec)
     states.append(table)
     return table
   }
 
   /// State of an operator by slices of time; for `kind` and `name` see ``addTable(kind:name:)``.
-  mutating func addSlices(kind: String, name: String?, of windows: TimeWindows) throws(JobError) -> SliceStore {
+  mutating func addSlices(
+    kind: String, name: String?, of windows: TimeWindows, codec: (any StateCodec)?
+  ) throws(JobError) -> SliceStore {
     let slices = SliceStore(
-      operatorID: try number(kind: kind, name: name), length: windows.slice, phase: windows.phase)
+      operatorID: try number(kind: kind, name: name), length: windows.slice, phase: windows.phase, codec: codec)
     states.append(slices)
     return slices
   }
 
   /// Sessions of an operator; for `name` see ``addTable(kind:name:)``.
-  mutating func addSessions(name: String?, gap: Duration, _ options: WindowOptions) throws(JobError) -> SessionStore {
+  mutating func addSessions(
+    name: String?, gap: Duration, _ options: WindowOptions, codec: (any StateCodec)?
+  ) throws(JobError) -> SessionStore {
     let sessions = SessionStore(
       operatorID: try number(kind: "sessions", name: name), gap: gap.inMilliseconds,
-      lateness: max(0, options.allowedLateness.inMilliseconds), emission: options.emission)
+      lateness: max(0, options.allowedLateness.inMilliseconds), emission: options.emission, codec: codec)
     states.append(sessions)
     return sessions
   }

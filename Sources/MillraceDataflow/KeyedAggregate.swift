@@ -57,14 +57,14 @@ where Fold.Input == Upstream.Output {
     let upstream = try upstream.bound(to: &graph)
     return Self(
       upstream: upstream, key: key, fold: fold, kind: kind, name: name,
-      table: try graph.addTable(kind: kind, name: name))
+      table: try graph.addTable(kind: kind, name: name, codec: Fold.State.codec))
   }
 
   @inlinable @inline(__always)
   func take(_ input: Upstream.Output, _ time: Timestamp) {
     table.note(time)
     key(input).withBytes { bytes in
-      table.update(bytes, initial: fold.initial.stateBits) { bits in
+      table.update(bytes, initial: fold.initial.ownedStateBits()) { bits in
         var state = Fold.State(stateBits: bits)
         fold.add(input, to: &state)
         bits = state.stateBits

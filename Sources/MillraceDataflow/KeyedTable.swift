@@ -103,6 +103,7 @@ public final class KeyedTable: @unchecked Sendable {
   }
 
   deinit {
+    if let codec { forEachEntry { codec.release($1) } }
     core.pointee.slots.deallocate()
     core.pointee.entries.deallocate()
     core.pointee.dirty.deallocate()
@@ -123,13 +124,15 @@ public final class KeyedTable: @unchecked Sendable {
   /// Changes the value of `key`, which starts as `initial` when the key is new, and notes the change.
   /// - Complexity: O(bytes of the key), amortised.
   @inlinable @inline(__always)
-  public func update(_ key: UnsafeRawBufferPointer, initial: UInt64, _ body: (inout UInt64) -> Void) {
+  public func update(
+    _ key: UnsafeRawBufferPointer, initial: @autoclosure () -> UInt64, _ body: (inout UInt64) -> Void
+  ) {
     let hash = Hashing.stable(key)
     let number = find(key, hash) ?? insert(key, hash)
     let entry = core.pointee.entries + number
     let flags = entry.pointee.flags
     if flags & (KeyedTable.live | KeyedTable.isDirty) != KeyedTable.live | KeyedTable.isDirty {
-      touch(number, initial)
+      touch(number, flags & KeyedTable.live == 0 ? initial() : 0)
     }
     body(&entry.pointee.value)
   }

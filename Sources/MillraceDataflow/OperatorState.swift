@@ -36,7 +36,7 @@ extension OperatorState {
 }
 
 /// Turns the 64 bits of a keyed table's entries, which then say where the values are, into what stands in the state log.
-protocol StateCodec: AnyObject {
+public protocol StateCodec: AnyObject {
   /// Writes the value that `bits` stand for.
   func write(_ bits: UInt64, into writer: inout ByteWriter)
   /// Keeps a value.
@@ -51,7 +51,7 @@ extension KeyedTable: OperatorState {
   func restore(
     _ kind: UInt8, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?
   ) throws(JobError) {
-    guard kind == StateRecordKind.keyedValue else {
+    guard kind == self.kind else {
       throw JobError(.corruptState, "a state record of kind \(kind) for operator \(operatorID), which has keyed values")
     }
     try restore(key, value)

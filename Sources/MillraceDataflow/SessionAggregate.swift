@@ -55,7 +55,7 @@ where Fold.Input == Upstream.Output {
     let upstream = try upstream.bound(to: &graph)
     let late = try late?.bound(to: &graph)
     graph.needEventTime()
-    let store = try graph.addSessions(name: name, gap: gap, options)
+    let store = try graph.addSessions(name: name, gap: gap, options, codec: Fold.State.codec)
     graph.addLateCount { store.lateCount }
     return Self(upstream, key: key, fold: fold, gap: gap, options: options, late: late, name: name, store: store)
   }
@@ -69,7 +69,7 @@ where Fold.Input == Upstream.Output {
   @inlinable
   func take(_ input: Upstream.Output, _ time: Timestamp, _ store: SessionStore) {
     key(input).withBytes { bytes in
-      let isInTime = store.take(bytes, time, initial: fold.initial.stateBits) { bits in
+      let isInTime = store.take(bytes, time, initial: { fold.initial.ownedStateBits() }) { bits in
         var value = Fold.State(stateBits: bits)
         fold.add(input, to: &value)
         bits = value.stateBits

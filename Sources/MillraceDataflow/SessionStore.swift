@@ -4,7 +4,8 @@
 // which the first of their sessions is due. Entries of the heap are not moved when a session grows: one that comes up early goes
 // back with the time that holds by then.
 //
-// In the state log a key's value is its sessions, each 24 bytes: first and last event time int64, state 64 bits, big endian. A
+// In the state log a key's value is its sessions: of each the first and last event time int64, then its state: 64 bits, or its
+// length uint32 and what its encoding says; big endian. A
 // record of the operator itself (kind 1, no key) says how far event time has come and how long the gap is: two int64.
 
 import MillraceBase
@@ -44,7 +45,7 @@ final class SessionStore: @unchecked Sendable {
   private let gap: Int64
   private let lateness: Int64
   private let isHandedOnClose: Bool
-  private let cells = Cells()
+  private let cells: Cells
   private let table: KeyedTable
   private var heap = Heap<Due>()
   /// Keys with sessions that late values changed after they had been handed on, by the session's first time.
@@ -56,7 +57,11 @@ final class SessionStore: @unchecked Sendable {
   /// Values that came too late.
   private(set) var lateCount: UInt64 = 0
 
-  init(operatorID: UInt16, gap: Int64, lateness: Int64, emission: WindowEmission) {
+  /// - Parameter codec: of states that take more than 64 bits.
+  init(
+    operatorID: UInt16, gap: Int64, lateness: Int64, emission: WindowEmission, codec: (any StateCodec)? = nil
+  ) {
+    cells = Cells(codec)
     self.operatorID = operatorID
     self.gap = gap
     self.lateness = lateness
@@ -68,6 +73,10 @@ final class SessionStore: @unchecked Sendable {
   private final class Cells: StateCodec {
     var list: [Cell] = []
     var free: [Int] = []
+    /// Of the sessions' states.
+    let codec: (any StateCodec)?
+
+    init(_ codec: (any StateCodec)?) { self.codec = codec }
 
     func make() -> Int {
       if let number = free.popLast() { return number }
@@ -79,31 +88,50 @@ final class SessionStore: @unchecked Sendable {
       for session in list[Int(bits)].sessions {
         writer.int64(session.first)
         writer.int64(session.last)
-        writer.uint64(session.bits)
+        guard let codec else {
+          writer.uint64(session.bits)
+          continue
+        }
+        let at = writer.count
+        writer.int32(0)
+        codec.write(session.bits, into: &writer)
+        writer.patchInt32(Int32(writer.count - at - 4), at: at)
       }
     }
 
     func read(_ value: UnsafeRawBufferPointer) throws(JobError) -> UInt64 {
-      guard value.count > 0, value.count % 24 == 0 else {
-        throw JobError(.corruptState, "sessions of \(value.count) bytes; each has 24, and there is at least one")
-      }
-      func number(_ at: Int) -> Int64 { Int64(bigEndian: value.loadUnaligned(fromByteOffset: at, as: Int64.self)) }
-      var sessions: [Session] = []
-      for at in stride(from: 0, to: value.count, by: 24) {
-        let session = Session(first: number(at), last: number(at + 8), bits: UInt64(bitPattern: number(at + 16)))
-        guard session.first <= session.last, sessions.last.map({ $0.last < session.first }) ?? true,
-          session.first > -TimeWindows.farthest, session.last < TimeWindows.farthest
-        else {
-          throw JobError(.corruptState, "a session from \(session.first) to \(session.last) ms at byte \(at)")
-        }
-        sessions.append(session)
-      }
+      var reader = ByteReader(Bytes(copying: value))
       let cell = make()
-      list[cell].sessions = sessions
+      do throws(DecodingError) {
+        repeat {
+          let at = reader.position
+          let (first, last) = (try reader.int64(), try reader.int64())
+          guard first <= last, list[cell].sessions.last.map({ $0.last < first }) ?? true,
+            first > -TimeWindows.farthest, last < TimeWindows.farthest
+          else { throw DecodingError("a session from \(first) to \(last) ms", at: at) }
+          let bits = codec == nil ? try reader.uint64() : try content(&reader)
+          list[cell].sessions.append(Session(first: first, last: last, bits: bits))
+        } while reader.remaining > 0
+      } catch {
+        release(UInt64(cell))
+        throw JobError(.corruptState, "sessions of \(value.count) bytes: \(error)")
+      }
       return UInt64(cell)
     }
 
+    private func content(_ reader: inout ByteReader) throws(DecodingError) -> UInt64 {
+      let at = reader.position
+      let bytes = try reader.slice(Int(try reader.uint32()))
+      defer { extendLifetime(bytes) }
+      do throws(JobError) {
+        return try codec?.read(bytes.buffer) ?? 0
+      } catch {
+        throw DecodingError(error.reason, at: at)
+      }
+    }
+
     func release(_ bits: UInt64) {
+      for session in list[Int(bits)].sessions { codec?.release(session.bits) }
       list[Int(bits)] = Cell()
       free.append(Int(bits))
     }
@@ -115,7 +143,7 @@ final class SessionStore: @unchecked Sendable {
   /// - Returns: whether the value was in time.
   @usableFromInline
   func take(
-    _ key: UnsafeRawBufferPointer, _ time: Timestamp, initial: UInt64, add: (inout UInt64) -> Void,
+    _ key: UnsafeRawBufferPointer, _ time: Timestamp, initial: () -> UInt64, add: (inout UInt64) -> Void,
     merge: (UInt64, inout UInt64) -> Void
   ) -> Bool {
     let time = time.milliseconds
@@ -126,14 +154,17 @@ final class SessionStore: @unchecked Sendable {
     let sessions = known.map { cells.list[$0].sessions } ?? []
     let from = sessions.firstIndex { $0.last.adding(gap) >= time } ?? sessions.count
     let to = sessions[from...].firstIndex { $0.first > time.adding(gap) } ?? sessions.count
-    var joined = Session(first: time, last: time, bits: initial)
+    var joined = Session(first: time, last: time, bits: 0)
     if from < to {
       joined.first = min(time, sessions[from].first)
       joined.last = max(time, sessions[to - 1].last)
-      joined.bits = sessions[from].bits
-      for session in sessions[from + 1..<to] { merge(session.bits, &joined.bits) }
     }
     guard !isOver(joined) else { return isLate() }
+    joined.bits = from < to ? sessions[from].bits : initial()
+    for session in sessions[from..<to].dropFirst() {
+      merge(session.bits, &joined.bits)
+      cells.codec?.release(session.bits)
+    }
     add(&joined.bits)
     let number = table.changeEntry(key, hash) { UInt64(self.cells.make()) }
     let cell = Int(table.bits(of: number))
@@ -206,6 +237,7 @@ final class SessionStore: @unchecked Sendable {
         }
       }
       if cells.list[next.cell].sessions.contains(where: isOver) {
+        for session in cells.list[next.cell].sessions where isOver(session) { cells.codec?.release(session.bits) }
         cells.list[next.cell].sessions.removeAll(where: isOver)
         if cells.list[next.cell].sessions.isEmpty {
           table.remove(key)

@@ -32,8 +32,12 @@ public final class SliceStore: @unchecked Sendable {
   private let length: Int64
   private let phase: Int64
 
-  init(operatorID: UInt16, length: Int64, phase: Int64) {
+  /// Of values that take more than 64 bits.
+  private let codec: (any StateCodec)?
+
+  init(operatorID: UInt16, length: Int64, phase: Int64, codec: (any StateCodec)? = nil) {
     self.operatorID = operatorID
+    self.codec = codec
     self.length = length
     self.phase = phase
   }
@@ -45,17 +49,17 @@ public final class SliceStore: @unchecked Sendable {
     let index = starts.partitioningIndex(below: start)
     if index == starts.count || starts[index] != start {
       starts.insert(start, at: index)
-      tables.insert(SliceStore.newTable(operatorID, start), at: index)
+      tables.insert(newTable(start), at: index)
     }
     lastStart = start
     lastTable = tables[index]
     return tables[index]
   }
 
-  private static func newTable(_ operatorID: UInt16, _ start: Int64) -> KeyedTable {
+  private func newTable(_ start: Int64) -> KeyedTable {
     KeyedTable(
       operatorID: operatorID, kind: StateRecordKind.sliceValue,
-      scope: withUnsafeBytes(of: start.bigEndian) { Array($0) })
+      scope: withUnsafeBytes(of: start.bigEndian) { Array($0) }, codec: codec)
   }
 
   /// The slices that begin in `range`, in order.

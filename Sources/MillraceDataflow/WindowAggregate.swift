@@ -175,6 +175,12 @@ final class WindowState: @unchecked Sendable {
   @usableFromInline
   func slices(ofWindowEndingAt end: Int64) -> ArraySlice<KeyedTable> { store.slices(in: end - windows.length..<end) }
 
+  /// A table for sums of slices.
+  @usableFromInline
+  func scratchTable(_ codec: (any StateCodec)?) -> KeyedTable {
+    KeyedTable(operatorID: 0, kind: StateRecordKind.keyedValue, scope: [], codec: codec)
+  }
+
   @usableFromInline
   func window(endingAt end: Int64) -> Window {
     Window(start: Timestamp(milliseconds: end - windows.length), end: Timestamp(milliseconds: end))
@@ -252,7 +258,8 @@ where Fold.Input == Upstream.Output {
     let upstream = try upstream.bound(to: &graph)
     let late = try late?.bound(to: &graph)
     graph.needEventTime()
-    let state = WindowState(windows, options, try graph.addSlices(kind: "window", name: name, of: windows))
+    let state = WindowState(
+      windows, options, try graph.addSlices(kind: "window", name: name, of: windows, codec: Fold.State.codec))
     graph.addLateCount { state.lateCount }
     return Self(
       upstream, key: key, fold: fold, windows: windows, options: options, late: late, name: name, state: state)
@@ -271,7 +278,7 @@ where Fold.Input == Upstream.Output {
         late?.receive(input, time)
         return
       }
-      slice.update(bytes, initial: fold.initial.stateBits) { bits in
+      slice.update(bytes, initial: fold.initial.ownedStateBits()) { bits in
         var value = Fold.State(stateBits: bits)
         fold.add(input, to: &value)
         bits = value.stateBits
@@ -317,20 +324,22 @@ where Fold.Input == Upstream.Output {
     }
     if let keys {
       keys.forEach { key, _ in
-        var sum: Fold.State?
+        var sum = fold.initial
+        var isThere = false
         for slice in slices {
           guard let bits = slice.value(key) else { continue }
-          add(Fold.State(stateBits: bits), to: &sum)
+          fold.merge(Fold.State(stateBits: bits), into: &sum)
+          isThere = true
         }
-        if let sum { give(key, sum) }
+        if isThere { give(key, sum) }
       }
     } else if slices.count == 1, let slice = slices.first {
       slice.forEach { give($0, Fold.State(stateBits: $1)) }
     } else {
-      let sums = KeyedTable(operatorID: 0)
+      let sums = state.scratchTable(Fold.State.codec)
       for slice in slices {
         slice.forEach { key, bits in
-          sums.update(key, initial: fold.initial.stateBits) { sum in
+          sums.update(key, initial: fold.initial.ownedStateBits()) { sum in
             var value = Fold.State(stateBits: sum)
             fold.merge(Fold.State(stateBits: bits), into: &value)
             sum = value.stateBits
@@ -339,15 +348,5 @@ where Fold.Input == Upstream.Output {
       }
       sums.forEach { give($0, Fold.State(stateBits: $1)) }
     }
-  }
-
-  @inlinable
-  func add(_ part: Fold.State, to sum: inout Fold.State?) {
-    guard var value = sum else {
-      sum = part
-      return
-    }
-    fold.merge(part, into: &value)
-    sum = value
   }
 }

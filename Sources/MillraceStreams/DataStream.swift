@@ -171,6 +171,23 @@ public struct KeyedStream<Source: Flow, Key: StreamKey>: Sendable {
   ) -> DataStream<KeyedAggregate<Source, Key, Fold>> where Fold.Input == Source.Output {
     DataStream<KeyedAggregate<Source, Key, Fold>>(KeyedAggregate(flow, key: key, fold: fold, kind: kind, name: name))
   }
+
+  /// The state of each key as `fold` changes it, of any size; handed on like ``count(name:)``.
+  @inlinable
+  public func aggregate<Fold: WideAggregation>(
+    _ fold: Fold, kind: String = "aggregate", name: String? = nil
+  ) -> DataStream<Map<KeyedAggregate<Source, Key, Boxing<Fold>>, Keyed<Key, Fold.State>>>
+  where Fold.Input == Source.Output {
+    aggregate(Boxing(fold), kind: kind, name: name).map { Keyed(key: $0.key, value: $0.value.content) }
+  }
+
+  /// The average of a number over the values of each key so far; handed on like ``count(name:)``.
+  @inlinable
+  public func average(
+    name: String? = nil, _ number: @escaping @Sendable (Source.Output) -> Int64
+  ) -> DataStream<Map<KeyedAggregate<Source, Key, Boxing<Averaging<Source.Output>>>, Keyed<Key, AverageState>>> {
+    aggregate(Averaging(number), kind: "average", name: name)
+  }
 }
 
 /// A stream with its end, ready to become a job.

@@ -92,6 +92,23 @@ public struct SessionStream<Source: Flow, Key: StreamKey>: Sendable {
     DataStream<SessionAggregate<Source, Key, Fold>>(
       SessionAggregate(stream.flow, key: stream.key, fold: fold, gap: gap, options: options, late: late, name: name))
   }
+
+  /// The state of each key and session as `fold` changes it, of any size.
+  @inlinable
+  public func aggregate<Fold: WideAggregation>(
+    _ fold: Fold, name: String? = nil
+  ) -> DataStream<Map<SessionAggregate<Source, Key, Boxing<Fold>>, Windowed<Key, Fold.State>>>
+  where Fold.Input == Source.Output {
+    aggregate(Boxing(fold), name: name).map { Windowed(key: $0.key, window: $0.window, value: $0.value.content) }
+  }
+
+  /// The average of a number over the values of each key and session.
+  @inlinable
+  public func average(
+    name: String? = nil, _ number: @escaping @Sendable (Source.Output) -> Int64
+  ) -> DataStream<Map<SessionAggregate<Source, Key, Boxing<Averaging<Source.Output>>>, Windowed<Key, AverageState>>> {
+    aggregate(Averaging(number), name: name)
+  }
 }
 
 extension SessionStream where Source.Output == InputRecord {

@@ -93,6 +93,23 @@ public struct WindowedStream<Source: Flow, Key: StreamKey>: Sendable {
       WindowAggregate(
         stream.flow, key: stream.key, fold: fold, windows: windows, options: options, late: late, name: name))
   }
+
+  /// The state of each key and window as `fold` changes it, of any size.
+  @inlinable
+  public func aggregate<Fold: WideAggregation>(
+    _ fold: Fold, name: String? = nil
+  ) -> DataStream<Map<WindowAggregate<Source, Key, Boxing<Fold>>, Windowed<Key, Fold.State>>>
+  where Fold.Input == Source.Output {
+    aggregate(Boxing(fold), name: name).map { Windowed(key: $0.key, window: $0.window, value: $0.value.content) }
+  }
+
+  /// The average of a number over the values of each key and window.
+  @inlinable
+  public func average(
+    name: String? = nil, _ number: @escaping @Sendable (Source.Output) -> Int64
+  ) -> DataStream<Map<WindowAggregate<Source, Key, Boxing<Averaging<Source.Output>>>, Windowed<Key, AverageState>>> {
+    aggregate(Averaging(number), name: name)
+  }
 }
 
 extension WindowedStream where Source.Output == InputRecord {
