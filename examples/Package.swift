@@ -18,6 +18,7 @@ let package = Package(
     example("DataStream"),
     example("WordCount"),
     example("ClickWindows"),
+    example("FraudRule"),
     example("EmbeddedBroker"),
     example("QueueWorker"),
   ]

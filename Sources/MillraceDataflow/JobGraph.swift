@@ -100,6 +100,13 @@ public struct JobGraph {
     return sessions
   }
 
+  /// State and timers of an operator; for `name` see ``addTable(kind:name:codec:)``.
+  mutating func addProcess<State: StateCodable>(name: String?) throws(JobError) -> ProcessStore<State> {
+    let store = ProcessStore<State>(operatorID: try number(kind: "process", name: name))
+    states.append(store)
+    return store
+  }
+
   private mutating func number(kind: String, name: String?) throws(JobError) -> UInt16 {
     let ordinal = unnamed[kind, default: 0] + 1
     if name == nil { unnamed[kind] = ordinal }

@@ -164,6 +164,31 @@ public struct KeyedStream<Source: Flow, Key: StreamKey>: Sendable {
     aggregate(Summing(number), kind: "sum", name: name)
   }
 
+  /// Calls a function of one's own for each value of a key, with state of the key and timers in event time.
+  ///
+  ///     // Says which users are silent for an hour.
+  ///     clicks.keyBy { $0.user }.process(state: Int64.self, name: "silence") { click, context, emit in
+  ///       if let last = context.state { context.cancelTimer(at: Timestamp(milliseconds: last + 3_600_000)) }
+  ///       context.state = context.time.milliseconds
+  ///       context.setTimer(at: Timestamp(milliseconds: context.time.milliseconds + 3_600_000))
+  ///     } onTimer: { context, emit in
+  ///       context.state = nil
+  ///       emit(context.key)
+  ///     }
+  ///
+  /// - Parameters:
+  ///   - state: the type of a key's state.
+  ///   - name: owns state and timers in the job's state; give one when the job's code may change.
+  @inlinable
+  public func process<State: StateCodable, Output>(
+    state: State.Type, name: String? = nil,
+    onValue: @escaping @Sendable (Source.Output, ProcessContext<Key, State>, (Output) -> Void) -> Void,
+    onTimer: @escaping @Sendable (ProcessContext<Key, State>, (Output) -> Void) -> Void = { _, _ in }
+  ) -> DataStream<KeyedProcess<Source, Key, State, Output>> {
+    DataStream<KeyedProcess<Source, Key, State, Output>>(
+      KeyedProcess(flow, key: key, name: name, onValue: onValue, onTimer: onTimer))
+  }
+
   /// The state of each key as `fold` changes it; handed on like ``count(name:)``.
   @inlinable
   public func aggregate<Fold: Aggregation>(
