@@ -65,6 +65,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
   private var isInterrupted = false
   private var turn = 0
   private let fate: @Sendable (UInt64) -> Fate
+  private let newTopicPartitions: Int?
   /// Most bytes of a commit.
   public let largestCommit: Int
   private var largestSeen = 0
@@ -73,9 +74,14 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
   ///
   /// - Parameters:
   ///   - largestCommit: most bytes of a commit.
+  ///   - newTopicPartitions: partitions of topics that are made when somebody asks for them; nil when they are not.
   ///   - fate: decides what becomes of the n-th commit of the host's life, counted from 1.
-  public init(largestCommit: Int = 32 << 20, fate: @escaping @Sendable (UInt64) -> Fate = { _ in .acknowledged }) {
+  public init(
+    largestCommit: Int = 32 << 20, newTopicPartitions: Int? = nil,
+    fate: @escaping @Sendable (UInt64) -> Fate = { _ in .acknowledged }
+  ) {
     self.largestCommit = largestCommit
+    self.newTopicPartitions = newTopicPartitions
     self.fate = fate
   }
 
@@ -135,8 +141,11 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
     try topics[output.topic]?[Int(output.partition)].append(output.bytes, epoch: 0)
   }
 
-  /// The partitions of a topic.
+  /// The partitions of a topic, which is made when it is missing and may be.
   public func partitionCount(topic: String) throws(JobError) -> Int {
+    if let newTopicPartitions, signal.locked({ topics[topic] == nil }) {
+      createTopic(topic, partitions: newTopicPartitions)
+    }
     guard let logs = signal.locked({ topics[topic] }) else { throw JobError(.unknownTopic, topic) }
     return logs.count
   }
