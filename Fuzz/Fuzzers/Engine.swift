@@ -8,9 +8,8 @@ import MillraceSimulation
 import MillraceStreams
 
 /// Even first byte: the rest is a batch of the state log, with a right checksum. Odd: it is cut into keys and values of
-/// records. From 224 on the job has sessions whose state is a list, from 192 on sessions, from 128 on windows, otherwise it is the word
-/// count. It must start from the state or say why not, and then
-/// work.
+/// records. What the job is, its upper bits say: the word count, windows, sessions, lists as state, or a function with timers. It must
+/// start from the state or say why not, and then work.
 let stateLogs = FuzzTarget(
   name: "state-logs", allowance: 4 << 20,
   seeds: {
@@ -20,6 +19,8 @@ let stateLogs = FuzzTarget(
     func number(_ value: UInt16) -> [UInt8] { [UInt8(value >> 8), UInt8(value & 255)] }
     let name = Bytes([String?].stateEncoding).withBuffer { UInt32(truncatingIfNeeded: Hashing.stable($0)) }
     let fingerprint = withUnsafeBytes(of: name.bigEndian) { Array($0) }
+    let cell = Bytes("process<string>/1").withBuffer { UInt32(truncatingIfNeeded: Hashing.stable($0)) }
+    let process = withUnsafeBytes(of: cell.bigEndian) { Array($0) }
     let slice: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 10]
     let point: [UInt8] = [24] + [UInt8](repeating: 0, count: 7) + [40] + [UInt8](repeating: 0, count: 7) + [10]
     return [
@@ -28,9 +29,10 @@ let stateLogs = FuzzTarget(
       [129, 13] + number(window) + [2, 0] + slice + [97, 8, 0, 0, 0, 0, 0, 0, 0, 5] + [12] + number(window) + [3, 0]
         + slice + [255],
       [129, 4] + number(window) + [1, 0] + point + [UInt8](repeating: 0, count: 8),
-      [225, 5] + number(window) + [4, 0, 97] + [34] + [UInt8](repeating: 0, count: 7) + [3]
+      [225, 5] + number(window) + [4, 0, 97] + [30] + [UInt8](repeating: 0, count: 7) + [3]
         + [UInt8](repeating: 0, count: 7)
         + [9, 0, 0, 0, 10] + fingerprint + [2, 0, 1, 2, 97, 98],
+      [241, 5] + number(window) + [4, 0, 97] + [16] + process + [1, 1, 98, 1] + [UInt8](repeating: 0, count: 7) + [1],
       [193, 5] + number(window) + [4, 0, 97] + [24] + [UInt8](repeating: 0, count: 7) + [3]
         + [UInt8](repeating: 0, count: 7)
         + [9] + [UInt8](repeating: 0, count: 7) + [2],
@@ -83,7 +85,16 @@ let stateLogs = FuzzTarget(
           [], adding: { $0.append($1.value.text) }, merging: { $0 += $1 }), name: "w"
       )
       .map { Keyed(key: $0.key, value: Int64($0.value.count)) }.to(topic: "counts").job(named: "word-count")
-    let job = first < 128 ? WordCount.job() : first < 192 ? windows : first < 224 ? sessions : lists
+    let timers = DataStream.topic("lines").keyBy { $0.value }
+      .process(state: String.self, name: "w") { record, context, emit in
+        context.state = (context.state ?? "") + record.value.text
+        context.setTimer(at: Timestamp(milliseconds: context.time.milliseconds + 5))
+      } onTimer: { context, emit in
+        emit(Keyed(key: context.key, value: Int64(context.timers.count)))
+      }
+      .to(topic: "counts").job(named: "word-count")
+    let job =
+      first < 128 ? WordCount.job() : first < 192 ? windows : first < 224 ? sessions : first < 240 ? lists : timers
     let executor = try JobExecutor(job, host: host, options: options)
     _ = try executor.turn()
     try executor.settle()
