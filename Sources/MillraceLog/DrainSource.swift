@@ -20,7 +20,7 @@ struct PackedFile: Sendable {
   /// Packs batches that memory holds.
   /// - Returns: nil when one of them is not there.
   init?(_ batches: [BatchReference], from regions: [HotTail.Region]) {
-    let sorted = batches.sorted { $0.position < $1.position }
+    let sorted = batches.inOrderOfPlaces()
     size = sorted.reduce(0) { $0 + Int($1.length) }
     memory = Chunk(capacity: max(size, 1))
     var starts: [Int] = []
@@ -40,7 +40,7 @@ struct PackedFile: Sendable {
   /// Reads batches from the file in large pieces, each batch verified.
   /// - Throws: `.corruption` when one is not what was written, `.io`.
   init(_ batches: [BatchReference], reading file: any File) throws(LogError) {
-    let sorted = batches.sorted { $0.position < $1.position }
+    let sorted = batches.inOrderOfPlaces()
     size = sorted.reduce(0) { $0 + Int($1.length) }
     memory = Chunk(capacity: max(size, 1))
     var starts: [Int] = []
@@ -78,7 +78,7 @@ struct PackedFile: Sendable {
     }
   }
 
-  /// The batch at `position` of the journal file; nil when it is none of those packed.
+  /// The batch at `position` of the journal file, as it stands there; nil when it is none of those packed.
   func bytes(position: UInt32, length: Int) -> Bytes? {
     let index = positions.partitioningIndex { $0 < position }
     guard index < positions.count, positions[index] == position, starts[index] + length <= size else { return nil }
@@ -103,7 +103,7 @@ struct DrainSource: Sendable {
   /// Sees to it that all of `batches` can be had without reading the file small batch by small batch.
   mutating func prepare(_ batches: [BatchReference]) throws(LogError) {
     guard packed == nil else { return }
-    let missing = batches.filter {
+    let missing = batches.inOrderOfPlaces().filter {
       HotTail.bytes(regions, position: Int($0.position), length: Int($0.length)) == nil
     }
     // Large ones are read one by one, and written from where they were read.
@@ -114,6 +114,7 @@ struct DrainSource: Sendable {
 
   private static let largeBatch = 64 << 10
 
+  /// A batch's bytes. What is shared may bear any of its partitions' base offsets: segments keep it once for all of them.
   func bytes(_ reference: BatchReference) throws(LogError) -> Bytes {
     if let bytes = packed?.bytes(position: reference.position, length: Int(reference.length)) { return bytes }
     if let bytes = HotTail.bytes(regions, position: Int(reference.position), length: Int(reference.length)) {

@@ -194,8 +194,9 @@ final class Journal {
 
   /// Adds an entry of `length` bytes; room must have been reserved.
   /// - Returns: where to copy the entry's bytes to, before the current turn ends, and their position in the file.
-  func append(_ kind: JournalEntryKind, target: Int64, length: Int) -> (memory: UnsafeMutableRawPointer, position: Int)
-  {
+  func append(
+    _ kind: JournalEntryKind, flags: UInt8 = 0, target: Int64, length: Int
+  ) -> (memory: UnsafeMutableRawPointer, position: Int) {
     guard let chunk else { preconditionFailure("append without a reservation") }
     let commit = openCommit()
     let at = commit.position + JournalFormat.commitHeaderSize + commit.payloadLength
@@ -203,7 +204,7 @@ final class Journal {
     precondition(
       at - chunkPosition + JournalFormat.entrySize(length) <= chunkSize,
       "entry of \(length) bytes was not reserved")
-    memory.storeBytes(of: (UInt32(kind.rawValue) << 24).bigEndian, as: UInt32.self)
+    memory.storeBytes(of: (UInt32(kind.rawValue) << 24 | UInt32(flags) << 16).bigEndian, as: UInt32.self)
     memory.storeBytes(of: UInt32(length).bigEndian, toByteOffset: 4, as: UInt32.self)
     memory.storeBytes(of: target.bigEndian, toByteOffset: 8, as: Int64.self)
     // Memory is used again: what stood there before must not reach the disk as padding.
@@ -212,6 +213,16 @@ final class Journal {
     commit.payloadLength += JournalFormat.entrySize(length)
     commit.entryCount += 1
     return (memory + JournalFormat.entryHeaderSize, at + JournalFormat.entryHeaderSize)
+  }
+
+  /// Adds an entry that gives `target` the batch at `position` of the file, which an entry of the open commit holds.
+  func appendSame(position: Int, length: Int, target: Int64, baseOffset: Offset) {
+    let (memory, _) = append(.sameRecords, target: target, length: JournalFormat.sameRecordsSize)
+    guard let open else { preconditionFailure("no commit is open behind an append") }
+    precondition(position > open.position, "the batch at byte \(position) is not in the open commit")
+    memory.storeBytes(of: UInt32(position - open.position).bigEndian, as: UInt32.self)
+    memory.storeBytes(of: UInt32(length).bigEndian, toByteOffset: 4, as: UInt32.self)
+    memory.storeBytes(of: baseOffset.bigEndian, toByteOffset: 8, as: Int64.self)
   }
 
   private func openCommit() -> Commit {

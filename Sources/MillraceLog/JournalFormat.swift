@@ -27,7 +27,10 @@
 //   64  file number      uint64  of the file it stands in, so that a file's earlier use is recognised
 //   72  time             int64   ms since the epoch
 //   80  payload: entries, each padded to 8 bytes:
-//         0  kind uint8, 1 reserved 3 bytes, 4 length uint32, 8 target int64, 16 bytes of the entry
+//         0  kind uint8, 1 flags uint8, 2 reserved 2 bytes, 4 length uint32, 8 target int64, 16 bytes of the entry
+//       Flag 1 of a records entry: other partitions may have its batch, too, by entries of the kind "same records".
+//       Bytes of such an entry: 0 position uint32 of the batch from the commit's start, 4 length uint32 of it, 8 base
+//       offset int64 that it has in the target. The batch stands in an earlier records entry of the same commit.
 //
 // Invariants (recovery relies on them):
 //  1. Commits are written in sequence order, but several writes may be in flight; an acknowledgement waits for its own
@@ -38,6 +41,7 @@
 //     corruption, and is reported instead of cut.
 
 import MillraceBase
+import MillraceModel
 
 /// What an entry of a commit holds.
 enum JournalEntryKind: UInt8 {
@@ -47,6 +51,8 @@ enum JournalEntryKind: UInt8 {
   case event = 2
   /// A partition's new start offset: eight bytes.
   case startOffset = 3
+  /// A batch of an earlier records entry of the commit, for the partition named by the target.
+  case sameRecords = 4
 }
 
 enum JournalFormat {
@@ -56,6 +62,10 @@ enum JournalFormat {
   static let blockSize = 4096
   static let commitHeaderSize = 80
   static let entryHeaderSize = 16
+  /// Bytes of an entry that gives a partition the batch of another one.
+  static let sameRecordsSize = 16
+  /// Flag of a records entry whose batch further entries of the commit may speak of.
+  static let sharedFlag: UInt8 = 1
 
   static func entrySize(_ length: Int) -> Int { entryHeaderSize + (length + 7) & ~7 }
   /// Bytes at the end of a file that only units which give space back may use, so that a topic can be deleted while the
@@ -197,9 +207,16 @@ struct CommitHeader: Equatable {
 struct JournalEntry {
   let kind: JournalEntryKind
   let target: Int64
-  /// Where the entry's bytes start, relative to the commit's start.
+  /// Where the entry's bytes start, relative to the commit's start; of a batch that another entry holds, where that stands.
   let position: Int
   let length: Int
+  /// Several partitions may have the batch.
+  var isShared = false
+  /// The batch's base offset in the target, where its bytes have another partition's.
+  var baseOffset: Offset?
+
+  /// Who else has the batch.
+  var sharing: BatchReference.Sharing { baseOffset != nil ? .further : isShared ? .first : .none }
 
   /// Calls `body` for each entry of a whole commit.
   /// - Parameter commit: starts with the header; the payload's CRC was found right.
@@ -209,6 +226,8 @@ struct JournalEntry {
   ) throws(LogError) {
     var at = JournalFormat.commitHeaderSize
     let end = at + header.payloadLength
+    // Batches that several partitions may have, by rising position.
+    var shared: [(position: Int, length: Int)] = []
     for index in 0..<header.entryCount {
       guard at + JournalFormat.entryHeaderSize <= end,
         let kind = JournalEntryKind(rawValue: commit.number(at, UInt8.self))
@@ -220,12 +239,39 @@ struct JournalEntry {
       guard JournalFormat.entrySize(length) <= end - at else {
         throw LogError(.corruption, "commit \(header.sequence): entry \(index) of \(length) bytes runs past the end")
       }
-      try body(
-        JournalEntry(
-          kind: kind, target: commit.number(at + 8, Int64.self), position: at + JournalFormat.entryHeaderSize,
-          length: length))
+      var entry = JournalEntry(
+        kind: kind, target: commit.number(at + 8, Int64.self), position: at + JournalFormat.entryHeaderSize,
+        length: length)
+      switch kind {
+      case .records where commit.number(at + 1, UInt8.self) & JournalFormat.sharedFlag != 0:
+        entry.isShared = true
+        shared.append((entry.position, length))
+      case .sameRecords:
+        guard let found = entry.resolved(among: shared, in: commit) else {
+          throw LogError(
+            .corruption, "commit \(header.sequence): entry \(index) at byte \(at) speaks of records that are not there")
+        }
+        entry = found
+      case .records, .event, .startOffset: break
+      }
+      try body(entry)
       at += JournalFormat.entrySize(length)
     }
+  }
+
+  /// The batch that an entry of the kind "same records" speaks of, for the entry's target; nil when it is none of `shared`.
+  private func resolved(
+    among shared: [(position: Int, length: Int)], in commit: UnsafeRawBufferPointer
+  ) -> JournalEntry? {
+    guard length == JournalFormat.sameRecordsSize else { return nil }
+    let place = Int(commit.number(position, UInt32.self))
+    let index = shared.partitioningIndex { $0.position < place }
+    guard index < shared.count, shared[index].position == place,
+      shared[index].length == Int(commit.number(position + 4, UInt32.self))
+    else { return nil }
+    return JournalEntry(
+      kind: kind, target: target, position: place, length: shared[index].length, isShared: true,
+      baseOffset: commit.number(position + 8, Int64.self))
   }
 }
 

@@ -25,15 +25,21 @@ enum JournalReader {
   static func batch(_ reference: BatchReference, in file: any File) throws(LogError) -> Bytes {
     let bytes = try read(file, at: Int(reference.position), length: Int(reference.length))
     try check(bytes, reference, path: file.path)
+    if reference.isFurther {
+      // Safety: the memory was just read into, and nobody else has it yet.
+      RecordBatchHeader.patch(UnsafeMutableRawPointer(mutating: bytes.start), baseOffset: reference.baseOffset)
+    }
     return bytes
   }
 
   /// Checks that `bytes`, read from a journal file, are the batch that `reference` speaks of.
+  ///
+  /// What is shared may bear another partition's base offset; then no reader is ever given the one that stands there.
   static func check(_ bytes: Bytes, _ reference: BatchReference, path: String) throws(LogError) {
     do throws(RecordBatchError) {
       let header = try RecordBatchHeader.checked(bytes)
       // The batch's CRC covers none of these three.
-      guard header.baseOffset == reference.baseOffset, header.totalSize == bytes.count,
+      guard header.baseOffset == reference.baseOffset || reference.isFurther, header.totalSize == bytes.count,
         header.leaderEpoch == reference.leaderEpoch
       else {
         throw RecordBatchError(

@@ -49,6 +49,9 @@ public struct LogConfiguration: Sendable {
   public var scrubInterval: Int64 = 604_800_000
   /// How long after the last commit an idle journal writes a header that makes it known as durable, in ms.
   public var idleHeaderDelay: Int64 = 100
+  /// Batches that several partitions have are given to readers with the offsets that stand in their bytes, which may be
+  /// another partition's: a fault, for checks that have to notice it.
+  package var leavesBaseOffsets = false
 
   /// The defaults for `directory`.
   public init(directory: String) {

@@ -100,7 +100,9 @@ extension LogExport {
       }
       for run in runs {
         for (position, header) in try RecordBatchRun.headers(in: run) where header.lastOffset <= block.lastOffset {
-          try put(run[position..<(position + header.totalSize)], header, void, &end, &writer)
+          try put(
+            run[position..<(position + header.totalSize)], header, void, &end, &writer,
+            sharedFrom: block.isShared ? block.place(in: extent) : nil)
         }
       }
     }
@@ -121,15 +123,16 @@ extension LogExport {
     } catch {
       return lose(error.reason, log.id, reference.baseOffset...(reference.nextOffset - 1))
     }
-    try put(batch, header, void, &end, &writer)
+    try put(batch, header, void, &end, &writer, sharedFrom: reference.sharedPlace)
   }
 
   private mutating func put(
-    _ batch: Bytes, _ header: RecordBatchHeader, _ void: VoidBatches, _ end: inout Offset, _ writer: inout ExportWriter
+    _ batch: Bytes, _ header: RecordBatchHeader, _ void: VoidBatches, _ end: inout Offset, _ writer: inout ExportWriter,
+    sharedFrom place: SharedPlace?
   ) throws(LogError) {
     note(epoch: header.leaderEpoch, producer: header.producerID)
     guard !void.contains(header) else { return }
-    try writer.add(batch, header)
+    try writer.add(batch, header, sharedFrom: place)
     end = header.nextOffset
     batches += 1
     bytes += Int64(batch.count)
@@ -184,15 +187,18 @@ private struct ExportWriter {
     writer?.begin(partition, run: 0)
   }
 
-  mutating func add(_ batch: Bytes, _ header: RecordBatchHeader) throws(LogError) {
+  mutating func add(
+    _ batch: Bytes, _ header: RecordBatchHeader, sharedFrom place: SharedPlace?
+  ) throws(LogError) {
     if writer == nil {
       number += 1
       writer = try target.begin(number)
       writer?.begin(partition, run: 0)
     }
+    if let place, writer?.addAgain(place, baseOffset: header.baseOffset) == true { return }
     try writer?.add(
       batch, baseOffset: header.baseOffset, lastOffset: header.lastOffset,
-      maxTimestamp: header.maxTimestamp.milliseconds)
+      maxTimestamp: header.maxTimestamp.milliseconds, sharedFrom: place)
     size += Int64(batch.count)
     if size >= ExportWriter.segmentSize { try close() }
   }
@@ -201,7 +207,8 @@ private struct ExportWriter {
     guard let made = try writer?.finish() else { return }
     writer = nil
     size = 0
-    segments.append(SnapshotSegment(number: made.number, fileSize: made.fileSize))
+    segments.append(
+      SnapshotSegment(number: made.number, fileSize: made.fileSize, sharedBytes: made.sharedBytes))
     for (partition, extent) in made.extents { extents[partition, default: []].append(extent) }
   }
 

@@ -201,7 +201,7 @@ public struct LogExport: Sendable {
         log.nextOffset = start
       }
       _ = log.advanceStart(to: start)
-    case .records: replay(batch: bytes, entry, commit, isNew: isNew, place, store)
+    case .records, .sameRecords: replay(batch: bytes, entry, commit, isNew: isNew, place, store)
     }
   }
 
@@ -210,7 +210,8 @@ public struct LogExport: Sendable {
   ) {
     let id = PartitionLogID(entry.target)
     do throws(RecordBatchError) {
-      let header = try RecordBatchHeader.checked(bytes)
+      var header = try RecordBatchHeader.checked(bytes)
+      header.baseOffset = entry.baseOffset ?? header.baseOffset
       note(epoch: header.leaderEpoch, producer: header.producerID)
       guard let log = store.partition(id) else {
         // Of a partition that was deleted by then; or its topic was made by a commit that is lost.
@@ -224,7 +225,7 @@ public struct LogExport: Sendable {
       let reference = BatchReference(
         baseOffset: header.baseOffset, maxTimestamp: header.maxTimestamp.milliseconds, file: UInt64(commit.file),
         position: UInt32(commit.position + entry.position), length: UInt32(entry.length),
-        lastOffsetDelta: header.lastOffsetDelta, leaderEpoch: header.leaderEpoch)
+        lastOffsetDelta: header.lastOffsetDelta, leaderEpoch: header.leaderEpoch, sharing: entry.sharing)
       let drained = max(log.extents.last?.nextOffset ?? 0, log.startOffset)
       let end = log.recent.last?.nextOffset ?? drained
       guard header.baseOffset >= log.nextOffset || !isNew else {

@@ -272,7 +272,7 @@ public struct LogInspection: Sendable {
           events += 1
           if collectsEvents { eventBytes.append(commit.bytes[entry.position..<(entry.position + entry.length)]) }
         case .startOffset: break
-        case .records:
+        case .records, .sameRecords:
           batches += 1
           do throws(RecordBatchError) {
             let bytes = commit.bytes[entry.position..<(entry.position + entry.length)]
@@ -336,13 +336,15 @@ public struct LogInspection: Sendable {
       var blocks = 0
       var bytes: Int64 = 0
       var partitions = 0
+      // Blocks that several partitions may have, each read once.
+      var shared: Set<Int64> = []
       for partition in snapshot?.partitions ?? [] {
         for extent in partition.extents where extent.segment == segment.number {
           partitions += 1
           guard let index = try noting({ () throws(LogError) in try reader.index(extent) }) else { continue }
           let path = "\(folder)/\(name)"
           add(.index, path, extent.indexPosition, extent.blockCount * SegmentFormat.indexEntrySize)
-          for block in index {
+          for block in index where !block.isShared || shared.insert(block.position).inserted {
             add(.block, path, block.position, block.length)
             // One block at a time: the smallest limit reads, and so verifies, exactly one.
             let isSound = try noting { () throws(LogError) in

@@ -132,7 +132,8 @@ extension LogStore {
     // With room enough so many are merged that fewer of them may fit.
     let isSmallest = isRoomShort
     let pass = MergePass(
-      runs, reader: segments, target: segmentTarget, stepSize: configuration.cleanerStepSize)
+      runs, reader: segments, target: segmentTarget, largestSegment: largestSize(of: runs.flatMap(\.extents)),
+      stepSize: configuration.cleanerStepSize)
     advance(pass) { [self] error in
       guard let error else { return }
       let concerned = pass.unreadable.map { [$0] } ?? runs.flatMap { $0.extents.map(\.segment) }
@@ -266,7 +267,7 @@ extension LogStore {
   /// Makes partitions point to a new segment instead of the runs that it was made from.
   private func apply(_ replacement: SegmentReplacement) {
     if let segment = replacement.segment {
-      drain.segments[segment.number] = SegmentUse(fileSize: segment.fileSize)
+      drain.segments[segment.number] = SegmentUse(fileSize: segment.fileSize, sharedBytes: segment.sharedBytes)
       drain.unsynced.insert(segment.number)
     }
     var new = replacement.segment?.extents[...] ?? []

@@ -13,10 +13,34 @@ import MillraceModel
 /// A segment file and what of it is still needed.
 struct SegmentUse {
   var fileSize: Int64
-  /// Extents of partitions that lie in it, and the bytes of their batches.
+  /// Bytes of the blocks in it that several partitions may have, each counted once.
+  var sharedBytes: Int64 = 0
+  /// Extents of partitions that lie in it.
   var extents = 0
-  var liveBytes: Int64 = 0
   var blocks = 0
+  /// Bytes of the extents' own blocks.
+  var ownBytes: Int64 = 0
+  /// Bytes of the others as often as extents have them.
+  private var timesShared: Int64 = 0
+
+  /// Bytes of the blocks that are still needed. Of those that several partitions have it is not known which ones, so this
+  /// may be too much by what is not needed of them, though never more than the extents' own bytes together.
+  var liveBytes: Int64 { ownBytes + min(sharedBytes, timesShared) }
+
+  init(fileSize: Int64, sharedBytes: Int64) {
+    self.fileSize = fileSize
+    self.sharedBytes = sharedBytes
+  }
+
+  mutating func add(_ extent: SegmentExtent) { count(extent, 1) }
+  mutating func remove(_ extent: SegmentExtent) { count(extent, -1) }
+
+  private mutating func count(_ extent: SegmentExtent, _ sign: Int) {
+    extents += sign
+    blocks += sign * extent.blockCount
+    ownBytes += Int64(sign) * (extent.bytes - extent.sharedBytes)
+    timesShared += Int64(sign) * extent.sharedBytes
+  }
 }
 
 /// What draining keeps track of.
@@ -64,15 +88,20 @@ struct DrainState {
   private var countedBytes = 0
 
   mutating func touched(_ log: PartitionLog, file: UInt64, length: Int) {
+    count(file: file, length: length)
+    guard log.lastTouchedFile != file else { return }
+    log.lastTouchedFile = file
+    partitions[file, default: []].append(log)
+  }
+
+  /// Counts a batch in a file.
+  mutating func count(file: UInt64, length: Int) {
     if file != countedFile {
       if countedFile != 0 { recordBytes[countedFile] = countedBytes }
       countedFile = file
       countedBytes = recordBytes[file] ?? 0
     }
     countedBytes += length
-    guard log.lastTouchedFile != file else { return }
-    log.lastTouchedFile = file
-    partitions[file, default: []].append(log)
   }
 
   /// Bytes of all batches in a file.
@@ -241,7 +270,7 @@ extension LogStore {
     drain.drainedSequence = group.last?.lastSequence ?? drain.drainedSequence
     drain.drainedFile = group.last?.number ?? drain.drainedFile
     if let segment {
-      drain.segments[segment.number] = SegmentUse(fileSize: segment.fileSize)
+      drain.segments[segment.number] = SegmentUse(fileSize: segment.fileSize, sharedBytes: segment.sharedBytes)
       drain.unsynced.insert(segment.number)
       for (id, extent) in segment.extents {
         guard let log = partitions[id], extent.nextOffset > log.startOffset else { continue }
@@ -277,17 +306,11 @@ extension LogStore {
 
   /// Counts an extent as needed.
   func use(_ extent: SegmentExtent) {
-    drain.segments[extent.segment]?.extents += 1
-    drain.segments[extent.segment]?.liveBytes += extent.bytes
-    drain.segments[extent.segment]?.blocks += extent.blockCount
+    drain.segments[extent.segment]?.add(extent)
   }
 
   /// Counts extents as not needed any more; a segment without needed ones goes with the next snapshot.
   func release(_ extents: [SegmentExtent]) {
-    for extent in extents {
-      drain.segments[extent.segment]?.extents -= 1
-      drain.segments[extent.segment]?.liveBytes -= extent.bytes
-      drain.segments[extent.segment]?.blocks -= extent.blockCount
-    }
+    for extent in extents { drain.segments[extent.segment]?.remove(extent) }
   }
 }

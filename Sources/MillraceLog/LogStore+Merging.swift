@@ -54,6 +54,17 @@ extension LogStore {
     return out.isEmpty ? nil : out
   }
 
+  /// Most bytes of a segment made of `extents`, in which a block that several of them have stands once.
+  func largestSize(of extents: [SegmentExtent]) -> Int64 {
+    var uses: [UInt64: SegmentUse] = [:]
+    for extent in extents {
+      let shared = drain.segments[extent.segment]?.sharedBytes ?? 0
+      uses[extent.segment, default: SegmentUse(fileSize: 0, sharedBytes: shared)].add(extent)
+    }
+    return SegmentWriter.largestSize(
+      bytes: uses.values.reduce(0) { $0 + $1.liveBytes }, blocks: uses.values.reduce(0) { $0 + $1.blocks })
+  }
+
   /// The runs in segments that are to be merged, by partition; neighbours together.
   func runsToMerge() -> [(partition: PartitionLogID, extents: [SegmentExtent])]? {
     guard let chosen = segmentsToMerge() else { return nil }

@@ -121,8 +121,11 @@ extension LogStore {
 
   /// A batch of the journal that memory holds.
   private func heldBatch(_ reference: BatchReference) -> Bytes? {
-    journal.hotTail.bytes(file: reference.file, position: Int(reference.position), length: Int(reference.length))
+    let held =
+      journal.hotTail.bytes(file: reference.file, position: Int(reference.position), length: Int(reference.length))
       ?? drain.packed[reference.file]?.bytes(position: reference.position, length: Int(reference.length))
+    guard let held, reference.isFurther, !configuration.leavesBaseOffsets else { return held }
+    return held.rebased(reference.baseOffset)
   }
 
   private func journalFile(_ number: UInt64) -> (any File)? {

@@ -26,6 +26,20 @@ struct ScrubState {
   var timer: Timer?
   /// Places that were reported, so that each is told once.
   var reported: Set<String> = []
+  /// Where blocks that several partitions may have were read in the segment that comes next, so that each is read once.
+  var shared: (segment: UInt64, positions: Set<Int64>) = (0, [])
+}
+
+/// What reading one run has come to.
+struct ScrubbedRun: Sendable {
+  /// Bytes that were right.
+  var soundBytes: Int64 = 0
+  /// Bytes that were asked for.
+  var bytesRead: Int64 = 0
+  /// What was wrong, each with file and position.
+  var problems: [String] = []
+  /// Where blocks that other partitions may have were read.
+  var shared: Set<Int64> = []
 }
 
 /// Reads runs past the page cache, which may hold what the disk does not.
@@ -34,38 +48,39 @@ struct SegmentScrubber: Sendable {
   let fileSystem: any FileSystem
 
   /// Reads one run: its index, then its blocks.
-  /// - Returns: bytes that were right, and what was wrong, each with file and position.
+  /// - Parameter known: positions of blocks that were read already, with another partition's run.
   /// - Throws: `.io` when the file cannot be read at all.
-  func scrub(_ extent: SegmentExtent) throws(LogError) -> (soundBytes: Int64, problems: [String]) {
+  func scrub(_ extent: SegmentExtent, leavingOut known: Set<Int64>) throws(LogError) -> ScrubbedRun {
     let path = "\(directory)/\(SegmentFormat.name(extent.segment))"
     let file = try LogError.wrapping { () throws(IOError) in try fileSystem.open(path, [.read, .direct]) }
     defer { file.close() }
-    var sound: Int64 = 0
-    var problems: [String] = []
+    var out = ScrubbedRun()
     func check(_ position: Int64, _ length: Int, _ crc: UInt32, _ what: String) throws(LogError) -> Bytes? {
+      out.bytesRead += Int64(length)
       do throws(LogError) {
         let bytes = try JournalReader.read(file, at: Int(position), length: length)
         if bytes.crc32c == crc {
-          sound += Int64(length)
+          out.soundBytes += Int64(length)
           return bytes
         }
-        problems.append("\(path): \(what) of \(length) bytes at byte \(position) has a wrong checksum")
+        out.problems.append("\(path): \(what) of \(length) bytes at byte \(position) has a wrong checksum")
       } catch {
         guard error.code == .corruption else { throw error }
-        problems.append(error.reason)
+        out.problems.append(error.reason)
       }
       return nil
     }
     let size = extent.blockCount * SegmentFormat.indexEntrySize
-    guard let index = try check(extent.indexPosition, size, extent.indexCRC, "index") else { return (sound, problems) }
+    guard let index = try check(extent.indexPosition, size, extent.indexCRC, "index") else { return out }
     for number in 0..<extent.blockCount {
       let block = index.withBuffer { buffer in
         let start = number * SegmentFormat.indexEntrySize
         return SegmentBlock(UnsafeRawBufferPointer(rebasing: buffer[start..<(start + SegmentFormat.indexEntrySize)]))
       }
+      if block.isShared, known.contains(block.position) || !out.shared.insert(block.position).inserted { continue }
       _ = try check(block.position, block.length, block.crc, "block")
     }
-    return (sound, problems)
+    return out
   }
 }
 
@@ -87,6 +102,7 @@ extension LogStore {
       for extent in log.extents { tasks.append(ScrubTask(partition: log.id, extent: extent)) }
     }
     // File by file, in the order in which they lie.
+    scrubbing.shared = (0, [])
     tasks.sort { ($0.extent.segment, $0.extent.indexPosition) < ($1.extent.segment, $1.extent.indexPosition) }
     scrub(tasks[...])
   }
@@ -102,22 +118,29 @@ extension LogStore {
       return scrub(tasks.drop { $0.extent.segment == task.extent.segment })
     }
     let scrubber = SegmentScrubber(directory: "\(configuration.directory)/segments", fileSystem: fileSystem)
-    jobs.run { () -> Result<(soundBytes: Int64, problems: [String]), LogError> in
+    if scrubbing.shared.segment != task.extent.segment { scrubbing.shared = (task.extent.segment, []) }
+    let known = task.extent.sharedBytes > 0 ? scrubbing.shared.positions : []
+    jobs.run { () -> Result<ScrubbedRun, LogError> in
       do throws(LogError) {
-        return .success(try scrubber.scrub(task.extent))
+        return .success(try scrubber.scrub(task.extent, leavingOut: known))
       } catch {
         return .failure(error)
       }
     } completion: { [self] result in
       scrubbed(task, result)
-      let pause = task.extent.bytes * 1000 / Int64(max(configuration.scrubBytesPerSecond, 1))
+      var bytes = task.extent.bytes
+      if case .success(let run) = result {
+        bytes = run.bytesRead
+        scrubbing.shared.positions.formUnion(run.shared)
+      }
+      let pause = bytes * 1000 / Int64(max(configuration.scrubBytesPerSecond, 1))
       scrubbing.timer = reactor.schedule(after: .milliseconds(pause)) { [self] in
         scrub(tasks.dropFirst())
       }
     }
   }
 
-  private func scrubbed(_ task: ScrubTask, _ result: Result<(soundBytes: Int64, problems: [String]), LogError>) {
+  private func scrubbed(_ task: ScrubTask, _ result: Result<ScrubbedRun, LogError>) {
     // It may have been removed while it was read.
     guard drain.segments[task.extent.segment] != nil else { return }
     var problems: [String] = []

@@ -33,7 +33,7 @@ extension LogStore {
       nextFileNumber: (journal.active?.number ?? 0) + 1, nextSegmentNumber: drain.nextSegment,
       lastSeen: cleaningTime(),
       segments: drain.segments.filter { $0.value.extents > 0 }.sorted { $0.key < $1.key }
-        .map { SnapshotSegment(number: $0.key, fileSize: $0.value.fileSize) },
+        .map { SnapshotSegment(number: $0.key, fileSize: $0.value.fileSize, sharedBytes: $0.value.sharedBytes) },
       partitions: [], application: stateMachine.snapshot())
     let pages = drain.pages.sorted { $0.key < $1.key }.map { $0.value.bytes(expired: expired) }
     return EncodedSnapshot(
@@ -187,7 +187,9 @@ extension LogStore {
     drain.nextSegment = snapshot.nextSegmentNumber
     retentionClock = RetentionClock(
       lastSeen: snapshot.lastSeen, wall: reactor.wallClock, now: reactor.now, hold: configuration.clockHold)
-    for segment in snapshot.segments { drain.segments[segment.number] = SegmentUse(fileSize: segment.fileSize) }
+    for segment in snapshot.segments {
+      drain.segments[segment.number] = SegmentUse(fileSize: segment.fileSize, sharedBytes: segment.sharedBytes)
+    }
     for partition in snapshot.partitions { restorePartition(partition) }
     try stateMachine.restore(snapshot.application, log: self)
   }

@@ -33,6 +33,8 @@ public struct AppendUnit {
   public var startOffsets: [(log: PartitionLog, offset: Offset)] = []
   /// What the events do leads to more free space, so that the unit may be appended while the disk is full.
   public var givesSpaceBack = false
+  /// Batches that are written with an earlier one: their index, and its.
+  private(set) var written: [Int: Int] = [:]
 
   /// Nothing yet.
   public init() {}
@@ -47,10 +49,26 @@ public struct AppendUnit {
     events = [event]
   }
 
+  /// Adds the batch at `index` for one more partition; it is written once for all of them.
+  ///
+  /// Batches are only added behind it from now on. A partition may have it more than once.
+  public mutating func share(_ index: Int, with log: PartitionLog) {
+    let (_, bytes, header) = batches[index]
+    precondition(
+      !header.isIdempotent && !header.isControl,
+      "a batch of producer \(header.producerID) is for one partition, which counts its sequences")
+    written[batches.count] = written[index] ?? index
+    batches.append((log, bytes, header))
+  }
+
   var size: Int {
     var size = startOffsets.count * JournalFormat.entrySize(8)
     for event in events { size += JournalFormat.entrySize(event.count) }
     for batch in batches { size += JournalFormat.entrySize(batch.header.totalSize) }
+    for index in written.keys {
+      size -= JournalFormat.entrySize(batches[index].header.totalSize)
+      size += JournalFormat.entrySize(JournalFormat.sameRecordsSize)
+    }
     return size
   }
 }
@@ -135,7 +153,7 @@ public final class LogStore {
     let directory = configuration.directory
     segments = SegmentReader(
       directory: "\(directory)/segments", fileSystem: fileSystem, readAhead: background,
-      budget: configuration.readWindowsSize)
+      budget: configuration.readWindowsSize, leavesBaseOffsets: configuration.leavesBaseOffsets)
     scratch = ScratchFiles(directory: "\(directory)/scratch", fileSystem: fileSystem, jobs: jobs, logger: logger)
     drain = DrainState()
     hashSeeds = SeededRandom(seed: random.next())
@@ -392,13 +410,22 @@ public final class LogStore {
     var appended: [AppendedBatch] = []
     appended.reserveCapacity(unit.batches.count)
     let now = steadyClock.time(at: reactor.now)
-    for batch in unit.batches {
+    // Batches that others are written with, and where they stand.
+    var places = unit.written.isEmpty ? [:] : Dictionary(unit.written.values.map { ($0, 0) }) { first, _ in first }
+    for (index, batch) in unit.batches.enumerated() {
       let length = batch.header.totalSize
       let log = batch.log
-      let (memory, position) = journal.append(.records, target: log.id.number, length: length)
-      batch.bytes.withBuffer { memory.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(memory), byteCount: length) }
-      RecordBatchHeader.patch(memory, baseOffset: log.nextOffset, leaderEpoch: leaderEpoch)
-      journal.appendedVerifiedBatch(length: length)
+      let position: Int
+      let sharing: BatchReference.Sharing
+      if let place = unit.written[index].flatMap({ places[$0] }) {
+        position = place
+        sharing = .further
+        journal.appendSame(position: place, length: length, target: log.id.number, baseOffset: log.nextOffset)
+      } else {
+        sharing = places[index] == nil ? .none : .first
+        position = append(batch.bytes, length: length, to: log, isShared: sharing == .first)
+        if sharing == .first { places[index] = position }
+      }
       appended.append(AppendedBatch(baseOffset: log.nextOffset, isDuplicate: false))
       guard let file = journal.active?.number else { preconditionFailure("no active file after an append") }
       log.appended(
@@ -406,9 +433,9 @@ public final class LogStore {
         at: BatchReference(
           baseOffset: log.nextOffset, maxTimestamp: batch.header.maxTimestamp.milliseconds, file: file,
           position: UInt32(position), length: UInt32(length), lastOffsetDelta: batch.header.lastOffsetDelta,
-          leaderEpoch: leaderEpoch),
+          leaderEpoch: leaderEpoch, sharing: sharing),
         leaderEpoch: leaderEpoch, now: now, marker: batch.header.isControl ? LogStore.ownMarker(batch.bytes) : nil)
-      drain.touched(log, file: file, length: length)
+      drain.touched(log, file: file, length: sharing == .further ? 0 : length)
       journal.touch(log, next: log.nextOffset)
     }
     for (log, offset) in unit.startOffsets where !log.isDeleted {
@@ -420,6 +447,16 @@ public final class LogStore {
       if !dropped.isEmpty { reclaimSoon() }
     }
     return appended
+  }
+
+  /// Copies a batch into the open commit; its place in the file.
+  private func append(_ bytes: Bytes, length: Int, to log: PartitionLog, isShared: Bool) -> Int {
+    let (memory, position) = journal.append(
+      .records, flags: isShared ? JournalFormat.sharedFlag : 0, target: log.id.number, length: length)
+    bytes.withBuffer { memory.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(memory), byteCount: length) }
+    RecordBatchHeader.patch(memory, baseOffset: log.nextOffset, leaderEpoch: leaderEpoch)
+    journal.appendedVerifiedBatch(length: length)
+    return position
   }
 
   private static func ownMarker(_ batch: Bytes) -> TransactionMarker {
@@ -523,7 +560,7 @@ public final class LogStore {
         case .startOffset:
           guard isNew, entry.length == 8, let log = partitions[PartitionLogID(entry.target)] else { return }
           release(log.advanceStart(to: bytes.withBuffer { $0.number(0, Int64.self) }))
-        case .records:
+        case .records, .sameRecords:
           try replay(batch: bytes, entry: entry, commit: commit, isNew: isNew)
         }
       }
@@ -534,11 +571,16 @@ public final class LogStore {
     batch bytes: Bytes, entry: JournalEntry, commit: ReadCommit, isNew: Bool
   ) throws(LogError) {
     // The partition may have been deleted by the time of the snapshot.
-    guard let log = partitions[PartitionLogID(entry.target)] else { return }
-    let header: RecordBatchHeader
+    guard let log = partitions[PartitionLogID(entry.target)] else {
+      // Others may still have its batch.
+      if entry.isShared, entry.baseOffset == nil { drain.count(file: commit.fileNumber, length: entry.length) }
+      return
+    }
+    var header: RecordBatchHeader
     var marker: TransactionMarker?
     do throws(RecordBatchError) {
       header = try RecordBatchHeader(bytes)
+      header.baseOffset = entry.baseOffset ?? header.baseOffset
       if header.isControl { marker = try TransactionMarker(bytes, header: header) }
     } catch {
       throw LogError(.corruption, "commit \(commit.header.sequence), entry at byte \(entry.position): \(error)")
@@ -546,7 +588,7 @@ public final class LogStore {
     let reference = BatchReference(
       baseOffset: header.baseOffset, maxTimestamp: header.maxTimestamp.milliseconds, file: commit.fileNumber,
       position: UInt32(commit.position + entry.position), length: UInt32(entry.length),
-      lastOffsetDelta: header.lastOffsetDelta, leaderEpoch: header.leaderEpoch)
+      lastOffsetDelta: header.lastOffsetDelta, leaderEpoch: header.leaderEpoch, sharing: entry.sharing)
     if isNew {
       guard header.baseOffset == log.nextOffset else {
         throw LogError(
@@ -559,7 +601,7 @@ public final class LogStore {
     } else if reference.nextOffset > log.startOffset {
       log.recent.append(reference)
     }
-    drain.touched(log, file: commit.fileNumber, length: entry.length)
+    drain.touched(log, file: commit.fileNumber, length: entry.baseOffset == nil ? entry.length : 0)
   }
 
   /// Puts a partition back as a snapshot describes it.

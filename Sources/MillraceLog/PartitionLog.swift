@@ -5,16 +5,66 @@ import MillraceModel
 
 /// Where a batch stands in the journal.
 struct BatchReference: Sendable {
+  /// Who else has the batch.
+  enum Sharing: UInt32, Sendable {
+    case none = 0
+    /// Other partitions may have the same bytes; they bear this one's base offset.
+    case first = 1
+    /// The bytes bear another partition's base offset.
+    case further = 3
+  }
+
   var baseOffset: Offset
   var maxTimestamp: Int64
   var file: UInt64
-  var position: UInt32
+  /// The position, a multiple of 8, and in its low bits the sharing: there are as many of these as batches in the journal.
+  private var place: UInt32
   var length: UInt32
   var lastOffsetDelta: Int32
   /// The batch's CRC leaves it out, so that it is compared with what is read.
   var leaderEpoch: Int32
 
+  init(
+    baseOffset: Offset, maxTimestamp: Int64, file: UInt64, position: UInt32, length: UInt32, lastOffsetDelta: Int32,
+    leaderEpoch: Int32, sharing: Sharing = .none
+  ) {
+    precondition(position % 8 == 0, "a batch at byte \(position) of a journal file")
+    self.baseOffset = baseOffset
+    self.maxTimestamp = maxTimestamp
+    self.file = file
+    place = position | sharing.rawValue
+    self.length = length
+    self.lastOffsetDelta = lastOffsetDelta
+    self.leaderEpoch = leaderEpoch
+  }
+
   var nextOffset: Offset { baseOffset + Int64(lastOffsetDelta) + 1 }
+  var position: UInt32 { place & ~7 }
+  /// Other partitions may have the same bytes.
+  var isShared: Bool { place & 1 != 0 }
+  /// The bytes bear another partition's base offset.
+  var isFurther: Bool { place & 2 != 0 }
+}
+
+extension RangeReplaceableCollection where Element == BatchReference {
+  /// One reference for each place in a file, in rising order: of several to a shared batch, the one whose base offset it bears.
+  func inOrderOfPlaces() -> [BatchReference] {
+    let sorted = sorted { ($0.position, $0.isFurther ? 1 : 0) < ($1.position, $1.isFurther ? 1 : 0) }
+    var out: [BatchReference] = []
+    out.reserveCapacity(sorted.count)
+    for reference in sorted where reference.position != out.last?.position { out.append(reference) }
+    return out
+  }
+}
+
+extension Bytes {
+  /// A batch with another base offset, in memory of its own.
+  func rebased(_ baseOffset: Offset) -> Bytes {
+    let copy = Chunk(capacity: count)
+    withBuffer { if let base = $0.baseAddress { copy.base.copyMemory(from: base, byteCount: count) } }
+    RecordBatchHeader.patch(copy.base, baseOffset: baseOffset)
+    return copy.bytes(0..<count)
+  }
 }
 
 /// The start of a leader epoch in a partition.

@@ -24,6 +24,7 @@ final class SegmentReader: Sendable {
   private let directory: String
   private let fileSystem: any FileSystem
   private let ahead: (any BlockingExecutor)?
+  private let leavesBaseOffsets: Bool
   private let cache: Mutex<Cache>
   /// Most files held open, and most index parts held in memory.
   private static let openFiles = 64
@@ -35,11 +36,14 @@ final class SegmentReader: Sendable {
   /// - Parameters:
   ///   - readAhead: runs reads of what a sequential reader will want next; nil reads nothing ahead.
   ///   - budget: most bytes of windows held.
+  ///   - leavesBaseOffsets: a fault, see ``LogConfiguration/leavesBaseOffsets``.
   init(
-    directory: String, fileSystem: any FileSystem, readAhead: (any BlockingExecutor)? = nil, budget: Int = 0
+    directory: String, fileSystem: any FileSystem, readAhead: (any BlockingExecutor)? = nil, budget: Int = 0,
+    leavesBaseOffsets: Bool = false
   ) {
     self.directory = directory
     self.fileSystem = fileSystem
+    self.leavesBaseOffsets = leavesBaseOffsets
     ahead = budget >= 2 * SegmentReader.windowSize ? readAhead : nil
     cache = Mutex(Cache(windows: ReadWindows(budget: budget)))
   }
@@ -238,7 +242,8 @@ final class SegmentReader: Sendable {
     let before = cache.withLock { $0.forgotten }
     let start = blocks[first].position
     var end = first + 1
-    while end < blocks.count, blocks[end].position >= blocks[end - 1].position,
+    // What is shared may stand anywhere before, or be the same block once more: in one window no byte belongs to two blocks.
+    while end < blocks.count, blocks[end].position >= blocks[end - 1].position + Int64(blocks[end - 1].length),
       blocks[end].position + Int64(blocks[end].length) - start <= Int64(size - JournalFormat.blockSize)
     {
       end += 1
@@ -252,6 +257,10 @@ final class SegmentReader: Sendable {
       let at = Int(block.position - start)
       let isThere = at + block.length <= got
       if isThere, chunk.bytes((skipped + at)..<(skipped + at + block.length)).crc32c == block.crc {
+        if block.isShared, block.length >= RecordBatchHeader.size, !leavesBaseOffsets {
+          // Safety: nobody has this memory yet, and no other block of the window lies here.
+          RecordBatchHeader.patch(chunk.base + skipped + at, baseOffset: block.baseOffset)
+        }
         verified += 1
         continue
       }

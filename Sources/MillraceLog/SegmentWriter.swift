@@ -15,6 +15,8 @@ struct DrainRun: Sendable {
 struct DrainedSegment: Sendable {
   let number: UInt64
   let fileSize: Int64
+  /// Bytes of the blocks that several partitions may have, each counted once.
+  let sharedBytes: Int64
   /// In the order in which the runs were written.
   let extents: [(partition: PartitionLogID, extent: SegmentExtent)]
 }
@@ -37,6 +39,9 @@ struct SegmentWriter {
   private var flushed: Int64 = 0
   private var runs: [Run] = []
   private var open: SegmentBlock?
+  /// The blocks of shared batches, by where these were read from.
+  private var shared: [SharedPlace: SegmentBlock] = [:]
+  private var sharedBytes: Int64 = 0
 
   /// Current position in the file.
   private var position: Int64 { flushed + Int64(held) }
@@ -80,9 +85,10 @@ struct SegmentWriter {
       for (index, run) in runs.enumerated() {
         writer.begin(run.partition, run: index)
         for reference in run.batches {
+          if let place = reference.sharedPlace, writer.addAgain(place, baseOffset: reference.baseOffset) { continue }
           try writer.add(
             try fetch(reference), baseOffset: reference.baseOffset, lastOffset: reference.nextOffset - 1,
-            maxTimestamp: reference.maxTimestamp)
+            maxTimestamp: reference.maxTimestamp, sharedFrom: reference.sharedPlace)
         }
       }
       return try writer.finish()
@@ -105,12 +111,24 @@ struct SegmentWriter {
     open = nil
   }
 
+  /// Adds a batch to the current run that stands in the segment already, because another run has it, too.
+  /// - Returns: false when it does not stand there; nothing was added then.
+  mutating func addAgain(_ place: SharedPlace, baseOffset: Offset) -> Bool {
+    guard var block = shared[place] else { return false }
+    closeBlock()
+    block.lastOffset += baseOffset - block.baseOffset
+    block.baseOffset = baseOffset
+    runs[runs.count - 1].blocks.append(block)
+    return true
+  }
+
   /// Adds a batch to the current run.
+  /// - Parameter place: where it was read from when other runs may have it, too: then it becomes a block of its own.
   mutating func add(
-    _ bytes: Bytes, baseOffset: Offset, lastOffset: Offset, maxTimestamp: Int64
+    _ bytes: Bytes, baseOffset: Offset, lastOffset: Offset, maxTimestamp: Int64, sharedFrom place: SharedPlace? = nil
   ) throws(LogError) {
     let isDirect = SegmentWriter.pages(of: bytes) != nil
-    if isDirect { closeBlock() }
+    if isDirect || place != nil { closeBlock() }
     let start = try isDirect ? putPages(of: bytes) : position
     var block =
       open
@@ -120,8 +138,13 @@ struct SegmentWriter {
     block.lastOffset = lastOffset
     block.maxTimestamp = max(block.maxTimestamp, maxTimestamp)
     if !isDirect { try put(bytes) }
+    if let place {
+      block.isShared = true
+      shared[place] = block
+      sharedBytes += Int64(block.length)
+    }
     open = block
-    if isDirect || block.length >= blockSize { closeBlock() }
+    if isDirect || block.isShared || block.length >= blockSize { closeBlock() }
   }
 
   /// Writes the index and makes the contents durable; the file is closed.
@@ -136,15 +159,16 @@ struct SegmentWriter {
       let extent = SegmentExtent(
         segment: number, baseOffset: first.baseOffset, nextOffset: last.lastOffset + 1,
         maxTimestamp: run.blocks.reduce(.min) { max($0, $1.maxTimestamp) },
-        bytes: run.blocks.reduce(0) { $0 + Int64($1.length) }, indexPosition: position, blockCount: run.blocks.count,
-        indexCRC: bytes.crc32c)
+        bytes: run.blocks.reduce(0) { $0 + Int64($1.length) },
+        sharedBytes: run.blocks.reduce(0) { $0 + ($1.isShared ? Int64($1.length) : 0) }, indexPosition: position,
+        blockCount: run.blocks.count, indexCRC: bytes.crc32c)
       extents.append((run.partition, extent))
       try put(bytes)
     }
     try flushPadded()
     try LogError.wrapping { () throws(IOError) in try file.flush() }
     file.close()
-    return DrainedSegment(number: number, fileSize: flushed, extents: extents)
+    return DrainedSegment(number: number, fileSize: flushed, sharedBytes: sharedBytes, extents: extents)
   }
 
   /// Gives the file up.
@@ -182,7 +206,7 @@ struct SegmentWriter {
     bytes + bytes / 8 + Int64(blocks * SegmentFormat.indexEntrySize + 3 * SegmentFormat.headerSize)
   }
 
-  /// Most bytes of a segment made of `extents`.
+  /// Most bytes of a segment made of `extents` of one partition.
   static func largestSize(of extents: [SegmentExtent]) -> Int64 {
     largestSize(bytes: extents.reduce(0) { $0 + $1.bytes }, blocks: extents.reduce(0) { $0 + $1.blockCount })
   }

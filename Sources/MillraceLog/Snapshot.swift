@@ -1,22 +1,23 @@
 // Snapshot: the state as of a commit, so that journal files before it can be used again. Also the segments' manifest.
 //
 // The body of a slot (see SnapshotSlots.swift, which has the checksum). Big endian:
-//   magic uint32 "MRSN", version uint32 4,
+//   magic uint32 "MRSN", version uint32 5,
 //   journal identity 16 bytes,
 //   sequence uint64          the commit whose effects, and those of all before it, are in here
 //   drained sequence uint64  all records up to this commit are in segments
 //   next file number uint64, next segment number uint64,
 //   time seen last int64     that records expire by (RetentionClock.swift), ms; −1 for unknown; version 3 does not have it
-//   segment count uint32, each: number uint64, file size int64
+//   segment count uint32, each: number uint64, file size int64, bytes of shared blocks int64
 //   partition count uint32, each: number int64, start, next offset int64, size int64, compacted up to offset int64,
 //     epoch count uint32 (epoch int32, start int64),
 //     producer count uint32 (id int64, epoch int16, last append int64, batch count uint8
 //       (first and last sequence int32, base offset int64, timestamp int64)),
 //     open transaction count uint32 (producer id, first offset int64),
 //     aborted transaction count uint32 (producer id, first, last offset, last stable offset int64),
-//     extent count uint32 (segment uint64, base, next offset, max timestamp, bytes, index position int64,
-//       block count uint32, index crc uint32)
+//     extent count uint32 (segment uint64, base, next offset, max timestamp, bytes, of these in shared blocks,
+//       index position int64, block count uint32, index crc uint32)
 //   application state: length uint32, bytes
+// Versions below 5 know no shared blocks.
 
 import MillraceBase
 import MillraceModel
@@ -24,6 +25,8 @@ import MillraceModel
 struct SnapshotSegment: Equatable, Sendable {
   var number: UInt64
   var fileSize: Int64
+  /// Of the blocks that several partitions may have, each counted once.
+  var sharedBytes: Int64 = 0
 }
 
 struct SnapshotPartition: Equatable, Sendable {
@@ -48,7 +51,7 @@ struct SnapshotPartition: Equatable, Sendable {
 
 struct Snapshot: Sendable {
   static let magic: UInt32 = 0x4d52_534e
-  static let version: UInt32 = 4
+  static let version: UInt32 = 5
   /// The oldest version that can be read.
   static let oldestVersion: UInt32 = 3
 
@@ -87,6 +90,7 @@ struct Snapshot: Sendable {
     for segment in segments {
       body.uint64(segment.number)
       body.int64(segment.fileSize)
+      body.int64(segment.sharedBytes)
     }
     body.uint32(UInt32(partitionCount))
     var end = ByteWriter(capacity: 64)
@@ -137,6 +141,7 @@ struct Snapshot: Sendable {
       body.int64(extent.nextOffset)
       body.int64(extent.maxTimestamp)
       body.int64(extent.bytes)
+      body.int64(extent.sharedBytes)
       body.int64(extent.indexPosition)
       body.uint32(UInt32(extent.blockCount))
       body.uint32(extent.indexCRC)
@@ -171,17 +176,22 @@ struct Snapshot: Sendable {
     }
     segments = []
     for _ in 0..<(try reader.uint32()) {
-      segments.append(SnapshotSegment(number: try reader.uint64(), fileSize: try reader.int64()))
+      segments.append(
+        SnapshotSegment(
+          number: try reader.uint64(), fileSize: try reader.int64(), sharedBytes: version >= 5 ? try reader.int64() : 0)
+      )
     }
     partitions = []
-    for _ in 0..<(try reader.uint32()) { partitions.append(try Snapshot.partition(&reader)) }
+    for _ in 0..<(try reader.uint32()) { partitions.append(try Snapshot.partition(&reader, version: version)) }
     application = try reader.slice(Int(try reader.uint32()))
     guard reader.remaining == 0 else {
       throw DecodingError("\(reader.remaining) bytes too many in a snapshot", at: reader.position)
     }
   }
 
-  private static func partition(_ reader: inout ByteReader) throws(DecodingError) -> SnapshotPartition {
+  private static func partition(
+    _ reader: inout ByteReader, version: UInt32
+  ) throws(DecodingError) -> SnapshotPartition {
     var partition = SnapshotPartition(
       id: PartitionLogID(try reader.int64()), startOffset: try reader.int64(), nextOffset: try reader.int64(),
       size: try reader.int64(), compactedTo: try reader.int64(), epochs: [], producers: [], extents: [])
@@ -205,7 +215,8 @@ struct Snapshot: Sendable {
       partition.extents.append(
         SegmentExtent(
           segment: try reader.uint64(), baseOffset: try reader.int64(), nextOffset: try reader.int64(),
-          maxTimestamp: try reader.int64(), bytes: try reader.int64(), indexPosition: try reader.int64(),
+          maxTimestamp: try reader.int64(), bytes: try reader.int64(),
+          sharedBytes: version >= 5 ? try reader.int64() : 0, indexPosition: try reader.int64(),
           blockCount: Int(try reader.uint32()), indexCRC: try reader.uint32()))
     }
     return partition

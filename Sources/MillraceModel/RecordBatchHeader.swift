@@ -201,5 +201,11 @@ public struct RecordBatchHeader: Equatable, Sendable {
     batch.storeBytes(of: leaderEpoch.bigEndian, toByteOffset: 12, as: Int32.self)
   }
 
+  /// Writes the base offset into a batch; the CRC does not cover it.
+  @inlinable
+  public static func patch(_ batch: UnsafeMutableRawPointer, baseOffset: Offset) {
+    batch.storeBytes(of: baseOffset.bigEndian, as: Int64.self)
+  }
+
   private static func hex(_ value: UInt32) -> String { "0x" + String(value, radix: 16) }
 }

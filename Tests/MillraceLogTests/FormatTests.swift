@@ -40,7 +40,7 @@ func goldenCommitHeader() throws {
 
 private let snapshot = Snapshot(
   identity: identity, sequence: 90, drainedSequence: 80, nextFileNumber: 6, nextSegmentNumber: 3,
-  lastSeen: Timestamp(milliseconds: 4660), segments: [SnapshotSegment(number: 2, fileSize: 8192)],
+  lastSeen: Timestamp(milliseconds: 4660), segments: [SnapshotSegment(number: 2, fileSize: 8192, sharedBytes: 600)],
   partitions: [
     SnapshotPartition(
       id: PartitionLogID(4), startOffset: 10, nextOffset: 30, size: 2000, compactedTo: 12,
@@ -61,8 +61,8 @@ private let snapshot = Snapshot(
         aborted: [AbortedTransaction(producerID: 8, firstOffset: 11, lastOffset: 15, lastStableOffset: 16)]),
       extents: [
         SegmentExtent(
-          segment: 2, baseOffset: 10, nextOffset: 27, maxTimestamp: 900, bytes: 1500, indexPosition: 5596,
-          blockCount: 1, indexCRC: 0x4142_4344)
+          segment: 2, baseOffset: 10, nextOffset: 27, maxTimestamp: 900, bytes: 1500, sharedBytes: 500,
+          indexPosition: 5596, blockCount: 1, indexCRC: 0x4142_4344)
       ])
   ], application: Bytes("application"))
 
@@ -71,13 +71,14 @@ func goldenSnapshot() throws {
   let bytes = snapshot.encoded()
   #expect(
     hex(bytes)
-      == "4d52534e0000000401020304050607081112131415161718000000000000005a00000000000000500000000000000006"
-      + "000000000000000300000000000012340000000100000000000000020000000000002000000000010000000000000004000000000000000a"
+      == "4d52534e0000000501020304050607081112131415161718000000000000005a00000000000000500000000000000006"
+      + "000000000000000300000000000012340000000100000000000000020000000000002000000000000000025800000001"
+      + "0000000000000004000000000000000a"
       + "000000000000001e00000000000007d0000000000000000c0000000100000001000000000000000a0000000100000000"
       + "00000009000200000000000007d0010000000500000007000000000000001b00000000000003e8000000010000000000"
       + "000009000000000000001b000000010000000000000008000000000000000b000000000000000f000000000000001000"
       + "0000010000000000000002000000000000000a000000000000001b000000000000038400000000000005dc0000000000"
-      + "0015dc00000001414243440000000b6170706c69636174696f6e")
+      + "0001f400000000000015dc00000001414243440000000b6170706c69636174696f6e")
   let read = try Snapshot(bytes, path: "snapshot")
   #expect(read.partitions == snapshot.partitions && read.segments == snapshot.segments)
   #expect(read.application == snapshot.application && read.identity == identity && read.sequence == 90)
@@ -85,13 +86,22 @@ func goldenSnapshot() throws {
   #expect(read.drainedSequence == 80 && read.nextFileNumber == 6 && read.nextSegmentNumber == 3)
 }
 
-@Test("a snapshot of version 3, which knows no time, is still read")
-func goldenOlderSnapshot() throws {
+@Test("snapshots of version 4, without shared blocks, and of version 3, without a time either, are still read")
+func goldenOlderSnapshots() throws {
   var older = snapshot.encoded().array
+  older[7] = 4
+  // The bytes in shared blocks of the extent, which stand before 31 others, and of the segment.
+  older.removeSubrange((older.count - 39)..<(older.count - 31))
+  older.removeSubrange(84..<92)
+  var partitions = snapshot.partitions
+  partitions[0].extents[0].sharedBytes = 0
+  var read = try Snapshot(Bytes(older), path: "snapshot")
+  #expect(read.lastSeen == snapshot.lastSeen && read.partitions == partitions)
+  #expect(read.segments == [SnapshotSegment(number: 2, fileSize: 8192)])
   older[7] = 3
   older.removeSubrange(56..<64)
-  let read = try Snapshot(Bytes(older), path: "snapshot")
-  #expect(read.lastSeen == nil && read.partitions == snapshot.partitions && read.application == snapshot.application)
+  read = try Snapshot(Bytes(older), path: "snapshot")
+  #expect(read.lastSeen == nil && read.partitions == partitions && read.application == snapshot.application)
   older[7] = 2
   #expect(throws: LogError.self) { try Snapshot(Bytes(older), path: "snapshot") }
 }
@@ -124,7 +134,7 @@ func goldenSegment() throws {
   let lengths = batches.map { UInt32($0.bytes.count) }
   func reference(_ index: Int, at offset: Offset, delta: Int32) -> BatchReference {
     BatchReference(
-      baseOffset: offset, maxTimestamp: 1_000_000, file: 1, position: UInt32(index), length: lengths[index],
+      baseOffset: offset, maxTimestamp: 1_000_000, file: 1, position: UInt32(8 * index), length: lengths[index],
       lastOffsetDelta: delta, leaderEpoch: 3)
   }
   let runs = [
@@ -135,7 +145,7 @@ func goldenSegment() throws {
   let written = try SegmentWriter.write(
     path: "/s/a.segment", number: 12, identity: identity, sequences: 3...9, runs: runs,
     blockSize: 64, fileSystem: log.disk
-  ) { batches[Int($0.position)].stored(at: $0.baseOffset, epoch: 3) }
+  ) { batches[Int($0.position) / 8].stored(at: $0.baseOffset, epoch: 3) }
   let bytes = Bytes(try log.contents("/s/a.segment"))
   #expect(bytes.count == 8192 && written.fileSize == 8192)
   #expect(
@@ -177,4 +187,27 @@ func goldenJournalFile() throws {
       == "0200000000000005000000000000000068656c6c6f000000010000000000004c00000000000000010000000000000000"
       + "000000400000000002b759a5a600000000000000000000000f424000000000000f4240ffffffffffffffffffffffffff"
       + "ff000000011c000000011008080808080808080000000000030000000000000800000000000000010000000000000001")
+}
+
+@Test("golden: the entries of a batch that two partitions have, and its blocks in a segment")
+func goldenSharedBatch() throws {
+  let log = LogWorld(seed: 5)
+  try log.open()
+  _ = try log.create(1)
+  try log.append(TestBatch(), to: try log.create(2))
+  let pending = try log.share(TestBatch(size: 8), among: [1, 2])
+  log.run { pending.result != nil }
+  let bytes = Bytes(try log.contents(try #require(log.files(".journal").first)))
+  let reference = try #require(try log.partition(2).recent.last)
+  let at = Int(reference.position) - 16
+  #expect(hex(bytes[at..<(at + 24)]) == "010100000000004c00000000000000010000000000000000")
+  #expect(hex(bytes[(at + 96)..<(at + 128)]) == "04000000000000100000000000000002000000600000004c0000000000000001")
+  let block = SegmentBlock(
+    baseOffset: 1, lastOffset: 1, position: 4096, length: 76, crc: 0x0102_0304, maxTimestamp: 1000, isShared: true)
+  var index = ByteWriter(capacity: 64)
+  block.write(to: &index)
+  let written = index.finishJoined()
+  #expect(
+    hex(written) == "00000000000000010000000000000001000000000000100080" + "00004c" + "01020304" + "00000000000003e8")
+  #expect(written.withBuffer { SegmentBlock($0) } == block)
 }

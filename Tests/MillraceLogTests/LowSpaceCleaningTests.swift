@@ -80,7 +80,7 @@ func mergesBesideWhatDoesNotFit() throws {
   let use = try #require(log.store.drain.segments.filter { $0.value.extents > 0 }.min { $0.key < $1.key })
   // As if it were a thousand times as large as what is free, and nearly all of that dead.
   log.store.drain.segments[use.key]?.fileSize = 1 << 40
-  log.store.drain.segments[use.key]?.liveBytes = 1 << 30
+  log.store.drain.segments[use.key]?.ownBytes = 1 << 30
   log.store.cleaning.isRunning = false
   log.world.run(for: .seconds(10))
   #expect(log.store.isSpaceLow && log.store.cleaningFigures.merges > 0)
