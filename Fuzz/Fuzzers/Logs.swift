@@ -1,5 +1,6 @@
 // Logs: what lies in a data directory: journal, segments, snapshot, metadata; and recordings of file operations.
 
+import MillraceAMQPServer
 import MillraceBase
 import MillraceBroker
 import MillraceDelivery
@@ -109,6 +110,9 @@ let journalBlocks = FuzzTarget(
     [
       [UInt8](repeating: 0, count: 64),
       [2, 1, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1, 104, 97, 108, 108, 111, 0, 0, 0],
+      // Records of eight bytes, and another partition's with the same.
+      [2] + [1, 1, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1] + [UInt8](repeating: 7, count: 8)
+        + [4, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 2] + [0, 0, 0, 96, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 5],
     ]
   }
 ) { input in
@@ -168,10 +172,48 @@ private let image: [(path: String, bytes: [UInt8])] = {
       produceRequest(number % 3 == 0 ? "u" : "t", records: 2, size: 100 + 60 * number), version: 7, Int32(number))
     machine.world.run(for: .milliseconds(20))
   }
+  do throws(RoutingError) {
+    try fan(machine)
+  } catch {
+    preconditionFailure("the queues cannot be made: \(error)")
+  }
   machine.world.run(for: .seconds(2))
   machine.world.crash(.processKill)
   return machine.disk.contents().filter { !$0.path.hasSuffix("lock") }
 }()
+
+/// Queues that have messages in common, at offsets of their own.
+private let fannedQueues = ["a", "b"]
+
+private func fan(_ machine: Machine) throws(RoutingError) {
+  let queues = machine.broker.queues
+  queues.sharedBodySize = 1
+  var made = 0
+  for name in fannedQueues {
+    queues.declare(QueueDeclaration(name: name, virtualHost: "/", isDurable: true), in: "/", owner: nil) { _ in
+      let binding = Binding(source: "amq.fanout", destination: .queue(name), key: "")
+      queues.bind(binding, in: "/", owner: nil) { _ in made += 1 }
+    }
+  }
+  machine.world.run { made == fannedQueues.count }
+  let publisher = QueuePublisher(queues) { _, _ in }
+  for number in 0..<16 {
+    let isForAll = number % 3 > 0
+    let publication = Publication(
+      virtualHost: "/", exchange: Bytes(isForAll ? "amq.fanout" : ""), routingKey: Bytes(isForAll ? "" : "a"),
+      format: AMQPMessageFormat.shared, properties: Bytes([0, 0]),
+      body: Bytes([UInt8](repeating: UInt8(number), count: 200 + 150 * number)), facts: MessageFacts())
+    _ = try publisher.publish(publication, tag: 0)
+    machine.world.run(for: .milliseconds(20))
+  }
+}
+
+/// Reads what a queue holds, which may be nothing that can be read.
+private func browse(_ queue: String, _ machine: Machine) {
+  var isAnswered = false
+  machine.broker.queues.browse(queue, in: "/", owner: nil, limit: 100) { _ in isAnswered = true }
+  machine.world.run(atMost: 10_000) { isAnswered }
+}
 
 /// The image above with the input's changes: each is a file, a place, a kind and some bytes. Checksums of the journal and
 /// the snapshot are put right when the change says so. A broker must start on it or say why not, and serve whole batches.
@@ -190,6 +232,7 @@ let logImages = FuzzTarget(
       guard let topic = machine.broker.topic(name), let partition = machine.broker.partition(topic, 0) else { continue }
       readAll(partition, machine)
     }
+    for queue in fannedQueues { browse(queue, machine) }
   } catch {
     return
   }

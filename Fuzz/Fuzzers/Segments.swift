@@ -94,7 +94,8 @@ let segments = FuzzTarget(
     SegmentBlock(
       baseOffset: Offset(block * 10) + Offset(choices.byte() % 3), lastOffset: Offset(block * 10 + choices.byte() % 12),
       position: Int64(position + choices.byte() % 2), length: length + choices.byte() % 2,
-      crc: contents[position...].withUnsafeBytes { CRC32C.checksum($0) }, maxTimestamp: Int64(choices.byte())
+      crc: contents[position...].withUnsafeBytes { CRC32C.checksum($0) }, maxTimestamp: Int64(choices.byte()),
+      isShared: mended & 16 << block != 0
     ).write(to: &index)
   }
   let indexBytes = index.finishJoined()

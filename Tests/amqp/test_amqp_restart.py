@@ -1,5 +1,6 @@
 """What a clean stop and a start leave: durable exchanges, bindings, queues and their messages, and nothing else."""
 
+import pytest
 from millrace_tests.amqp import channel_error
 from millrace_tests.differences import differs
 
@@ -43,3 +44,31 @@ def test_what_is_durable_survives_a_restart(make_amqp_server, connect, name):
         channel.call("exchange.declare", exchange=passing, passive=True)
     with channel_error(404, f"NOT_FOUND - no queue '{transient}' in vhost '/'"):
         connection.channel().counts(transient)
+
+
+def test_a_large_body_for_many_queues_is_stored_once_and_survives_a_kill(make_amqp_server, connect, name):
+    server = make_amqp_server()
+    if not server.is_millrace:
+        pytest.skip("looks into the data directory")
+    channel = connect(server=server).channel()
+    exchange = name("everybody")
+    channel.call("exchange.declare", exchange=exchange, type="fanout", durable=True)
+    queues = [channel.queue(name(str(number)), durable=True) for number in range(100)]
+    for number, queue in enumerate(queues):
+        channel.call("queue.bind", queue=queue, exchange=exchange)
+        # So that it has another place in each of them.
+        channel.fill(queue, ["small"] * (number % 5 + 1), delivery_mode=2)
+    body = b"0123456789abcdef" * (1 << 20)
+    channel.fill("", [body], exchange=exchange, delivery_mode=2)
+    server.server.kill()
+    # One body, in files that are made before they are needed.
+    stored = sum(file.stat().st_blocks * 512 for file in server.server.data.rglob("*") if file.is_file())
+    assert stored < 160 << 20, f"{stored} bytes are stored"
+    server.start()
+    for number, queue in enumerate(queues):
+        channel = connect(server=server).channel()
+        channel.consume(queue, no_ack=True)
+        deliveries = channel.deliveries(number % 5 + 2)
+        assert [one.body for one in deliveries] == [b"small"] * (number % 5 + 1) + [body], queue
+        channel.connection.drop()
+    assert server.server.resident_bytes() < 1 << 30

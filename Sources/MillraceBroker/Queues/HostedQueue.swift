@@ -20,6 +20,8 @@ final class HostedQueue {
   let logs: [PartitionLog]
   /// Publications neither are refused nor recognised nor have keys, so that they need not be looked at.
   let isPlain: Bool
+  /// A message becomes the same record here as in other such queues.
+  let keepsContents: Bool
   /// The highest priority that counts.
   private let highestLane: UInt8
   /// Only for this one, when it is exclusive.
@@ -69,6 +71,7 @@ final class HostedQueue {
     self.number = number
     self.logs = logs
     let options = arguments.options
+    keepsContents = number != nil && options.deduplicationCount == 0 && arguments.groupHeader == nil
     isPlain = options.overflow == .dropHead && options.deduplicationCount == 0 && arguments.groupHeader == nil
     highestLane = options.lane(forPriority: .max)
     self.owner = owner

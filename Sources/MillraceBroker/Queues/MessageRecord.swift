@@ -85,6 +85,19 @@ public enum MessageRecord {
     extendLifetime(message)
   }
 
+  /// Whether two messages become the same record: bodies that lie in different memory are not compared.
+  static func isSame(_ one: Message, _ other: Message) -> Bool {
+    func isEqual(_ one: Bytes?, _ other: Bytes?) -> Bool {
+      guard let one, let other else { return one == nil && other == nil }
+      return one.isSameMemory(other) || one == other
+    }
+    return one.body.isSameMemory(other.body) && one.timestamp == other.timestamp && one.size == other.size
+      && one.isDurable == other.isDurable && one.format == other.format && one.expiration == other.expiration
+      && one.notBefore == other.notBefore && isEqual(one.groupKey, other.groupKey)
+      && isEqual(one.deduplicationID, other.deduplicationID) && one.routingKey == other.routingKey
+      && one.exchange == other.exchange && isEqual(one.properties, other.properties)
+  }
+
   private static func envelopeSize(of message: Message) -> Int {
     func field(_ count: Int) -> Int { ByteWriter.varintSize(Int64(count)) + count }
     var size = 3 + ByteWriter.varintSize(Int64(message.size))

@@ -141,15 +141,14 @@ extension QueueBroker {
   }
 
   private func publish(_ letter: Publication, to targets: [(target: Target, isDelayed: Bool)], in unit: StagedUnit?) {
-    let size = QueueBroker.largestSize(of: letter)
-    if unit == nil, !transfers.isEmpty, transfers.size + targets.count * size > broker.largestUnit - 65_536 {
+    let letter = prepared(letter, for: targets.count)
+    if unit == nil, !transfers.isEmpty, transfers.size + size(of: letter, in: targets) > mostInUnit {
       flushTransfers()
     }
     for (target, isDelayed) in targets {
-      // More copies than one commit takes: the last unit says that the letter is done.
-      if unit == nil, !transfers.isEmpty, transfers.size + size > broker.largestUnit - 65_536 { flushTransfers() }
       // Dead letters are never held or refused: they are no publication that somebody repeats.
-      _ = enqueue(letter, into: target, isDelayed: isDelayed, unit: unit ?? transfers, isForced: true)
+      _ = enqueue(
+        letter, into: target, isDelayed: isDelayed, on: unit.map { .unit($0) } ?? .transfers, isForced: true)
     }
     planTurn()
   }
@@ -217,10 +216,11 @@ extension QueueBroker {
   /// A full queue refuses a publication and dead-letters it.
   func refuse(_ publication: Publication, by hosted: HostedQueue) {
     guard hosted.arguments.deadLetterExchange != nil else { return }
-    let letter = letter(of: publication, from: hosted, reason: .maxlen)
-    for (target, isDelayed) in targets(of: letter, by: hosted) {
-      if publications.size + QueueBroker.largestSize(of: letter) > QueueBroker.largeUnit { flushPublications() }
-      _ = enqueue(letter, into: target, isDelayed: isDelayed, unit: publications, isForced: true)
+    let refused = letter(of: publication, from: hosted, reason: .maxlen)
+    let targets = targets(of: refused, by: hosted)
+    let letter = prepared(refused, for: targets.count)
+    for (target, isDelayed) in targets {
+      _ = enqueue(letter, into: target, isDelayed: isDelayed, on: .publications, isForced: true)
     }
     planTurn()
   }

@@ -18,7 +18,8 @@ extension QueueBroker {
           throw LogError(.corruption, "lane \(load.lane) has no message for offset \(load.offset)")
         }
         let present = hosted.queue.length + hosted.queue.inFlightCount
-        hosted.queue.loaded(load, messages: found.messages, through: found.end)
+        hosted.queue.loaded(
+          load, messages: found.messages.map { sharedBodies.sharing($0) }, through: found.end)
         let lost = present - hosted.queue.length - hosted.queue.inFlightCount
         hosted.meter.removed(lost, reason: .lost, now: exactNow)
         loaded(hosted)

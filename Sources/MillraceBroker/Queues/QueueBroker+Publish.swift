@@ -12,8 +12,18 @@ extension QueueBroker {
   static let largeUnit = 4 << 20
   /// Most bytes of a message that is published without being looked at.
   static let largestPlain = 64 << 10
-  /// Most bytes that one publication may come to in all queues that it goes to.
+  /// Most bytes that one publication may come to in all queues that it goes to, where what is written once counts once.
   static let mostCopied = 512 << 20
+  /// Most bytes that a message which is in the unit already takes in the log for one more queue.
+  static let repeatedSize = 2 * StagedUnit.sharedOverhead
+
+  /// Where messages wait for the end of the turn.
+  enum Stage {
+    case publications
+    case transfers
+    /// In a unit that must not be split.
+    case unit(StagedUnit)
+  }
 
   /// What became of a message at one queue.
   enum Outcome {
@@ -38,7 +48,9 @@ extension QueueBroker {
     func hold(_ publication: Publication, isDelayed: Bool, _ confirm: SharedConfirm?) {
       guard case .queue(let hosted) = self else { return }
       confirm?.expectOneMore()
-      hosted.heldPublications.append((publication.detached(), isDelayed, confirm))
+      var publication = publication.detached()
+      publication.due = nil
+      hosted.heldPublications.append((publication, isDelayed, confirm))
     }
   }
 
@@ -47,10 +59,8 @@ extension QueueBroker {
     let held = hosted.heldPublications
     hosted.heldPublications = []
     for (publication, isDelayed, confirm) in held {
-      if publications.size + QueueBroker.largestSize(of: publication) > QueueBroker.largeUnit { flushPublications() }
       let outcome =
-        hosted.isDeleted
-        ? .kept : enqueue(publication, into: hosted, isDelayed: isDelayed, unit: publications)
+        hosted.isDeleted ? .kept : enqueue(publication, into: hosted, isDelayed: isDelayed, on: .publications)
       if case .staged = outcome, let confirm { publications.add(confirm) }
       if case .duplicate = outcome, let confirm { publications.add(confirm) }
       if case .refused = outcome { confirm?.ended(false) } else { confirm?.ended(true) }
@@ -74,22 +84,21 @@ extension QueueBroker {
         .resourceError,
         "a message of \(publication.body.count) bytes is more than one commit of \(broker.largestUnit) takes")
     }
-    guard targets.count * size <= QueueBroker.mostCopied else {
+    let all = self.size(of: publication, in: targets)
+    guard all <= QueueBroker.mostCopied else {
       throw RoutingError(
         .resourceError,
         "a message of \(publication.body.count) bytes for \(targets.count) queues is more than \(QueueBroker.mostCopied) bytes"
       )
     }
-    // Once for all queues.
-    let publication = publication.detached()
-    let spread = spreads(publication, over: targets.count, size: size)
+    let publication = prepared(publication, for: targets.count)
+    let spread = spreads(over: targets.count, all)
     let isShared = spread || targets.contains { $0.target.isRemembering }
     let shared = isShared ? confirm.map { SharedConfirm($0.publisher, $0.tag, units: 1) } : nil
     var isStaged = false
     var isRefused = false
     for (target, isDelayed) in targets {
-      if spread, publications.size + size > QueueBroker.largeUnit { flushPublications() }
-      switch enqueue(publication, into: target, isDelayed: isDelayed, unit: publications) {
+      switch enqueue(publication, into: target, isDelayed: isDelayed, on: .publications) {
       case .kept: break
       case .duplicate:
         // The first copy may not be durable yet: the answer comes behind it.
@@ -124,13 +133,69 @@ extension QueueBroker {
   static func largestSize(of publication: Publication) -> Int {
     // A group key or an id is part of the properties, and is kept beside them once more.
     publication.body.count + 3 * publication.properties.count + publication.exchange.count
-      + publication.routingKey.count + 512
+      + publication.routingKey.count + 128 + 2 * StagedUnit.sharedOverhead
   }
 
-  /// Makes room in the open unit. Whether the copies of the message may need several.
-  private func spreads(_ publication: Publication, over count: Int, size: Int) -> Bool {
-    if publications.size + count * size > QueueBroker.largeUnit { flushPublications() }
-    return count > 1 && count * size > QueueBroker.largeUnit
+  /// Most bytes that a message takes in the log of all that it goes to, in one unit.
+  func size(of publication: Publication, in targets: [(target: Target, isDelayed: Bool)]) -> Int {
+    let size = QueueBroker.largestSize(of: publication)
+    guard publication.body.count >= sharedBodySize else { return targets.count * size }
+    var sum = 0
+    // A delayed message is another record.
+    var isThere = (plain: false, delayed: false)
+    for (target, isDelayed) in targets {
+      guard case .queue(let hosted) = target, hosted.keepsContents else {
+        sum += size
+        continue
+      }
+      sum += (isDelayed ? isThere.delayed : isThere.plain) ? QueueBroker.repeatedSize : size
+      if isDelayed { isThere.delayed = true } else { isThere.plain = true }
+    }
+    return sum
+  }
+
+  /// A publication whose queues share its memory and agree on its times.
+  func prepared(_ publication: Publication, for count: Int) -> Publication {
+    var publication = publication.detached()
+    if count > 1, publication.body.count >= sharedBodySize { publication.due = due(publication) }
+    return publication
+  }
+
+  /// Makes room in the open unit for what a message comes to in all. Whether that may need several units.
+  private func spreads(over count: Int, _ all: Int) -> Bool {
+    if publications.size + all > QueueBroker.largeUnit { flushPublications() }
+    return count > 1 && all > QueueBroker.largeUnit
+  }
+
+  /// Bytes that a unit may well have: a little less than the most, for what is counted roughly.
+  var mostInUnit: Int { max(broker.largestUnit - 65_536, broker.largestUnit / 2) }
+
+  /// The unit that takes another `cost` bytes; what was there is handed to the log first when it would become too large.
+  /// - Parameter isRepeated: it costs so little only because it is there already.
+  private func unit(_ stage: Stage, for cost: Int, isRepeated: Bool = false) -> StagedUnit {
+    switch stage {
+    case .unit(let unit): return unit
+    case .publications:
+      if publications.size + cost > (isRepeated ? mostInUnit : QueueBroker.largeUnit) { flushPublications() }
+      return publications
+    case .transfers:
+      // More copies than one commit takes: the last unit says that the letter is done.
+      if !transfers.isEmpty, transfers.size + cost > mostInUnit { flushTransfers() }
+      return transfers
+    }
+  }
+
+  private func add(_ message: StagedMessage, _ hosted: HostedQueue, lane: UInt8, on stage: Stage) {
+    let isShared = message.message.body.count >= sharedBodySize
+    let unit: StagedUnit
+    switch stage {
+    case .unit(let given): unit = given
+    case .publications, .transfers:
+      let open = if case .publications = stage { publications } else { transfers }
+      let (cost, isRepeated) = open.cost(of: message.message, isShared: isShared)
+      unit = self.unit(stage, for: cost, isRepeated: isRepeated)
+    }
+    if isShared { unit.addShared(message, hosted, lane: lane) } else { unit.add(message, hosted, lane: lane) }
   }
 
   func route(_ publication: Publication, allowsInternal: Bool) throws(RoutingError) {
@@ -154,19 +219,20 @@ extension QueueBroker {
   }
 
   func enqueue(
-    _ publication: Publication, into target: Target, isDelayed: Bool, unit: StagedUnit, isForced: Bool = false
+    _ publication: Publication, into target: Target, isDelayed: Bool, on stage: Stage, isForced: Bool = false
   ) -> Outcome {
     switch target {
     case .queue(let hosted):
-      return enqueue(publication, into: hosted, isDelayed: isDelayed, unit: unit, isForced: isForced)
-    case .topic(let topic): return enqueue(publication, into: topic, unit: unit) ? .staged : .refused
+      return enqueue(publication, into: hosted, isDelayed: isDelayed, on: stage, isForced: isForced)
+    case .topic(let topic):
+      let unit = unit(stage, for: QueueBroker.largestSize(of: publication))
+      return enqueue(publication, into: topic, unit: unit) ? .staged : .refused
     }
   }
 
   /// Puts a message into a queue, or into the unit after which it will be there.
   private func enqueue(
-    _ publication: Publication, into hosted: HostedQueue, isDelayed: Bool,
-    unit: StagedUnit, isForced: Bool = false
+    _ publication: Publication, into hosted: HostedQueue, isDelayed: Bool, on stage: Stage, isForced: Bool = false
   ) -> Outcome {
     let now = now
     let options = hosted.queue.options
@@ -189,7 +255,7 @@ extension QueueBroker {
     let lane = options.lane(forPriority: publication.facts.priority)
     if hosted.isDurable {
       let message = message(of: publication, for: hosted, lane: lane, at: 0, isDelayed: isDelayed, id: id)
-      unit.add(StagedMessage(message: message, isAdmitted: asks), hosted, lane: lane)
+      add(StagedMessage(message: message, isAdmitted: asks), hosted, lane: lane, on: stage)
       return .staged
     }
     let message = message(
@@ -239,11 +305,8 @@ extension QueueBroker {
     of publication: Publication, for hosted: HostedQueue, lane: UInt8, at offset: Offset, isDelayed: Bool, id: Bytes?
   ) -> Message {
     let now = now
-    var notBefore = Timestamp.none
-    if isDelayed, let delay = publication.facts.delay, delay > 0 {
-      notBefore = time(afterMilliseconds: delay)
-    }
-    if let time = publication.notBefore { notBefore = max(notBefore, due(atWall: time)) }
+    let due = publication.due ?? due(publication)
+    let notBefore = isDelayed ? due.delayed : due.plain
     var expiration = Timestamp.none
     if let life = publication.facts.timeToLive {
       expiration = Timestamp(milliseconds: max(now, notBefore).milliseconds.addingClamped(max(life, 0)))
@@ -257,6 +320,13 @@ extension QueueBroker {
       expiration: expiration, notBefore: notBefore,
       groupKey: group?.detached, deduplicationID: id?.detached, isDurable: publication.facts.isPersistent,
       format: publication.format.code, arrivedAt: exactNow)
+  }
+
+  /// When queues may deliver a publication, without and with the delay that it asks for.
+  private func due(_ publication: Publication) -> (plain: Timestamp, delayed: Timestamp) {
+    let plain = publication.notBefore.map { due(atWall: $0) } ?? .none
+    guard let delay = publication.facts.delay, delay > 0 else { return (plain, plain) }
+    return (plain, max(time(afterMilliseconds: delay), plain))
   }
 
   // MARK: Transactions
@@ -276,29 +346,25 @@ extension QueueBroker {
     }
   }
 
-  /// The queues with rules of their own that a message would go to.
-  func targets(of publication: Publication) throws(RoutingError) -> [HostedQueue] {
+  /// Where a message would go.
+  func targets(of publication: Publication) throws(RoutingError) -> [(target: Target, isDelayed: Bool)] {
     try route(publication, allowsInternal: false)
-    return routes.routes.compactMap { route in
-      guard case .queue(let hosted) = target(route, publication) else { return nil }
-      return hosted
-    }
+    return routes.routes.compactMap { route in target(route, publication).map { ($0, route.isDelayed) } }
   }
 
   /// Puts a message that was checked into a transaction's unit; the number of queues that it goes to.
   func publishInTransaction(_ publication: Publication, in unit: StagedUnit, isForced: Bool) -> Int {
+    let targets: [(target: Target, isDelayed: Bool)]
     do throws(RoutingError) {
-      try route(publication, allowsInternal: false)
+      targets = try self.targets(of: publication)
     } catch {
       return 0
     }
-    var count = 0
-    for route in routes.routes {
-      guard let target = target(route, publication) else { continue }
-      count += 1
-      _ = enqueue(publication, into: target, isDelayed: route.isDelayed, unit: unit, isForced: isForced)
+    let publication = prepared(publication, for: targets.count)
+    for (target, isDelayed) in targets {
+      _ = enqueue(publication, into: target, isDelayed: isDelayed, on: .unit(unit), isForced: isForced)
     }
-    return count
+    return targets.count
   }
 }
 

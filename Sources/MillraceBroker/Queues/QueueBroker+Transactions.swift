@@ -58,8 +58,8 @@ extension QueueBroker {
     var sums: [ObjectIdentifier: (hosted: HostedQueue, count: Int, bytes: Int)] = [:]
     for publication in transaction.publications {
       let targets = try targets(of: publication)
-      size += QueueBroker.largestSize(of: publication) * targets.count
-      for hosted in targets {
+      size += self.size(of: publication, in: targets)
+      for case .queue(let hosted) in targets.lazy.map(\.target) {
         if hosted.isRemembering { return true }
         var sum = sums[ObjectIdentifier(hosted)] ?? (hosted, 0, 0)
         sum.count += 1

@@ -173,12 +173,14 @@ extension QueueBroker {
   /// A unit is durable, or never will be.
   private func ended(_ staged: StagedUnit, _ error: RoutingError?, _ appended: [AppendedBatch]) {
     if staged.isCounted { transferBytes -= staged.size }
-    for (index, appended) in zip(staged.batches.indices, appended) where !staged.batches[index].hosted.isDeleted {
+    for (index, first) in zip(staged.batches.indices, staged.firstOfLane)
+    where first < appended.count && !staged.batches[index].hosted.isDeleted {
       let hosted = staged.batches[index].hosted
       // Taken out, so that nobody else has the messages.
       var messages: [StagedMessage] = []
       swap(&messages, &staged.batches[index].messages)
-      var offset = appended.baseOffset
+      // A lane's batches of one unit follow each other without gaps.
+      var offset = appended[first].baseOffset
       let now = exactNow
       let wall = self.now.milliseconds
       if let first = messages.first {

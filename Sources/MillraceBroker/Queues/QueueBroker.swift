@@ -66,6 +66,10 @@ public final class QueueBroker {
   var isSpillPlanned = false
   /// Not before then is another one tried.
   var spillAgain = MonotonicTime(nanoseconds: .min)
+  /// Bodies of so many bytes or more are written once, however many durable queues they go to; smaller ones are copied, so
+  /// that a queue's messages lie together. The default is RabbitMQ's for its message store.
+  public var sharedBodySize = 4 << 10
+  var sharedBodies = SharedBodies()
   /// Most bytes of memory that queues which are not durable may hold before publishers have to wait. From half of it on
   /// their messages go to disk.
   public var memoryLimit = 512 << 20

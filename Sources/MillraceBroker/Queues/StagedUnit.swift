@@ -13,6 +13,13 @@ struct StagedMessage {
   var message: Message
   /// It was admitted by the queue, which counts it.
   let isAdmitted: Bool
+  /// Messages of a unit with the same one become the same record, which is written once; those with −1 are copied.
+  var content: Int32 = -1
+
+  init(message: Message, isAdmitted: Bool) {
+    self.message = message
+    self.isAdmitted = isAdmitted
+  }
 }
 
 extension Bytes {
@@ -21,6 +28,8 @@ extension Bytes {
     let text: StaticString = "\0\0"
     return Bytes(owner: nil, start: UnsafeRawPointer(text.utf8Start), count: 2)
   }
+  /// Whether these are the very same bytes, in the same memory.
+  func isSameMemory(_ other: Bytes) -> Bool { start == other.start && count == other.count }
   /// Whether they are the same as ``nothing``.
   var isNothing: Bool { count == 2 && self[0] | self[1] == 0 }
 
@@ -56,6 +65,11 @@ final class StagedUnit {
   var batches: [LaneBatch] = []
   /// Where in `batches` a lane's is.
   private var indexes: [LaneKey: Int] = [:]
+  /// For each of `batches` its first one in the unit that was handed to the log last; the others of its lane follow behind.
+  private(set) var firstOfLane: [Int] = []
+  /// The messages with the body that was added last, each with another record.
+  private var contents: [(message: Message, number: Int32)] = []
+  private var contentCount: Int32 = 0
   /// Its size counts among the transfers under way.
   var isCounted = false
   var records: [RecordRun] = []
@@ -75,7 +89,39 @@ final class StagedUnit {
     batches.isEmpty && records.isEmpty && changes.isEmpty && whenDurable.isEmpty && tags.isEmpty && shared.isEmpty
   }
 
-  func add(_ message: StagedMessage, _ hosted: HostedQueue, lane: UInt8) {
+  /// What a message's lane and its being a batch of its own take besides the record.
+  static let sharedOverhead = 256
+
+  /// The number of a message's record, if the unit has that already.
+  private func content(of message: Message) -> Int32? {
+    contents.first { MessageRecord.isSame($0.message, message) }?.number
+  }
+
+  /// Most bytes that a message adds to the unit, and whether that is so little because its record is there already.
+  func cost(of message: Message, isShared: Bool) -> (bytes: Int, isRepeated: Bool) {
+    if isShared, content(of: message) != nil { return (2 * StagedUnit.sharedOverhead, true) }
+    return (MessageRecord.size(of: message) + 2 * StagedUnit.sharedOverhead, false)
+  }
+
+  /// Adds a message whose record is written once for all lanes that get the same.
+  func addShared(_ message: StagedMessage, _ hosted: HostedQueue, lane: UInt8) {
+    var message = message
+    size += StagedUnit.sharedOverhead
+    if let known = content(of: message.message) {
+      message.content = known
+      return add(message, hosted, lane: lane, isRepeated: true)
+    }
+    // Copies of a message come one behind the other.
+    if let last = contents.last, !last.message.body.isSameMemory(message.message.body) { contents = [] }
+    contents.append((message.message, contentCount))
+    message.content = contentCount
+    contentCount += 1
+    add(message, hosted, lane: lane)
+  }
+
+  /// Adds a message to its lane's.
+  /// - Parameter isRepeated: its record is in the unit already.
+  func add(_ message: StagedMessage, _ hosted: HostedQueue, lane: UInt8, isRepeated: Bool = false) {
     let index: Int
     if let last = batches.last, last.hosted === hosted, last.lane == lane {
       index = batches.count - 1
@@ -87,7 +133,7 @@ final class StagedUnit {
       batches.append(LaneBatch(hosted: hosted, lane: lane))
       size += 256
     }
-    size += MessageRecord.size(of: message.message)
+    if !isRepeated { size += MessageRecord.size(of: message.message) }
     batches[index].bytes += Int64(message.message.size)
     batches[index].messages.append(message)
   }
@@ -169,18 +215,11 @@ final class StagedUnit {
       }
     }
     for batch in batches {
-      guard let number = batch.hosted.number else { continue }
+      guard let number = batch.hosted.number else { preconditionFailure("a lane of a queue without a log") }
       unit.events.append(
         MetadataEvent.queue(.published(number, lane: batch.lane, bytes: batch.bytes)).encoded())
-      var builder = RecordBatchBuilder()
-      for message in batch.messages { MessageRecord.append(message.message, to: &builder) }
-      let bytes = builder.finish()
-      do throws(RecordBatchError) {
-        unit.batches.append((batch.hosted.logs[Int(batch.lane)], bytes, try RecordBatchHeader(bytes)))
-      } catch {
-        preconditionFailure("a batch that this program made cannot be read: \(error)")
-      }
     }
+    addLanes(to: &unit)
     countedRecords = []
     for run in records {
       var builder = RecordBatchBuilder()
@@ -198,6 +237,50 @@ final class StagedUnit {
       }
     }
     return unit
+  }
+
+  /// Adds the batches of all lanes. A record that several messages have is a batch of its own in the place of each.
+  private func addLanes(to unit: inout AppendUnit) {
+    // Nothing is added any more, and nobody else is to have the messages.
+    contents = []
+    firstOfLane = []
+    firstOfLane.reserveCapacity(batches.count)
+    var times = [Int](repeating: 0, count: Int(contentCount))
+    if contentCount > 0 {
+      for message in batches.lazy.flatMap(\.messages) where message.content >= 0 { times[Int(message.content)] += 1 }
+    }
+    // Where in the unit the record of a content is.
+    var written: [Int32: Int] = [:]
+    for batch in batches {
+      let log = batch.hosted.logs[Int(batch.lane)]
+      firstOfLane.append(unit.batches.count)
+      var builder = RecordBatchBuilder()
+      for message in batch.messages {
+        guard message.content >= 0, times[Int(message.content)] > 1 else {
+          MessageRecord.append(message.message, to: &builder)
+          continue
+        }
+        StagedUnit.finish(&builder, log, &unit)
+        if let index = written[message.content] {
+          unit.share(index, with: log)
+        } else {
+          written[message.content] = unit.batches.count
+          MessageRecord.append(message.message, to: &builder)
+          StagedUnit.finish(&builder, log, &unit)
+        }
+      }
+      StagedUnit.finish(&builder, log, &unit)
+    }
+  }
+
+  private static func finish(_ builder: inout RecordBatchBuilder, _ log: PartitionLog, _ unit: inout AppendUnit) {
+    guard builder.count > 0 else { return }
+    let bytes = builder.finish()
+    do throws(RecordBatchError) {
+      unit.batches.append((log, bytes, try RecordBatchHeader(bytes)))
+    } catch {
+      preconditionFailure("a batch that this program made cannot be read: \(error)")
+    }
   }
 }
 
