@@ -58,6 +58,7 @@ final class BrokerMachine {
       logger: Logger(minimum: .info) { lines.take($0, $1) }, seed: seed)
     server = KafkaServer(broker: broker, logger: .silent)
     broker.queues.register(AMQPMessageFormat.shared)
+    if let plan = scenario.queues?.plan { broker.queues.sharedBodySize = plan.sharedBodySize }
     amqp = scenario.queues.map { [broker] _ in AMQPServer(broker: broker, logger: .silent, seed: seed) }
     broker.onFailure = { [unowned self] _ in hasFailed = true }
     do throws(IOError) {

@@ -105,6 +105,7 @@ public final class BrokerScenario {
       // What queues hand over at once must fit.
       configuration.largestUnit = 8 << 20
     }
+    sabotage.configuration(&configuration)
   }
 
   /// Whether reading may fail because the disk was told to.

@@ -2,6 +2,7 @@
 
 import MillraceBase
 import MillraceIO
+import MillraceLog
 import MillraceModel
 import MillraceSimulation
 import TransactionHistory
@@ -12,6 +13,8 @@ public struct Sabotage {
   public var focus: Rule?
   /// Stands between the broker and the simulated disk.
   public var disk: (SimulatedFileSystem) -> any FileSystem = { $0 }
+  /// Changes how the log works.
+  public var configuration: (inout LogConfiguration) -> Void = { _ in }
   /// Changes what clients were told, at the end.
   public var ledger: (inout Ledger) -> Void = { _ in }
   /// Changes the whole log of a partition as it is read at the end.

@@ -11,6 +11,8 @@ extension Plants {
         { $0.left = inEach { $0.append(LeftMessage(name: MessageName(publisher: 77, number: 7), hops: 0)) } },
         // In the middle of what a session has published.
         { $0.left = inEach { if $0.count > 2 { $0.remove(at: 1) } } },
+        // What is written once has the same offsets in all queues.
+        { $0.configuration = { $0.leavesBaseOffsets = true } },
       ]
     case .queueSettlements: [{ $0.losesAcknowledgements = true }, { $0.left = addSettled }]
     case .queueOrder:

@@ -12,7 +12,7 @@ struct QueueFamily {
     case priorities
     /// Of type quorum, with a delivery limit and dead letters.
     case quorum
-    /// One of two behind a fanout exchange.
+    /// One of two behind a fanout exchange; what goes past that into the first gives its messages other offsets.
     case fanned
     /// Behind an exchange that delays.
     case delayed
@@ -93,9 +93,12 @@ struct QueuePlan {
   var hasCarrier = false
   /// Consumers settle in transactions.
   var usesTransactions = false
+  /// Bodies of so many bytes or more are written once for all of their queues.
+  var sharedBodySize = 1
 
   init(_ random: inout SeededRandom, focus: Rule? = nil) {
-    var kinds = QueueFamily.Kind.allCases.filter { _ in random.oneIn(4) }
+    var kinds = QueueFamily.Kind.allCases.filter { random.oneIn($0 == .fanned ? 2 : 4) }
+    sharedBodySize = [1, 100, 4096][Int.random(in: 0..<3, using: &random)]
     hasCarrier = random.oneIn(3)
     usesTransactions = random.oneIn(4)
     movers = random.oneIn(3) ? Int.random(in: 1...3, using: &random) : 0
@@ -120,6 +123,9 @@ struct QueuePlan {
     case .queueTransactions:
       movers = 2
       publishers = [.confirms, .transactions]
+    case .queueMessages:
+      kinds = [.plain, .fanned]
+      sharedBodySize = 1
     case .queueDeadLetters: kinds = [.quorum, .expiring]
     case .queueDeliveryCounts: kinds = [.quorum]
     case .queueDelays: kinds = [.delayed]

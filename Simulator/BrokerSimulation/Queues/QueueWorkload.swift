@@ -162,7 +162,10 @@ final class QueueWorkload {
   private var routes: [QueuePublisherClient.Route] {
     var routes: [QueuePublisherClient.Route] = []
     let fanned = plan.families.indices.filter { plan.families[$0].kind == .fanned }
-    if !fanned.isEmpty { routes.append(.init(exchange: QueuePlan.fanout, key: "", families: fanned, kind: .fanned)) }
+    if let first = fanned.first {
+      routes.append(.init(exchange: QueuePlan.fanout, key: "", families: fanned, kind: .fanned))
+      routes.append(.init(exchange: "", key: plan.families[first].name, families: [first], kind: .fanned))
+    }
     for (index, family) in plan.families.enumerated() where family.kind != .fanned {
       routes.append(.init(exchange: family.exchange, key: family.name, families: [index], kind: family.kind))
     }
