@@ -56,6 +56,7 @@ let package = Package(
       "MillraceMetadata",
       ["MillraceBase", "MillraceModel", "MillraceLog", "MillraceDelivery", "MillraceRouting"]),
     library("MillraceStreams", ["MillraceBase", "MillraceModel", "MillraceDataflow"]),
+    library("MillraceNexmark", ["MillraceBase", "MillraceModel", "MillraceDataflow"]),
     // Floor 6
     library(
       "MillraceBroker",
@@ -131,6 +132,7 @@ let package = Package(
     tests("MillraceDataflowTests", ["MillraceDataflow", "MillraceModel", "MillraceBase"]),
     tests("MillraceDeliveryTests", ["MillraceDelivery", "MillraceModel", "MillraceBase"]),
     tests("MillraceStreamsTests", ["MillraceStreams", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
+    tests("MillraceNexmarkTests", ["MillraceNexmark", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
     tests(
       "MillraceConnectorsTests",
       [
@@ -182,6 +184,9 @@ let package = Package(
       name: "WordCountBenchmark",
       dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams"],
       path: "Benchmarks/WordCountBenchmark", swiftSettings: settings),
+    .executableTarget(
+      name: "NexmarkBenchmark", dependencies: ["MillraceBase", "MillraceNexmark"],
+      path: "Benchmarks/NexmarkBenchmark", swiftSettings: settings),
   ]
 )
 
@@ -197,7 +202,7 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
         "MillraceAMQPServer", "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "MillraceServer",
         "MillraceSimulation",
         "MillraceDelivery",
-        "MillraceRouting",
+        "MillraceRouting", "MillraceNexmark",
       ],
       path: "Fuzz/Fuzzers", swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
       linkerSettings: [

@@ -22,7 +22,7 @@ let fuzzTargets: [FuzzTarget] = [
   amqpFrames, amqpMethods, amqpTables, amqpContentHeaders, amqpConnection,
   recordBatches, compressedBytes, metadataEvents, journalBlocks, logImages, stateLogs, filePositions, recordings,
   queueStates, jsonValues, recordLines, commandLines, addresses, words, canary, snapshots, segments,
-  routingSnapshots, queueRecords, queueRequests, queueCalls,
+  routingSnapshots, queueRecords, queueRequests, queueCalls, nexmarkEvents, nexmarkPositions,
 ]
 
 /// A reader of an input that never fails: what is missing is 0.

@@ -12,7 +12,7 @@ private let floors: [String: Int] = [
   "MillraceKafkaProtocol": 4, "MillraceAMQPProtocol": 4, "MillraceLog": 4, "MillraceDataflow": 4, "MillraceQueue": 4,
   "MillraceDelivery": 4,
   "MillraceRouting": 4,
-  "MillraceMetadata": 5, "MillraceStreams": 5,
+  "MillraceMetadata": 5, "MillraceStreams": 5, "MillraceNexmark": 5,
   "MillraceBroker": 6,
   "MillraceKafkaServer": 7, "MillraceAMQPServer": 7, "MillraceConnectors": 7,
   "Millrace": 8,

@@ -1,0 +1,65 @@
+// NexmarkBenchmark: how fast events are generated on one core: encoded, as JSON lines, and as the batches that a job reads.
+
+import Glibc
+import MillraceBase
+import MillraceNexmark
+
+/// Arguments: millions of events (default 10).
+@main
+enum NexmarkBenchmark {
+  static func main() {
+    let arguments = CommandLine.arguments
+    let events = Int64(max(1, arguments.count > 1 ? Int(arguments[1]) ?? 10 : 10)) * 1_000_000
+    let generator = NexmarkGenerator()
+    let room = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: NexmarkGenerator.encodedSizeLimit, alignment: 16)
+    defer { room.deallocate() }
+    measure("encoded", events) {
+      var bytes = 0
+      for number in 0..<events { bytes += generator.encode(number, into: room) }
+      return bytes
+    }
+    measure("JSON lines", events) {
+      var bytes = 0
+      var writer = ByteWriter(capacity: 1 << 20)
+      for number in 0..<events {
+        let size = generator.encode(number, into: room)
+        do throws(DecodingError) {
+          try EncodedEvent(UnsafeRawBufferPointer(rebasing: room[..<size])).writeJSONLine(into: &writer)
+        } catch {
+          fatalError("event \(number): \(error)")
+        }
+        guard writer.count > 512 << 10 else { continue }
+        bytes += writer.count
+        writer = ByteWriter(capacity: 1 << 20)
+      }
+      return bytes + writer.count
+    }
+    measure("batches", events) {
+      let source = NexmarkSource(generator, events: 0..<events)
+      var bytes = 0
+      do {
+        while true {
+          let batch = try source.next(maxBytes: 256 << 10)
+          bytes += batch.batch?.count ?? 0
+          if batch.isFinished { return bytes }
+        }
+      } catch {
+        fatalError("\(error)")
+      }
+    }
+  }
+
+  /// Prints what `body`, which returns how many bytes it made, took of the processor.
+  private static func measure(_ what: String, _ events: Int64, _ body: () -> Int) {
+    let begin = ProcessorTime.thread
+    let bytes = body()
+    let seconds = Double((ProcessorTime.thread - begin).inNanoseconds) / 1e9
+    let (rate, megabytes) = (Double(events) / seconds / 1e6, Double(bytes) / seconds / 1e6)
+    print(
+      "\(what): \(tenths(rate)) M events/s per core, \(tenths(megabytes)) MB/s, "
+        + "\(tenths(Double(bytes) / Double(events))) bytes an event")
+  }
+
+  private static func tenths(_ value: Double) -> String { "\((value * 10).rounded() / 10)" }
+}
