@@ -97,7 +97,7 @@ let package = Package(
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
         "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceMetadata", "MillraceBroker", "MillraceDataflow",
         "MillraceStreams", "MillraceConnectors", "MillraceDelivery", "MillraceRouting", "MillraceQueueing",
-        "MillraceAMQPProtocol", "Millrace",
+        "MillraceAMQPProtocol", "Millrace", "MillraceNexmark",
       ]),
     program("millrace", path: "Sources/millrace", ["MillraceServer"]),
     // Beside the floors: imported by tests, simulator and fuzzers only

@@ -11,6 +11,7 @@ public enum MillraceCommand {
     discussion: "`millrace COMMAND --help` says more about each command.",
     subcommands: [
       .demo, .serve, .topic, .group, .produce, .consume, .queue, .exchange, .bind, .unbind, .stats, .top, .inspect,
+      .nexmark,
     ])
 
   /// Runs the program with the process's arguments; never returns.
