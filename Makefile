@@ -26,7 +26,7 @@ TARGET ?= all
 SMOKE_SECONDS ?= 2
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
-.PHONY: run build test simulate power lint unit clients cli amqp amqp-reference crash crash-counts faults soak examples bench bench-large bench-amqp fuzz fuzz-smoke format clean setup setup-test
+.PHONY: run build test simulate power lint unit clients cli nexmark-oracle amqp amqp-reference crash crash-counts faults soak examples bench bench-large bench-amqp fuzz fuzz-smoke format clean setup setup-test
 
 run: setup build-release
 	$(BINARY) demo --data $(DATA) $(DEMO)
@@ -40,7 +40,7 @@ build-release:
 # Clients mostly wait, so what is still to be built is built beside them.
 test: setup-test lint unit build-release
 	Scripts/beside "$(MAKE) --no-print-directory later-builds" \
-	  "$(MAKE) --no-print-directory clients cli amqp crash-run CYCLES=10"
+	  "$(MAKE) --no-print-directory clients cli amqp nexmark crash-run CYCLES=10"
 	$(MAKE) --no-print-directory simulate power-run SEEDS=1000 CUTS=10
 	$(MAKE) --no-print-directory fuzz-smoke
 	$(MAKE) --no-print-directory faults-smoke soak-smoke
@@ -74,6 +74,13 @@ amqp:
 amqp-reference:
 	@Scripts/setup reference
 	$(PYTHON) -m pytest -q Tests/amqp --amqp-backend rabbitmq
+
+# What the Nexmark queries give, by PostgreSQL, and whether that is right.
+nexmark-oracle: setup-test build-release nexmark
+
+.PHONY: nexmark
+nexmark:
+	$(PYTHON) -m pytest -q Tests/nexmark
 
 cli:
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/cli
