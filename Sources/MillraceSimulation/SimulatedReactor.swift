@@ -31,6 +31,8 @@ public final class SimulatedReactor: Reactor, @unchecked Sendable {
 
   /// The world's clock.
   public var now: MonotonicTime { world.now }
+  /// How long the events of a turn take, before its timers and its end; nothing, unless a test wants a busy machine.
+  public var turnTime = Duration.zero
   /// The world's wall clock.
   public var wallClock: Timestamp { world.wallClock }
   /// Both of the world's clocks.
@@ -117,6 +119,7 @@ public final class SimulatedReactor: Reactor, @unchecked Sendable {
     let submitted = jobs
     jobs = []
     for job in submitted where !world.isCrashed { job() }
+    if turnTime > .zero { world.pass(turnTime) }
     let mark = timers.mark
     while !world.isCrashed, let timer = timers.takeDue(at: now, addedBefore: mark) { timer.fire() }
     let ends = endOfTurn

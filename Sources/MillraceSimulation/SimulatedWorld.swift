@@ -67,6 +67,9 @@ public final class SimulatedWorld: @unchecked Sendable {
   /// Sets the wall clock forwards or backwards, as an administrator or a time server may.
   public func jumpWallClock(by delay: Duration) { wallClockOffset += delay.inMilliseconds }
 
+  /// Lets time pass within an event: what happens there takes that long.
+  func pass(_ time: Duration) { now = now + time }
+
   // MARK: Events
 
   /// Runs `job` after `delay`, also when the machine has crashed and restarted by then.

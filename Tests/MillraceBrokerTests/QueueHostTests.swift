@@ -2,6 +2,7 @@ import MillraceBase
 import MillraceDelivery
 import MillraceModel
 import MillraceRouting
+import MillraceSimulation
 import Testing
 
 @testable import MillraceBroker
@@ -364,6 +365,20 @@ import Testing
     _ = try world.consume("q", into: notes)
     try world.publishAndWait(["now"], to: "q")
     try world.until { notes.bodies == ["now"] }
+  }
+
+  @Test("a time to live of 0 reaches a consumer that waits, although the turn takes its time", arguments: [true, false])
+  func timeToLiveZeroOnABusyMachine(isDurable: Bool) throws {
+    let world = try QueueHostWorld()
+    try world.declare("q", isDurable: isDurable, ["x-message-ttl": .int64(0)])
+    let notes = DeliveryNotes()
+    _ = try world.consume("q", into: notes)
+    let reactor = try #require(world.broker.reactor as? SimulatedReactor)
+    // Every turn passes the end of a ms.
+    reactor.turnTime = .microseconds(1_500)
+    try world.publishAndWait(["a", "b", "c"], to: "q")
+    try world.until { notes.bodies.count == 3 }
+    #expect(notes.bodies == ["a", "b", "c"])
   }
 
   @Test("messages that memory keeps can be delayed as well")

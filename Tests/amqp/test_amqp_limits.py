@@ -39,6 +39,16 @@ def test_a_queues_ttl_removes_and_dead_letters(channel, declare, dead, type):
 
 
 @pytest.mark.parametrize("type", TYPES)
+def test_an_expiration_of_0_reaches_a_consumer_that_waits(channel, connection, declare, type):
+    queue = declare(type)
+    publisher = connection.channel()
+    channel.consume(queue, no_ack=True)
+    for number in range(1000):
+        publisher.publish(f"{number}", queue, expiration="0", delivery_mode=2)
+        assert channel.deliver().body.decode() == f"{number}"
+
+
+@pytest.mark.parametrize("type", TYPES)
 def test_a_messages_ttl_removes_it_at_the_head(channel, declare, dead, type):
     queue = declare(type, **arguments_of(dead))
     channel.fill(queue, ["short"], expiration="30")

@@ -41,6 +41,8 @@ final class HostedQueue {
   var isDeleted = false
   /// Will be pumped at the end of the turn.
   var isTouched = false
+  /// When it was touched. The turn's end is later, and a message that came in between must not expire before it was offered.
+  var touchedAt = Timestamp.none
   /// Its messages, when no log keeps them.
   @exclusivity(unchecked) var memory = TransientLanes()
   /// What memory alone keeps, as the broker has counted it.

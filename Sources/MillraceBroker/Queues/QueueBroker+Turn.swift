@@ -53,7 +53,7 @@ extension QueueBroker {
     if hosted.queue.isExpired(now: now) { return remove(hosted) { _ in } }
     // Its letters find no room, or are slower than it makes them: it waits, and with it what it would deliver.
     if standsStill(hosted) { return plan(hosted, at: Timestamp(milliseconds: now.milliseconds + 50)) }
-    let isDone = deliver(from: hosted, now)
+    let isDone = deliver(from: hosted, min(now, hosted.touchedAt))
     if hosted.isDeleted { return }
     for load in hosted.queue.takeLoads() { read(load, for: hosted) }
     if let commit = hosted.takeCommit(now: exactNow) { take(commit, of: hosted) }

@@ -197,6 +197,7 @@ public final class QueueBroker {
   func touched(_ hosted: HostedQueue) {
     if hosted.isTouched { return }
     hosted.isTouched = true
+    hosted.touchedAt = now
     touchedQueues.append(hosted)
     planTurn()
   }
