@@ -186,7 +186,8 @@ private let image: [(path: String, bytes: [UInt8])] = {
 private let fannedQueues = ["a", "b"]
 
 private func fan(_ machine: Machine) throws(RoutingError) {
-  let queues = machine.broker.queues
+  // Without the type it would be an optional.
+  let queues: QueueBroker = machine.broker.queues
   queues.sharedBodySize = 1
   var made = 0
   for name in fannedQueues {

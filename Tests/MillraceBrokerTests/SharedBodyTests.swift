@@ -164,6 +164,25 @@ struct SharedBodyTests {
     #expect(refused?.code == .resourceError)
   }
 
+  @Test("a message that nearly fills a commit is written for each of its queues, and counted so")
+  func fillsACommit() throws {
+    var configuration = LogConfiguration(directory: "/data")
+    configuration.largestUnit = 1 << 20
+    let world = try QueueHostWorld(configuration)
+    let names = (0..<5).map { "q\($0)" }
+    try world.fan(names)
+    for (size, copies) in [(900_000, 1), (1_000_000, 5)] {
+      let before = world.written
+      let publication = world.publication(body("x", size), to: "", exchange: "amq.fanout")
+      let all = try world.queues.size(of: publication, in: world.queues.targets(of: publication))
+      #expect(all >= copies * size && all < (copies + 1) * size)
+      try world.publishAndWait([body("x", size)], to: "", exchange: "amq.fanout")
+      #expect((world.written - before) / size == copies)
+    }
+    try world.restart()
+    for name in names { #expect(try world.takeAll(name).map(\.body.count) == [900_001, 1_000_001]) }
+  }
+
   @Test("queues that read the same large body after a start hold it in memory once, and others theirs")
   func heldOnce() throws {
     let world = try QueueHostWorld()

@@ -140,18 +140,22 @@ extension QueueBroker {
   func size(of publication: Publication, in targets: [(target: Target, isDelayed: Bool)]) -> Int {
     let size = QueueBroker.largestSize(of: publication)
     guard publication.body.count >= sharedBodySize else { return targets.count * size }
-    var sum = 0
     // A delayed message is another record.
-    var isThere = (plain: false, delayed: false)
+    var counts = (others: 0, plain: 0, delayed: 0)
     for (target, isDelayed) in targets {
-      guard case .queue(let hosted) = target, hosted.keepsContents else {
-        sum += size
-        continue
+      if case .queue(let hosted) = target, hosted.keepsContents {
+        if isDelayed { counts.delayed += 1 } else { counts.plain += 1 }
+      } else {
+        counts.others += 1
       }
-      sum += (isDelayed ? isThere.delayed : isThere.plain) ? QueueBroker.repeatedSize : size
-      if isDelayed { isThere.delayed = true } else { isThere.plain = true }
     }
-    return sum
+    // One that fills a unit by itself leaves no room for others to have it, too.
+    let together = 1 + max(0, mostInUnit - size) / QueueBroker.repeatedSize
+    func sum(_ count: Int) -> Int {
+      let copies = (count + together - 1) / together
+      return copies * size + (count - copies) * QueueBroker.repeatedSize
+    }
+    return counts.others * size + sum(counts.plain) + sum(counts.delayed)
   }
 
   /// A publication whose queues share its memory and agree on its times.
