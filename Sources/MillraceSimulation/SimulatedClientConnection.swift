@@ -15,6 +15,8 @@ public final class SimulatedClientConnection {
   public private(set) var closeError: IOError?
   /// Bytes written that the network has not taken yet.
   public var pendingWriteBytes: Int { queue.count - head }
+  /// When the server wrote the byte at `position` of all that it sends: it may have been held up, and be old news.
+  public func writtenAt(_ position: Int) -> MonotonicTime { link.toClient.writtenAt(position) }
   /// Receives bytes as they arrive.
   public var onReceive: ((Bytes) -> Void)?
   /// Hears once that the connection has ended.

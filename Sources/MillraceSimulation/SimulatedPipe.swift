@@ -15,6 +15,10 @@ final class SimulatedPipe {
   private(set) var isBroken = false
   private var isAbandoned = false
   private var isUnderWay = false
+  /// How many bytes had been written by which time, as far back as somebody may ask.
+  private var writes: [(end: Int, at: MonotonicTime)] = []
+  private var written = 0
+  private static let remembered = 4096
   private var writerWaits = false
   /// Something arrived: bytes, the end, or word that the connection is broken.
   var onReadable: () -> Void = {}
@@ -41,8 +45,24 @@ final class SimulatedPipe {
     let count = min(buffer.count, capacity - held)
     bytes += UnsafeRawBufferPointer(rebasing: buffer[..<count])
     writerWaits = count < buffer.count
-    if count > 0 { deliver() }
+    if count > 0 {
+      written += count
+      writes.append((written, world.now))
+      if writes.count > 2 * SimulatedPipe.remembered { writes.removeFirst(SimulatedPipe.remembered) }
+      deliver()
+    }
     return count
+  }
+
+  /// When the byte at `position`, counted from the connection's first one, was written.
+  func writtenAt(_ position: Int) -> MonotonicTime {
+    var low = 0
+    var high = writes.count
+    while low < high {
+      let middle = (low + high) / 2
+      if writes[middle].end <= position { low = middle + 1 } else { high = middle }
+    }
+    return low < writes.count ? writes[low].at : world.now
   }
 
   /// The writer has no more.

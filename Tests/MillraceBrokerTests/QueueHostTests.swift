@@ -367,7 +367,7 @@ import Testing
     try world.until { notes.bodies == ["now"] }
   }
 
-  @Test("a time to live of 0 reaches a consumer that waits, although the turn takes its time", arguments: [true, false])
+  @Test("a time to live of 0 reaches a consumer that waits, although a turn takes its time", arguments: [true, false])
   func timeToLiveZeroOnABusyMachine(isDurable: Bool) throws {
     let world = try QueueHostWorld()
     try world.declare("q", isDurable: isDurable, ["x-message-ttl": .int64(0)])

@@ -194,6 +194,55 @@ import Testing
     #expect(answers.allSatisfy { $0?.code == .internalError })
   }
 
+  @Test("an acknowledgement that finds no room on a full disk is not promised before there is room, and holds then")
+  func settlementOnFullDisk() throws {
+    var configuration = LogConfiguration(directory: "/data")
+    configuration.journalFileSize = 32 << 10
+    configuration.firstJournalFileSize = 16 << 10
+    let world = try QueueHostWorld(configuration)
+    try world.declare("q")
+    try world.declare("filler")
+    let count = 600
+    try world.publishAndWait((0..<count).map { "\($0)" }, to: "q")
+    let notes = DeliveryNotes()
+    let consumer = try world.consume("q", into: notes)
+    try world.until { notes.deliveries.count == count }
+    world.machine.disk.capacity = 0
+    let pad = String(repeating: "x", count: 1000)
+    while world.refused.isEmpty {
+      for _ in 0..<10 { try world.publish(pad, to: "filler") }
+      try world.pass(.milliseconds(100))
+    }
+    // Some find room in what is kept for that. Each is promised while the log may still make the one before it wait.
+    var promised = 0
+    var asked = 0
+    while asked < count, promised == asked {
+      for _ in 0..<2 where asked < count {
+        #expect(consumer.settle(notes.deliveries[asked].delivery.position, .acknowledge))
+        asked += 1
+        try world.pass(.microseconds(10))
+        world.queues.whenDurable { error in
+          #expect(error == nil)
+          promised += 1
+        }
+      }
+      try world.pass(.milliseconds(100))
+    }
+    try #require(promised < asked, "the disk is not full")
+    let before = promised
+    try world.pass(.seconds(3))
+    #expect(promised == before)
+    world.machine.disk.capacity = 1 << 40
+    try world.restart()
+    // What was not promised may come again, what was may not.
+    let again = DeliveryNotes()
+    _ = try world.consume("q", into: again)
+    try world.until { again.deliveries.count >= count - asked }
+    try world.pass(.seconds(1))
+    #expect(Set(again.bodies).isDisjoint(with: (0..<before).map { "\($0)" }))
+    #expect(again.bodies.count <= count - before)
+  }
+
   @Test("a deletion that finds no room on a full disk is answered when there is room, and holds")
   func deletionOnFullDisk() throws {
     var configuration = LogConfiguration(directory: "/data")

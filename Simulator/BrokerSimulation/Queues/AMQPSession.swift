@@ -11,7 +11,12 @@ final class AMQPSession {
 
   /// Counts up over all of a run.
   let number: Int
+  /// The machine's life that it is with: what was on its way when that ended still arrives.
+  let machine: Int
   private let connection: SimulatedClientConnection
+  /// When the server wrote the command that came last.
+  private(set) var sentAt = MonotonicTime(nanoseconds: 0)
+  private var receivedCount = 0
   private var writer = FrameWriter(frameMax: 131_072)
   private var input: [UInt8] = []
   private var assembler = CommandAssembler(largestBody: 1 << 20)
@@ -30,6 +35,7 @@ final class AMQPSession {
   init(_ world: SimulatedWorld, to address: SocketAddress, number: Int, onEnd: @escaping () -> Void) {
     self.number = number
     self.onEnd = onEnd
+    machine = world.machine
     connection = world.network.connect(to: address)
     connection.onReceive = { [weak self] in self?.received($0) }
     connection.onClose = { [weak self] _ in self?.end() }
@@ -86,11 +92,14 @@ final class AMQPSession {
 
   private func received(_ bytes: Bytes) {
     bytes.withBuffer { input += $0 }
+    receivedCount += bytes.count
+    let start = receivedCount - input.count
     let unread = Bytes(input)
     var position = 0
     do throws(AMQPError) {
       while !isOver, case .frame(let frame, let next) = try AMQPFrame.read(unread, at: position, frameMax: 131_072) {
         position = next
+        sentAt = connection.writtenAt(start + next - 1)
         if frame.kind == .heartbeat { continue }
         guard frame.channel != 0 else {
           ofConnection(try AMQPMethod.decode(frame.payload))

@@ -108,15 +108,19 @@ final class QueueConsumerClient: QueueClient {
   ) {
     guard let name = workload.name(in: body, from: place) else { return }
     if isClosing { return workload.ledger.seen(name, of: familyIndex) }
+    held.append(Held(tag: delivery.deliveryTag, name: name))
+    soon(longestThought) { [self] in settleOne(delivery.deliveryTag) }
+    // It was held up on its way, and another one has had the message since: this session is over, and does not know yet.
+    if workload.ledger.isStale(name, of: familyIndex, in: session.number, sentAt: session.sentAt) {
+      return workload.ledger.seen(name, of: familyIndex)
+    }
     let other = workload.ledger.holder(of: name, in: familyIndex)
     let count = scenario.sabotage.deliveryCount(QueueHistory.deliveryCount(properties))
     let problems = workload.ledger.delivered(
       name, from: place, of: familyIndex, in: session.number, redelivered: delivery.redelivered, count: count,
-      machine: world.machine, now: world.now)
+      machine: session.machine, sentAt: session.sentAt, now: world.now)
     workload.report(problems)
     if let other, other != session.number { expectEnd(of: other, holding: name) }
-    held.append(Held(tag: delivery.deliveryTag, name: name))
-    soon(longestThought) { [self] in settleOne(delivery.deliveryTag) }
   }
 
   /// Two have the same message: the other one's connection must be over, even if it does not know yet.

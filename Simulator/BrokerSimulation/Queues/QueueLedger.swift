@@ -69,6 +69,8 @@ struct QueueLedger {
     var holder = 0
     var action: Action?
     var actedAt = MonotonicTime(nanoseconds: 0)
+    /// When the server wrote the delivery that came last.
+    var sentAt = MonotonicTime(nanoseconds: 0)
     /// The session that had it before, and what that did to it.
     var before: (holder: Int, action: Action)?
     /// An acknowledgement or rejection of it is durable.
@@ -188,7 +190,7 @@ struct QueueLedger {
   /// - Parameter machine: the number of the machine's life.
   mutating func delivered(
     _ name: MessageName, from place: String, of family: Int, in session: Int, redelivered: Bool, count: Int,
-    machine: Int, now: MonotonicTime
+    machine: Int, sentAt: MonotonicTime, now: MonotonicTime
   ) -> [QueueProblem] {
     let key = CopyName(family: family, name: name)
     guard let publication = publications[name], var copy = copies[key] else {
@@ -239,11 +241,18 @@ struct QueueLedger {
     copy.before = copy.action.map { (copy.holder, $0) }
     copy.note(isHome ? "delivered" : "delivered elsewhere", session, now)
     copy.holder = session
+    copy.sentAt = sentAt
     copy.action = nil
     copy.count = count
     copy.machine = machine
     copies[key] = copy
     return problems
+  }
+
+  /// Whether a delivery to a session that the server wrote at `sentAt` is older than the one that came last, to another.
+  func isStale(_ name: MessageName, of family: Int, in session: Int, sentAt: MonotonicTime) -> Bool {
+    guard let copy = copies[CopyName(family: family, name: name)] else { return false }
+    return copy.holder != session && sentAt < copy.sentAt
   }
 
   /// A message came to a session that is being closed: it is durable, and may be with another one already.

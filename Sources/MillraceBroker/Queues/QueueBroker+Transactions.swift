@@ -127,10 +127,10 @@ extension QueueBroker {
   public func whenDurable(_ body: @escaping Completion) {
     // What is settled by then nobody makes durable any more.
     guard isOpen else { return body(RoutingError(.internalError, "the broker is closed")) }
-    for hosted in touchedQueues where !hosted.isDeleted {
+    for hosted in touchedQueues + stillQueues.values.sorted(by: { $0.queue.id < $1.queue.id }) where !hosted.isDeleted {
       if let commit = hosted.takeCommit(now: exactNow) { take(commit, of: hosted) }
     }
-    let units = [publications, settlements, transfers].filter { !$0.isEmpty } + delayedUnits
+    let units = [publications, settlements, transfers].filter { !$0.isEmpty }
     let held = queuesWithLetters.values.sorted { $0.queue.id < $1.queue.id }
     // What was published there is in no unit yet.
     let remembering = rememberingQueues.filter { !$0.heldPublications.isEmpty }
@@ -141,8 +141,16 @@ extension QueueBroker {
     for unit in units { unit.whenDurable.append { wait.ended($0) } }
     for hosted in held { hosted.afterLetters.append { [self] in whenDurable { wait.ended($0) } } }
     for hosted in remembering { hosted.afterRemembering.append { [self] in whenDurable { wait.ended($0) } } }
+    whenEarlierEnd { wait.ended($0) }
     flushAll()
-    // What was handed to the log before, perhaps waiting for room there.
+  }
+
+  /// Calls `body` when what was handed to the log so far is durable. The log may have made a unit wait and refuse it later; one that
+  /// is kept is tried again then, and counts until it is durable.
+  func whenEarlierEnd(_ body: @escaping Completion) {
+    let units = unitsUnderWay + delayedUnits
+    let wait = DurabilityWait(count: units.count + 1, body)
+    for unit in units { unit.whenDurable.append { wait.ended($0) } }
     broker.log.whenAllDurable { error in wait.ended(error.map { RoutingError($0) }) }
   }
 }

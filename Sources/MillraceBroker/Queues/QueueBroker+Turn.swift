@@ -52,7 +52,11 @@ extension QueueBroker {
     let now = now
     if hosted.queue.isExpired(now: now) { return remove(hosted) { _ in } }
     // Its letters find no room, or are slower than it makes them: it waits, and with it what it would deliver.
-    if standsStill(hosted) { return plan(hosted, at: Timestamp(milliseconds: now.milliseconds + 50)) }
+    if standsStill(hosted) {
+      stillQueues[ObjectIdentifier(hosted)] = hosted
+      return plan(hosted, at: Timestamp(milliseconds: now.milliseconds + 50))
+    }
+    if !stillQueues.isEmpty { stillQueues[ObjectIdentifier(hosted)] = nil }
     let isDone = deliver(from: hosted, min(now, hosted.touchedAt))
     if hosted.isDeleted { return }
     for load in hosted.queue.takeLoads() { read(load, for: hosted) }
@@ -133,6 +137,7 @@ extension QueueBroker {
     guard !publications.isEmpty else { return }
     let unit = publications
     publications = StagedUnit()
+    unit.isOfMany = true
     append(unit, isKept: false, givesSpaceBack: false)
   }
 
@@ -160,9 +165,11 @@ extension QueueBroker {
     let unit = staged.appendUnit(metadata: broker.metadata, givesSpaceBack: givesSpaceBack)
     guard !unit.events.isEmpty || !unit.batches.isEmpty else {
       // Everything it was for is gone, or nothing had to be said: what was promised is the end of what came before.
-      return broker.log.whenAllDurable { [self] error in ended(staged, error.map { RoutingError($0) }, []) }
+      return whenEarlierEnd { [self] error in ended(staged, error, []) }
     }
+    if isKept || staged.isOfMany { unitsUnderWay.append(staged) }
     broker.log.append(unit) { [self] result in
+      if let index = unitsUnderWay.firstIndex(where: { $0 === staged }) { unitsUnderWay.remove(at: index) }
       switch result {
       case .success(let appended): ended(staged, nil, appended)
       case .failure(let error): failed(staged, error, isKept: isKept, givesSpaceBack: givesSpaceBack)

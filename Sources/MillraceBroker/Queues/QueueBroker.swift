@@ -57,6 +57,10 @@ public final class QueueBroker {
   /// Queues that have dead letters which wait to be read.
   var queuesWithLetters: [ObjectIdentifier: HostedQueue] = [:]
   var delayedUnits: [StagedUnit] = []
+  /// Queues that wait for room for their letters; what was settled in them was not taken yet.
+  var stillQueues: [ObjectIdentifier: HostedQueue] = [:]
+  /// Units with the log, which may make them wait and then refuse them: those that are tried again then, and publications.
+  var unitsUnderWay: [StagedUnit] = []
   var isRetrying = false
   // MARK: pressure
   var memoryUsed = 0

@@ -70,6 +70,8 @@ final class StagedUnit {
   /// The messages with the body that was added last, each with another record.
   private var contents: [(message: Message, number: Int32)] = []
   private var contentCount: Int32 = 0
+  /// Publications of whoever published in a turn; what is lost of them concerns everybody's orderly end.
+  var isOfMany = false
   /// Its size counts among the transfers under way.
   var isCounted = false
   var records: [RecordRun] = []
