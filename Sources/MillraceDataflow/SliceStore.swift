@@ -150,6 +150,12 @@ extension SliceStore: OperatorState {
         "a state record of kind \(kind) with \(key.count) bytes for operator \(operatorID), which has slices of time")
     }
     let start = key.number(0)
+    guard start > -TimeWindows.farthest, start < TimeWindows.farthest,
+      (start - phase).flooredRemainder(by: length) == 0
+    else {
+      throw JobError(
+        .corruptState, "a slice of operator \(operatorID) that begins at \(start) ms, with slices of \(length) ms")
+    }
     if kind == StateRecordKind.sliceValue {
       return try table(start).restore(UnsafeRawBufferPointer(rebasing: key[8...]), value)
     }

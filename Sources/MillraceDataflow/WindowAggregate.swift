@@ -151,10 +151,12 @@ final class WindowState: @unchecked Sendable {
     for start in store.starts {
       let first = windows.firstEnd(ofSlice: start)
       if first > watermark { break }
+      let last = windows.lastEnd(ofSlice: start)
+      if last <= before { continue }
       // Behind those that closed before, and those of the slices before this one.
       var end = max(first, ends.last.map { $0 + windows.hop } ?? .min)
       if end <= before { end += (before - end) / windows.hop * windows.hop + windows.hop }
-      while end <= min(windows.lastEnd(ofSlice: start), watermark) {
+      while end <= min(last, watermark) {
         ends.append(end)
         end += windows.hop
       }

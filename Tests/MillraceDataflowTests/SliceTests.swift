@@ -99,6 +99,16 @@ func otherShapesAreRefused() {
     try store.restore(StateRecordKind.keyedValue, eight.buffer, eight.buffer)
   }
   #expect(keyed?.code == .corruptState)
+  for start in [Int64.min, .max, 7, -3] {
+    var writer = ByteWriter()
+    writer.int64(start)
+    let key = writer.finishJoined()
+    for kind in [StateRecordKind.sliceValue, StateRecordKind.sliceEnd] {
+      let place = #expect(throws: JobError.self) { try store.restore(kind, key.buffer, eight.buffer) }
+      #expect(place?.reason == "a slice of operator 5 that begins at \(start) ms, with slices of 10 ms")
+    }
+    extendLifetime(key)
+  }
   let sliced = #expect(throws: JobError.self) {
     try table.restore(StateRecordKind.sliceValue, eight.buffer, eight.buffer)
   }
