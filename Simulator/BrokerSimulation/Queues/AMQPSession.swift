@@ -11,8 +11,9 @@ final class AMQPSession {
 
   /// Counts up over all of a run.
   let number: Int
-  /// The machine's life that it is with: what was on its way when that ended still arrives.
-  let machine: Int
+  /// The machine's life that it is with, as of the first answer: what was on its way when that ended still arrives.
+  private(set) var machine = 0
+  private let world: SimulatedWorld
   private let connection: SimulatedClientConnection
   /// When the server wrote the command that came last.
   private(set) var sentAt = MonotonicTime(nanoseconds: 0)
@@ -35,7 +36,7 @@ final class AMQPSession {
   init(_ world: SimulatedWorld, to address: SocketAddress, number: Int, onEnd: @escaping () -> Void) {
     self.number = number
     self.onEnd = onEnd
-    machine = world.machine
+    self.world = world
     connection = world.network.connect(to: address)
     connection.onReceive = { [weak self] in self?.received($0) }
     connection.onClose = { [weak self] _ in self?.end() }
@@ -92,6 +93,7 @@ final class AMQPSession {
 
   private func received(_ bytes: Bytes) {
     bytes.withBuffer { input += $0 }
+    if receivedCount == 0 { machine = world.machine }
     receivedCount += bytes.count
     let start = receivedCount - input.count
     let unread = Bytes(input)
