@@ -60,8 +60,8 @@ public struct ProcessContext<Key: StreamKey, State: StateCodable> {
     nonmutating _modify { yield &cell.content.state }
   }
 
-  /// Has the timer function called for the key once event time has come to `time`: with the next batch when it has already. A
-  /// time that is set twice is one timer.
+  /// Has the timer function called for the key once event time has come to `time`: with the next batch when it has already, and
+  /// so never once all inputs have ended. A time that is set twice is one timer.
   public func setTimer(at time: Timestamp) {
     let index = cell.content.timers.partitioningIndex(below: time.milliseconds)
     if index < cell.content.timers.count, cell.content.timers[index] == time.milliseconds { return }

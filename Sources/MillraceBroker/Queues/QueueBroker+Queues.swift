@@ -266,6 +266,7 @@ extension QueueBroker {
     }
     hosted.waitingGets = []
     queuesWithLetters[ObjectIdentifier(hosted)] = nil
+    stillQueues[ObjectIdentifier(hosted)] = nil
     hosted.tellAfterLetters()
     lookAtPressure()
   }
