@@ -76,38 +76,13 @@ func processHistories(_ part: UInt64) throws {
         return Event(key: "k\(Int.random(in: 0..<5, using: &random))", time: time)
       }
     }
-    let isCrashing = seed % 2 == 1
-    let host = MemoryHost { number in
-      var luck = SeededRandom(seed: part &* 500_000 &+ UInt64(seed) &* 1000 &+ number)
-      return isCrashing && luck.oneIn(4) ? (luck.oneIn(2) ? .applied : .lost) : .acknowledged
-    }
-    host.createTopic("in", partitions: 1)
-    host.createTopic("out", partitions: 1)
-    for batch in batches {
-      var builder = RecordBatchBuilder()
-      for event in batch {
-        builder.append(
-          Record(key: Bytes(event.key), value: Bytes("v"), timestamp: Timestamp(milliseconds: event.time)))
-      }
-      try host.append(topic: "in", partition: 0, batch: builder.finish())
-    }
-    var options = JobOptions()
-    options.idleWait = .zero
-    options.briefWait = .zero
-    options.readBytes = random.oneIn(2) ? 1 : 500
-    options.stepBytes = random.oneIn(2) ? 1 : 2000
-    while true {
-      do throws(JobError) {
-        let executor = try JobExecutor(job(), host: host, options: options)
-        while try executor.turn() == .progress {}
-        try executor.settle()
-        break
-      } catch {
-        guard error.code == .commitFailed || error.code == .fenced else { throw error }
-        failures += 1
-      }
-    }
-    let out = try host.records(topic: "out", partition: 0).map { $0.value?.text ?? "" }
+    let history = try History(
+      of: job(),
+      over: batches.map { batch in
+        batch.map { Record(key: Bytes($0.key), value: Bytes("v"), timestamp: Timestamp(milliseconds: $0.time)) }
+      }, using: &random, crashes: seed % 2 == 1)
+    failures += history.failures
+    let out = history.out
     var at = 0
     for (number, batch) in expected(batches).enumerated() {
       let got = out[min(at, out.count)..<min(at + batch.count, out.count)]

@@ -6,12 +6,6 @@ import MillraceModel
 import MillraceStreams
 import Testing
 
-private struct Event {
-  var key: String
-  var number: Int64
-  var time: Int64
-}
-
 private struct Result: Hashable {
   var key: String
   var start: Int64
@@ -25,7 +19,7 @@ private struct Plan {
   var lateness: Int64
   var isMaximum: Bool
   var emission: WindowEmission
-  var batches: [[Event]]
+  var batches: [[TimedEvent]]
 
   init(using random: inout SeededRandom, emission: WindowEmission) {
     self.emission = emission
@@ -36,11 +30,11 @@ private struct Plan {
     var time = Int64.random(in: -200...200, using: &random)
     batches = []
     for _ in 0..<Int.random(in: 1...30, using: &random) {
-      var batch: [Event] = []
+      var batch: [TimedEvent] = []
       for _ in 0..<Int.random(in: 1...8, using: &random) {
         time += random.oneIn(15) ? .random(in: -90...200, using: &random) : .random(in: -6...12, using: &random)
         batch.append(
-          Event(
+          TimedEvent(
             key: "k\(Int.random(in: 0..<3, using: &random))", number: .random(in: -9...9, using: &random), time: time))
       }
       batches.append(batch)
@@ -52,7 +46,7 @@ private struct Plan {
 
 private struct Group {
   var key: String
-  var events: [Event]
+  var events: [TimedEvent]
   var start: Int64 { events.map(\.time).min() ?? 0 }
   var last: Int64 { events.map(\.time).max() ?? 0 }
 }
@@ -101,11 +95,8 @@ private func expected(_ plan: Plan) -> (results: [[Result]], late: Int) {
 }
 
 private func job(_ plan: Plan) -> JobDefinition {
-  let sessions = DataStream.topic("events")
-    .map { record -> Event in
-      let parts = record.value.text.split(separator: " ")
-      return Event(key: String(parts[0]), number: Int64(parts[1]) ?? 0, time: Int64(parts[2]) ?? 0)
-    }
+  let sessions = DataStream.topic("in")
+    .map { TimedEvent($0) }
     .eventTime(.boundedOutOfOrderness(.milliseconds(plan.outOfOrderness)), name: "times") {
       Timestamp(milliseconds: $0.time)
     }
@@ -115,8 +106,8 @@ private func job(_ plan: Plan) -> JobDefinition {
     .emit(plan.emission)
   let output =
     plan.isMaximum
-    ? sessions.maximum(name: "s") { $0.number }.map(text).to(topic: "results")
-    : sessions.sum(name: "s") { $0.number }.map(text).to(topic: "results")
+    ? sessions.maximum(name: "s") { $0.number }.map(text).to(topic: "out")
+    : sessions.sum(name: "s") { $0.number }.map(text).to(topic: "out")
   return output.job(named: "sessions")
 }
 
@@ -127,59 +118,14 @@ private func job(_ plan: Plan) -> JobDefinition {
 private func run(
   _ plan: Plan, using random: inout SeededRandom, crashes: Bool
 ) throws -> (results: [Result], late: UInt64, failures: Int) {
-  let seed = random.next()
-  let host = MemoryHost { number in
-    var luck = SeededRandom(seed: seed &+ number)
-    guard crashes, luck.oneIn(4) else { return .acknowledged }
-    return luck.oneIn(2) ? .applied : .lost
-  }
-  host.createTopic("events", partitions: 1)
-  host.createTopic("results", partitions: 1)
-  var appended = 0
-  var late: UInt64 = 0
-  var failures = 0
-  while true {
-    var options = JobOptions()
-    options.idleWait = .zero
-    options.briefWait = .zero
-    options.readBytes = random.oneIn(2) ? 1 : 400
-    options.stepBytes = random.oneIn(2) ? 1 : 2000
-    options.commitsInFlight = Int.random(in: 1...3, using: &random)
-    do throws(JobError) {
-      let executor = try JobExecutor(job(plan), host: host, options: options)
-      while true {
-        if appended < plan.batches.count, random.oneIn(2) {
-          var builder = RecordBatchBuilder()
-          for event in plan.batches[appended] {
-            builder.append(
-              Record(key: nil, value: Bytes("\(event.key) \(event.number) \(event.time)"), timestamp: .none))
-          }
-          try host.append(topic: "events", partition: 0, batch: builder.finish())
-          appended += 1
-        }
-        if try executor.turn() != .progress, appended == plan.batches.count { break }
-      }
-      try executor.settle()
-      late = executor.figures.lateRecords
-      break
-    } catch {
-      guard crashes, error.code == .commitFailed || error.code == .fenced else { throw error }
-      failures += 1
-      try #require(failures < 1000)
-    }
-  }
-  let results = try host.records(topic: "results", partition: 0).map { record -> Result in
-    let parts = (record.value?.text ?? "").split(separator: " ")
+  let history = try History(
+    of: job(plan), over: plan.batches.map { $0.map(\.record) }, using: &random, crashes: crashes)
+  let results = history.out.map { text -> Result in
+    let parts = text.split(separator: " ")
     return Result(
       key: String(parts[0]), start: Int64(parts[1]) ?? 0, end: Int64(parts[2]) ?? 0, value: Int64(parts[3]) ?? 0)
   }
-  return (results, late, failures)
-}
-
-private func count(_ results: some Sequence<Result>) -> [Result: Int] {
-  var counts: [Result: Int] = [:]
-  for result in results { counts[result, default: 0] += 1 }
-  return counts
+  return (results, history.late, history.failures)
 }
 
 @Test("sessions: what is handed on, when, and what is late, however steps are cut", arguments: 0..<8)
@@ -193,7 +139,7 @@ func sessionHistories(_ part: UInt64) throws {
     var at = 0
     for (number, batch) in wanted.enumerated() {
       let next = got.results[min(at, got.results.count)..<min(at + batch.count, got.results.count)]
-      let isRight = count(next) == count(batch)
+      let isRight = counts(next) == counts(batch)
       #expect(isRight, "part \(part) seed \(seed) batch \(number)")
       at += batch.count
     }
@@ -210,7 +156,7 @@ func sessionCrashes(_ part: UInt64) throws {
     let wanted = expected(plan).results.flatMap { $0 }
     let got = try run(plan, using: &random, crashes: true)
     failures += got.failures
-    let isRight = count(got.results) == count(wanted)
+    let isRight = counts(got.results) == counts(wanted)
     #expect(isRight, "part \(part) seed \(seed)")
   }
   #expect(failures > 30)
@@ -247,7 +193,7 @@ func sessionsBySorting(_ part: UInt64) throws {
     if plan.emission == .onClose {
       let watermark = newest - plan.outOfOrderness
       let closed = wanted.values.joined().filter { $0.end < watermark }
-      let isRight = count(got.results) == count(closed)
+      let isRight = counts(got.results) == counts(closed)
       #expect(isRight, "part \(part) seed \(seed)")
     } else {
       // What was handed on last of each session is its result.

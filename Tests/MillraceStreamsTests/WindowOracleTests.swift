@@ -9,12 +9,6 @@ import MillraceModel
 import MillraceStreams
 import Testing
 
-private struct Event {
-  var key: String
-  var number: Int64
-  var time: Int64
-}
-
 private struct Result: Hashable {
   var key: String
   var end: Int64
@@ -32,7 +26,7 @@ private struct Plan {
   var lateness: Int64
   var kind: Kind
   var emission: WindowEmission
-  var batches: [[Event]]
+  var batches: [[TimedEvent]]
 
   init(using random: inout SeededRandom, emission: WindowEmission) {
     self.emission = emission
@@ -45,12 +39,12 @@ private struct Plan {
     var time = Int64.random(in: -200...200, using: &random)
     batches = []
     for _ in 0..<Int.random(in: 1...30, using: &random) {
-      var batch: [Event] = []
+      var batch: [TimedEvent] = []
       for _ in 0..<Int.random(in: 1...8, using: &random) {
         // Times go on, fall back, and jump.
         time += random.oneIn(20) ? .random(in: -150...400, using: &random) : .random(in: -6...10, using: &random)
         batch.append(
-          Event(
+          TimedEvent(
             key: "k\(Int.random(in: 0..<4, using: &random))", number: .random(in: -9...9, using: &random), time: time))
       }
       batches.append(batch)
@@ -115,11 +109,8 @@ private func expected(_ plan: Plan) -> (results: [[Result]], late: Int) {
 }
 
 private func job(_ plan: Plan) -> JobDefinition {
-  let values = DataStream.topic("events")
-    .map { record -> Event in
-      let parts = record.value.text.split(separator: " ")
-      return Event(key: String(parts[0]), number: Int64(parts[1]) ?? 0, time: Int64(parts[2]) ?? 0)
-    }
+  let values = DataStream.topic("in")
+    .map { TimedEvent($0) }
     .eventTime(.boundedOutOfOrderness(.milliseconds(plan.outOfOrderness)), name: "times") {
       Timestamp(milliseconds: $0.time)
     }
@@ -129,10 +120,10 @@ private func job(_ plan: Plan) -> JobDefinition {
     .emit(plan.emission)
   let output: StreamOutput =
     switch plan.kind {
-    case .count: values.count(name: "w").map(text).to(topic: "results")
-    case .sum: values.sum(name: "w") { $0.number }.map(text).to(topic: "results")
-    case .minimum: values.minimum(name: "w") { $0.number }.map(text).to(topic: "results")
-    case .maximum: values.maximum(name: "w") { $0.number }.map(text).to(topic: "results")
+    case .count: values.count(name: "w").map(text).to(topic: "out")
+    case .sum: values.sum(name: "w") { $0.number }.map(text).to(topic: "out")
+    case .minimum: values.minimum(name: "w") { $0.number }.map(text).to(topic: "out")
+    case .maximum: values.maximum(name: "w") { $0.number }.map(text).to(topic: "out")
     }
   return output.job(named: "windows")
 }
@@ -141,56 +132,16 @@ private func job(_ plan: Plan) -> JobDefinition {
   "\(result.key) \(result.window.end.milliseconds) \(result.value)"
 }
 
-/// Runs the plan with steps of random size, and with commits that are lost or told wrongly, until everything is through.
 private func run(
   _ plan: Plan, using random: inout SeededRandom, crashes: Bool
 ) throws -> (results: [Result], late: UInt64, failures: Int) {
-  let seed = random.next()
-  let host = MemoryHost { number in
-    var luck = SeededRandom(seed: seed &+ number)
-    guard crashes, luck.oneIn(4) else { return .acknowledged }
-    return luck.oneIn(2) ? .applied : .lost
-  }
-  host.createTopic("events", partitions: 1)
-  host.createTopic("results", partitions: 1)
-  var appended = 0
-  var late: UInt64 = 0
-  var failures = 0
-  while true {
-    var options = JobOptions()
-    options.idleWait = .zero
-    options.briefWait = .zero
-    options.readBytes = random.oneIn(2) ? 1 : 400
-    options.stepBytes = random.oneIn(2) ? 1 : 2000
-    options.commitsInFlight = Int.random(in: 1...3, using: &random)
-    do throws(JobError) {
-      let executor = try JobExecutor(job(plan), host: host, options: options)
-      while true {
-        if appended < plan.batches.count, random.oneIn(2) {
-          var builder = RecordBatchBuilder()
-          for event in plan.batches[appended] {
-            builder.append(
-              Record(key: nil, value: Bytes("\(event.key) \(event.number) \(event.time)"), timestamp: .none))
-          }
-          try host.append(topic: "events", partition: 0, batch: builder.finish())
-          appended += 1
-        }
-        if try executor.turn() != .progress, appended == plan.batches.count { break }
-      }
-      try executor.settle()
-      late = executor.figures.lateRecords
-      break
-    } catch {
-      guard crashes, error.code == .commitFailed || error.code == .fenced else { throw error }
-      failures += 1
-      try #require(failures < 1000)
-    }
-  }
-  let results = try host.records(topic: "results", partition: 0).map { record -> Result in
-    let parts = (record.value?.text ?? "").split(separator: " ")
+  let history = try History(
+    of: job(plan), over: plan.batches.map { $0.map(\.record) }, using: &random, crashes: crashes)
+  let results = history.out.map { text -> Result in
+    let parts = text.split(separator: " ")
     return Result(key: String(parts[0]), end: Int64(parts[1]) ?? 0, value: Int64(parts[2]) ?? 0)
   }
-  return (results, late, failures)
+  return (results, history.late, history.failures)
 }
 
 @Test("windows: what is handed on, when, and what is late, however steps are cut", arguments: 0..<8)
@@ -205,7 +156,7 @@ func windowHistories(_ part: UInt64) throws {
     var at = 0
     for (number, batch) in wanted.enumerated() {
       let next = got.results[min(at, got.results.count)..<min(at + batch.count, got.results.count)]
-      #expect(count(next) == count(batch), "part \(part) seed \(seed) batch \(number)")
+      #expect(counts(next) == counts(batch), "part \(part) seed \(seed) batch \(number)")
       at += batch.count
     }
     #expect(got.results.count == at, "part \(part) seed \(seed)")
@@ -221,7 +172,7 @@ func windowCrashes(_ part: UInt64) throws {
     let wanted = expected(plan).results.flatMap { $0 }
     let got = try run(plan, using: &random, crashes: true)
     failures += got.failures
-    #expect(count(got.results) == count(wanted), "part \(part) seed \(seed)")
+    #expect(counts(got.results) == counts(wanted), "part \(part) seed \(seed)")
   }
   #expect(failures > 30)
 }
@@ -254,10 +205,4 @@ private func finalValues(_ plan: Plan) -> [[String]: Int64] {
     watermark = max(watermark, newest - plan.outOfOrderness)
   }
   return values.mapValues(plan.fold)
-}
-
-private func count(_ results: some Sequence<Result>) -> [Result: Int] {
-  var counts: [Result: Int] = [:]
-  for result in results { counts[result, default: 0] += 1 }
-  return counts
 }

@@ -1,0 +1,88 @@
+// Histories: jobs run over batches that come while they run, with steps of random size and commits that fail.
+
+import MillraceBase
+import MillraceDataflow
+import MillraceModel
+import Testing
+
+/// A value with a key and an event time.
+struct TimedEvent {
+  var key: String
+  var number: Int64
+  var time: Int64
+
+  /// As a record without a time of its own.
+  var record: Record { Record(key: nil, value: Bytes("\(key) \(number) \(time)"), timestamp: .none) }
+
+  /// From such a record.
+  init(_ record: InputRecord) {
+    let parts = record.value.text.split(separator: " ")
+    self.init(key: String(parts[0]), number: Int64(parts[1]) ?? 0, time: Int64(parts[2]) ?? 0)
+  }
+
+  init(key: String, number: Int64, time: Int64) {
+    self.key = key
+    self.number = number
+    self.time = time
+  }
+}
+
+/// What a history led to.
+struct History {
+  /// The values in the topic `out`, in order.
+  var out: [String]
+  /// Late values of the run that ended it.
+  var late: UInt64
+  /// Commits that failed.
+  var failures = 0
+
+  /// Runs `job`, which reads the topic `in` and writes `out`, of one partition each, until all batches are through.
+  /// - Parameter crashes: one commit in four is lost, or applied and told to have failed; the job recovers then.
+  init(of job: JobDefinition, over batches: [[Record]], using random: inout SeededRandom, crashes: Bool) throws {
+    let seed = random.next()
+    let host = MemoryHost { number in
+      var luck = SeededRandom(seed: seed &+ number)
+      guard crashes, luck.oneIn(4) else { return .acknowledged }
+      return luck.oneIn(2) ? .applied : .lost
+    }
+    host.createTopic("in", partitions: 1)
+    host.createTopic("out", partitions: 1)
+    (out, late) = ([], 0)
+    var appended = 0
+    while true {
+      var options = JobOptions()
+      options.idleWait = .zero
+      options.briefWait = .zero
+      options.readBytes = random.oneIn(2) ? 1 : 400
+      options.stepBytes = random.oneIn(2) ? 1 : 2000
+      options.commitsInFlight = Int.random(in: 1...3, using: &random)
+      do throws(JobError) {
+        let executor = try JobExecutor(job, host: host, options: options)
+        while true {
+          if appended < batches.count, random.oneIn(2) {
+            var builder = RecordBatchBuilder()
+            for record in batches[appended] { builder.append(record) }
+            try host.append(topic: "in", partition: 0, batch: builder.finish())
+            appended += 1
+          }
+          if try executor.turn() != .progress, appended == batches.count { break }
+        }
+        try executor.settle()
+        late = executor.figures.lateRecords
+        break
+      } catch {
+        guard crashes, error.code == .commitFailed || error.code == .fenced else { throw error }
+        failures += 1
+        try #require(failures < 1000)
+      }
+    }
+    out = try host.records(topic: "out", partition: 0).map { $0.value?.text ?? "" }
+  }
+}
+
+/// How often each element is there.
+func counts<Element: Hashable>(_ elements: some Sequence<Element>) -> [Element: Int] {
+  var counts: [Element: Int] = [:]
+  for element in elements { counts[element, default: 0] += 1 }
+  return counts
+}
