@@ -122,6 +122,25 @@ final class QueueHostWorld {
     }
   }
 
+  /// Files that are soon full.
+  static var smallJournal: LogConfiguration {
+    var configuration = LogConfiguration(directory: "/data")
+    configuration.journalFileSize = 32 << 10
+    configuration.firstJournalFileSize = 16 << 10
+    return configuration
+  }
+
+  /// Fills the disk until publications to a queue of its own, `filler`, are refused. What is in the journal cannot be drained then,
+  /// so that no file of it is used again.
+  func fillDisk() throws {
+    try declare("filler")
+    machine.disk.capacity = 0
+    while refused.isEmpty {
+      for _ in 0..<10 { try publish(String(repeating: "x", count: 1000), to: "filler") }
+      try pass(.milliseconds(100))
+    }
+  }
+
   /// Loses power and starts again.
   func restart() throws {
     try machine.restart()

@@ -196,23 +196,14 @@ import Testing
 
   @Test("an acknowledgement that finds no room on a full disk is not promised before there is room, and holds then")
   func settlementOnFullDisk() throws {
-    var configuration = LogConfiguration(directory: "/data")
-    configuration.journalFileSize = 32 << 10
-    configuration.firstJournalFileSize = 16 << 10
-    let world = try QueueHostWorld(configuration)
+    let world = try QueueHostWorld(QueueHostWorld.smallJournal)
     try world.declare("q")
-    try world.declare("filler")
     let count = 600
     try world.publishAndWait((0..<count).map { "\($0)" }, to: "q")
     let notes = DeliveryNotes()
     let consumer = try world.consume("q", into: notes)
     try world.until { notes.deliveries.count == count }
-    world.machine.disk.capacity = 0
-    let pad = String(repeating: "x", count: 1000)
-    while world.refused.isEmpty {
-      for _ in 0..<10 { try world.publish(pad, to: "filler") }
-      try world.pass(.milliseconds(100))
-    }
+    try world.fillDisk()
     // The log tries to make room once more, half a second after it failed: what comes first then waits for that, and is refused.
     var promised = 0
     var asked = 0
@@ -242,22 +233,31 @@ import Testing
     #expect(again.bodies.count <= count - before)
   }
 
+  @Test("an orderly end says that a publication found no room, though nobody asked for a confirm")
+  func publicationOnFullDisk() throws {
+    let world = try QueueHostWorld(QueueHostWorld.smallJournal)
+    try world.declare("q")
+    try world.fillDisk()
+    // Then the log tries to make room once more, and the publication waits for that.
+    try world.pass(.milliseconds(600))
+    _ = try world.queues.publish(world.publication("lost", to: "q"), nil)
+    try world.pass(.microseconds(1))
+    var answers: [RoutingError?] = []
+    world.queues.whenDurable { answers.append($0) }
+    try world.until { !answers.isEmpty }
+    #expect(answers[0] != nil)
+    // Later ones are not told of it again.
+    world.machine.disk.capacity = 1 << 40
+    try world.pass(.seconds(1))
+    try world.check { world.queues.whenDurable($0) }
+  }
+
   @Test("a deletion that finds no room on a full disk is answered when there is room, and holds")
   func deletionOnFullDisk() throws {
-    var configuration = LogConfiguration(directory: "/data")
-    configuration.journalFileSize = 32 << 10
-    configuration.firstJournalFileSize = 16 << 10
-    let world = try QueueHostWorld(configuration)
+    let world = try QueueHostWorld(QueueHostWorld.smallJournal)
     let names = (0..<400).map { "q\($0)" }
     for name in names { try world.declare(name) }
-    try world.declare("filler")
-    world.machine.disk.capacity = 0
-    let pad = String(repeating: "x", count: 1000)
-    // What is in the journal cannot be drained, so that no file of it is used again.
-    while world.refused.isEmpty {
-      for _ in 0..<10 { try world.publish(pad, to: "filler") }
-      try world.pass(.milliseconds(100))
-    }
+    try world.fillDisk()
     var answered = 0
     var asked = 0
     for name in names where asked == answered {
