@@ -106,6 +106,12 @@ def test_a_method_that_only_servers_send_ends_the_connection(connection, amqp_se
         connection.expect_close()
 
 
+def test_a_connection_method_that_only_servers_send_ends_the_connection(connection, amqp_server, healthy):
+    connection.send_frame(codec.METHOD, 0, codec.method_payload("connection.open_ok", known_hosts=""))
+    with ends_connection(amqp_server, 503):
+        connection.expect_close()
+
+
 def test_a_channel_method_on_channel_0_ends_the_connection(connection, healthy):
     connection.send_frame(codec.METHOD, 0, codec.method_payload("queue.declare", queue="q"))
     with connection_error(504, "CHANNEL_ERROR - unexpected method in connection state running", "queue.declare"):
