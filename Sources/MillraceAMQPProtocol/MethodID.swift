@@ -12,16 +12,6 @@ public protocol AMQPMethodFields: Equatable, Sendable {
   func encode(to writer: inout ByteWriter)
 }
 
-/// Who may send a method.
-public enum MethodSender: Sendable {
-  /// Clients only; a client answers 503 otherwise.
-  case client
-  /// Servers only; RabbitMQ answers a client that sends one with 503, COMMAND_INVALID.
-  case server
-  /// Both.
-  case either
-}
-
 /// The number of a method.
 public struct MethodID: Hashable, Sendable, CustomStringConvertible {
   /// The class.
@@ -43,23 +33,6 @@ public struct MethodID: Hashable, Sendable, CustomStringConvertible {
 
   /// The name, such as `queue.declare`; nil when there is no such method.
   public var name: String? { entry?.name }
-
-  /// Who may send it; nil when there is no such method.
-  public var sender: MethodSender? {
-    switch (classID, methodID) {
-    case (10, 11), (10, 21), (10, 31), (10, 40), (10, 70), (20, 10), (30, 10), (40, 10), (40, 20), (40, 30),
-      (40, 40), (50, 10), (50, 20), (50, 30), (50, 40), (50, 50), (60, 10), (60, 20), (60, 40), (60, 70),
-      (60, 90), (60, 100), (60, 110), (85, 10), (90, 10), (90, 20), (90, 30):
-      .client
-    case (10, 10), (10, 20), (10, 30), (10, 41), (10, 60), (10, 61), (10, 71), (20, 11), (30, 11), (40, 11),
-      (40, 21), (40, 31), (40, 51), (50, 11), (50, 21), (50, 31), (50, 41), (50, 51), (60, 11), (60, 21),
-      (60, 50), (60, 60), (60, 71), (60, 72), (60, 111), (85, 11), (90, 11), (90, 21), (90, 31):
-      .server
-    case (10, 50), (10, 51), (20, 20), (20, 21), (20, 40), (20, 41), (60, 30), (60, 31), (60, 80), (60, 120):
-      .either
-    default: nil
-    }
-  }
 
   /// Whether a content header and body follow.
   public var hasContent: Bool {

@@ -91,7 +91,6 @@ extension AMQPConnection {
       // There is no secret that ends.
       write(ConnectionUpdateSecretOk(), channel: 0)
     default:
-      if method.id.sender == .server { throw AMQPError(.commandInvalid, "unimplemented method") }
       throw AMQPError(.channelError, "unexpected method in connection state \(state)")
     }
   }

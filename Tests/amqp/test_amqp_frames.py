@@ -106,9 +106,9 @@ def test_a_method_that_only_servers_send_ends_the_connection(connection, amqp_se
         connection.expect_close()
 
 
-def test_a_connection_method_that_only_servers_send_ends_the_connection(connection, amqp_server, healthy):
+def test_a_connection_method_that_only_servers_send_ends_the_connection(connection, healthy):
     connection.send_frame(codec.METHOD, 0, codec.method_payload("connection.open_ok", known_hosts=""))
-    with ends_connection(amqp_server, 503):
+    with connection_error(504, "CHANNEL_ERROR - unexpected method in connection state running", "connection.open_ok"):
         connection.expect_close()
 
 
