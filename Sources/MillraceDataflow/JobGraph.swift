@@ -72,39 +72,21 @@ public struct JobGraph {
   public mutating func addTable(
     kind: String, name: String?, codec: (any StateCodec)? = nil
   ) throws(JobError) -> KeyedTable {
-    let table = KeyedTable(
-      operatorID: try number(kind: kind, name: name),
-      kind: codec == nil ? StateRecordKind.keyedValue : StateRecordKind.encodedValue, scope: [], codec: codec)
-    states.append(table)
-    return table
+    try addState(kind: kind, name: name) {
+      KeyedTable(
+        operatorID: $0, kind: codec == nil ? StateRecordKind.keyedValue : StateRecordKind.encodedValue, scope: [],
+        codec: codec)
+    }
   }
 
-  /// State of an operator by slices of time; for `kind` and `name` see ``addTable(kind:name:)``.
-  mutating func addSlices(
-    kind: String, name: String?, of windows: TimeWindows, codec: (any StateCodec)?
-  ) throws(JobError) -> SliceStore {
-    let slices = SliceStore(
-      operatorID: try number(kind: kind, name: name), length: windows.slice, phase: windows.phase, codec: codec)
-    states.append(slices)
-    return slices
-  }
-
-  /// Sessions of an operator; for `name` see ``addTable(kind:name:)``.
-  mutating func addSessions(
-    name: String?, gap: Duration, _ options: WindowOptions, codec: (any StateCodec)?
-  ) throws(JobError) -> SessionStore {
-    let sessions = SessionStore(
-      operatorID: try number(kind: "sessions", name: name), gap: gap.inMilliseconds,
-      lateness: max(0, options.allowedLateness.inMilliseconds), emission: options.emission, codec: codec)
-    states.append(sessions)
-    return sessions
-  }
-
-  /// State and timers of an operator; for `name` see ``addTable(kind:name:codec:)``.
-  mutating func addProcess<State: StateCodable>(name: String?) throws(JobError) -> ProcessStore<State> {
-    let store = ProcessStore<State>(operatorID: try number(kind: "process", name: name))
-    states.append(store)
-    return store
+  /// State of an operator, whatever its shape; for `kind` and `name` see ``addTable(kind:name:codec:)``.
+  /// - Parameter make: makes it for the operator's number.
+  mutating func addState<State: OperatorState>(
+    kind: String, name: String?, _ make: (UInt16) -> State
+  ) throws(JobError) -> State {
+    let state = make(try number(kind: kind, name: name))
+    states.append(state)
+    return state
   }
 
   private mutating func number(kind: String, name: String?) throws(JobError) -> UInt16 {

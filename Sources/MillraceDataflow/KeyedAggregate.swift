@@ -22,7 +22,7 @@ public struct KeyedAggregate<Upstream: Flow, Key: StreamKey, Fold: Aggregation>:
 where Fold.Input == Upstream.Output {
   /// The key and its state after the step.
   public typealias Output = Keyed<Key, Fold.State>
-  @usableFromInline let upstream: Upstream
+  @usableFromInline let upstream: Exchange<Upstream, Key>
   @usableFromInline let key: @Sendable (Upstream.Output) -> Key
   @usableFromInline let fold: Fold
   @usableFromInline let kind: String
@@ -31,8 +31,8 @@ where Fold.Input == Upstream.Output {
 
   @usableFromInline
   init(
-    upstream: Upstream, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, kind: String, name: String?,
-    table: KeyedTable
+    upstream: Exchange<Upstream, Key>, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, kind: String,
+    name: String?, table: KeyedTable
   ) {
     self.upstream = upstream
     self.key = key
@@ -48,7 +48,8 @@ where Fold.Input == Upstream.Output {
     _ upstream: Upstream, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, kind: String, name: String?
   ) {
     self.init(
-      upstream: upstream, key: key, fold: fold, kind: kind, name: name, table: KeyedTable(operatorID: 0))
+      upstream: Exchange(upstream, by: key), key: key, fold: fold, kind: kind, name: name,
+      table: KeyedTable(operatorID: 0))
   }
 
   /// Registers the state.

@@ -188,7 +188,7 @@ extension ProcessStore: OperatorState {
 public struct KeyedProcess<Upstream: Flow, Key: StreamKey, State: StateCodable, Output>: Flow {
   /// What the functions are called with, and where they put what they hand on.
   public typealias Context = ProcessContext<Key, State>
-  @usableFromInline let upstream: Upstream
+  @usableFromInline let upstream: Exchange<Upstream, Key>
   @usableFromInline let key: @Sendable (Upstream.Output) -> Key
   @usableFromInline let onValue: @Sendable (Upstream.Output, Context, (Output) -> Void) -> Void
   @usableFromInline let onTimer: @Sendable (Context, (Output) -> Void) -> Void
@@ -197,7 +197,8 @@ public struct KeyedProcess<Upstream: Flow, Key: StreamKey, State: StateCodable, 
 
   @usableFromInline
   init(
-    _ upstream: Upstream, key: @escaping @Sendable (Upstream.Output) -> Key, name: String?, store: ProcessStore<State>?,
+    _ upstream: Exchange<Upstream, Key>, key: @escaping @Sendable (Upstream.Output) -> Key, name: String?,
+    store: ProcessStore<State>?,
     onValue: @escaping @Sendable (Upstream.Output, Context, (Output) -> Void) -> Void,
     onTimer: @escaping @Sendable (Context, (Output) -> Void) -> Void
   ) {
@@ -218,7 +219,7 @@ public struct KeyedProcess<Upstream: Flow, Key: StreamKey, State: StateCodable, 
     onValue: @escaping @Sendable (Upstream.Output, Context, (Output) -> Void) -> Void,
     onTimer: @escaping @Sendable (Context, (Output) -> Void) -> Void
   ) {
-    self.init(upstream, key: key, name: name, store: nil, onValue: onValue, onTimer: onTimer)
+    self.init(Exchange(upstream, by: key), key: key, name: name, store: nil, onValue: onValue, onTimer: onTimer)
   }
 
   /// Registers the state.
@@ -226,7 +227,9 @@ public struct KeyedProcess<Upstream: Flow, Key: StreamKey, State: StateCodable, 
     let upstream = try upstream.bound(to: &graph)
     graph.needEventTime()
     return Self(
-      upstream, key: key, name: name, store: try graph.addProcess(name: name), onValue: onValue, onTimer: onTimer)
+      upstream, key: key, name: name,
+      store: try graph.addState(kind: "process", name: name) { ProcessStore(operatorID: $0) }, onValue: onValue,
+      onTimer: onTimer)
   }
 
   @usableFromInline

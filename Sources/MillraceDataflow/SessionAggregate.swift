@@ -12,7 +12,7 @@ public struct SessionAggregate<Upstream: Flow, Key: StreamKey, Fold: MergeableAg
 where Fold.Input == Upstream.Output {
   /// The key, the session and its state.
   public typealias Output = Windowed<Key, Fold.State>
-  @usableFromInline let upstream: Upstream
+  @usableFromInline let upstream: Exchange<Upstream, Key>
   @usableFromInline let key: @Sendable (Upstream.Output) -> Key
   @usableFromInline let fold: Fold
   @usableFromInline let gap: Duration
@@ -23,7 +23,7 @@ where Fold.Input == Upstream.Output {
 
   @usableFromInline
   init(
-    _ upstream: Upstream, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, gap: Duration,
+    _ upstream: Exchange<Upstream, Key>, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, gap: Duration,
     options: WindowOptions, late: (any RecordSink<Upstream.Output>)?, name: String?, store: SessionStore?
   ) {
     self.upstream = upstream
@@ -47,7 +47,8 @@ where Fold.Input == Upstream.Output {
     options: WindowOptions, late: (any RecordSink<Upstream.Output>)?, name: String?
   ) {
     precondition(gap >= .zero, "a gap of \(gap)")
-    self.init(upstream, key: key, fold: fold, gap: gap, options: options, late: late, name: name, store: nil)
+    self.init(
+      Exchange(upstream, by: key), key: key, fold: fold, gap: gap, options: options, late: late, name: name, store: nil)
   }
 
   /// Registers the state.
@@ -55,7 +56,11 @@ where Fold.Input == Upstream.Output {
     let upstream = try upstream.bound(to: &graph)
     let late = try late?.bound(to: &graph)
     graph.needEventTime()
-    let store = try graph.addSessions(name: name, gap: gap, options, codec: Fold.State.codec)
+    let store = try graph.addState(kind: "sessions", name: name) {
+      SessionStore(
+        operatorID: $0, gap: gap.inMilliseconds, lateness: max(0, options.allowedLateness.inMilliseconds),
+        emission: options.emission, codec: Fold.State.codec)
+    }
     graph.addLateCount { store.lateCount }
     return Self(upstream, key: key, fold: fold, gap: gap, options: options, late: late, name: name, store: store)
   }

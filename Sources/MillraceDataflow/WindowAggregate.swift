@@ -218,7 +218,7 @@ public struct WindowAggregate<Upstream: Flow, Key: StreamKey, Fold: MergeableAgg
 where Fold.Input == Upstream.Output {
   /// The key, the window and its state.
   public typealias Output = Windowed<Key, Fold.State>
-  @usableFromInline let upstream: Upstream
+  @usableFromInline let upstream: Exchange<Upstream, Key>
   @usableFromInline let key: @Sendable (Upstream.Output) -> Key
   @usableFromInline let fold: Fold
   @usableFromInline let windows: TimeWindows
@@ -229,8 +229,9 @@ where Fold.Input == Upstream.Output {
 
   @usableFromInline
   init(
-    _ upstream: Upstream, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, windows: TimeWindows,
-    options: WindowOptions, late: (any RecordSink<Upstream.Output>)?, name: String?, state: WindowState?
+    _ upstream: Exchange<Upstream, Key>, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold,
+    windows: TimeWindows, options: WindowOptions, late: (any RecordSink<Upstream.Output>)?, name: String?,
+    state: WindowState?
   ) {
     self.upstream = upstream
     self.key = key
@@ -252,7 +253,8 @@ where Fold.Input == Upstream.Output {
     options: WindowOptions, late: (any RecordSink<Upstream.Output>)?, name: String?
   ) {
     self.init(
-      upstream, key: key, fold: fold, windows: windows, options: options, late: late, name: name, state: nil)
+      Exchange(upstream, by: key), key: key, fold: fold, windows: windows, options: options, late: late, name: name,
+      state: nil)
   }
 
   /// Registers the state.
@@ -260,8 +262,10 @@ where Fold.Input == Upstream.Output {
     let upstream = try upstream.bound(to: &graph)
     let late = try late?.bound(to: &graph)
     graph.needEventTime()
-    let state = WindowState(
-      windows, options, try graph.addSlices(kind: "window", name: name, of: windows, codec: Fold.State.codec))
+    let slices = try graph.addState(kind: "window", name: name) {
+      SliceStore(operatorID: $0, length: windows.slice, phase: windows.phase, codec: Fold.State.codec)
+    }
+    let state = WindowState(windows, options, slices)
     graph.addLateCount { state.lateCount }
     return Self(
       upstream, key: key, fold: fold, windows: windows, options: options, late: late, name: name, state: state)
