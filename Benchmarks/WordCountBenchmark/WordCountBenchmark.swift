@@ -6,10 +6,15 @@ import MillraceDataflow
 import MillraceModel
 import MillraceStreams
 
-/// Arguments: megabytes of text (default 200), runs (default 3), then directories to read (default the system's licences and documents).
+/// Arguments: `--workers=N` (default 1), megabytes of text (default 200), runs (default 3), then directories to read (default the
+/// system's licences and documents).
 enum WordCountBenchmark {
   static func main() {
-    let arguments = CommandLine.arguments
+    var arguments = CommandLine.arguments
+    var workers = 1
+    if arguments.count > 1, arguments[1].hasPrefix("--workers=") {
+      workers = Int(arguments.remove(at: 1).dropFirst("--workers=".count)) ?? 1
+    }
     let megabytes = arguments.count > 1 ? Int(arguments[1]) ?? 200 : 200
     let runs = arguments.count > 2 ? max(1, Int(arguments[2]) ?? 3) : 3
     let folders = arguments.count > 3 ? Array(arguments[3...]) : ["/usr/share/common-licenses", "/usr/share/doc"]
@@ -18,7 +23,7 @@ enum WordCountBenchmark {
       host.createTopic("lines", partitions: 4)
       host.createTopic("counts", partitions: 4)
       let bytes = try load(host, folders: folders, target: megabytes << 20)
-      let rates = try (0..<runs).map { _ in try measure(host, bytes: bytes) }
+      let rates = try (0..<runs).map { _ in try measure(host, bytes: bytes, workers: workers) }
       print("{\"per_core\": \(rates.sorted()[runs / 2]), \"megabytes\": \(megabytes)}")
     } catch {
       print("failed: \(error)")
@@ -26,15 +31,17 @@ enum WordCountBenchmark {
     }
   }
 
-  /// - Returns: words per second of the worker's processor time.
-  private static func measure(_ host: MemoryHost, bytes: Int) throws -> Double {
+  /// - Returns: words per second of the workers' processor time.
+  private static func measure(_ host: MemoryHost, bytes: Int, workers: Int) throws -> Double {
     let name = "word-count-\(UInt64.random(in: 0...UInt64.max))"
-    let executor = try JobExecutor(WordCount.job(named: name), host: host, options: JobOptions())
+    var options = JobOptions()
+    options.workers = workers
+    let executor = try JobExecutor(WordCount.job(named: name), host: host, options: options)
     let clock = MonotonicTime.now
-    let processor = ProcessorTime.thread
+    let processor = processorTime()
     while executor.figures.lag > 0 || executor.figures.steps == 0 { _ = try executor.turn() }
     try executor.settle()
-    let used = Double((ProcessorTime.thread - processor).inNanoseconds) / 1e9
+    let used = processorTime() - processor
     let passed = Double((MonotonicTime.now - clock).inNanoseconds) / 1e9
     let figures = executor.figures
     let words = try total(host)
@@ -46,6 +53,13 @@ enum WordCountBenchmark {
           Double(bytes) / used / 1e6, used, passed))
     host.createTopic("counts", partitions: 4)
     return Double(words) / used
+  }
+
+  /// Seconds of processor time of all threads so far.
+  private static func processorTime() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
   }
 
   /// The sum of the last counts.

@@ -36,7 +36,7 @@ public struct AssignTime<Upstream: Flow>: Flow {
 
   /// Registers the clock, which follows the inputs before it.
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    let (upstream, inputs) = try graph.bind(upstream)
+    let (upstream, inputs) = try graph.bindHead(upstream, for: "event times are assigned")
     return Self(
       upstream, time, strategy, name, clock: try graph.addClock(strategy, inputs: inputs, name: name))
   }
@@ -56,7 +56,7 @@ public struct AssignTime<Upstream: Flow>: Flow {
       if at > newest { newest = at }
       body(value, at)
     }
-    boundClock.observe(run, newest: newest)
+    boundClock.note(run, newest: newest)
   }
 
   /// Assigns a time to what event time before it sets free; the watermark is that of the times it assigns.

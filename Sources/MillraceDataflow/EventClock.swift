@@ -54,6 +54,8 @@ public final class EventClock: @unchecked Sendable {
   let inputs: Set<Int>
   private let outOfOrderness: Int64
   private let table: KeyedTable
+  /// What the workers tell each other; nil for an input's own time, which stands in the batches' headers, and for one worker.
+  private let notes: TimeNotes?
   private var lanes: [Lane] = []
   private var indexes: [Place: Int] = [:]
   /// The time of the step that is being made.
@@ -61,7 +63,9 @@ public final class EventClock: @unchecked Sendable {
   /// Values with an earlier time are late. `Int64.min` before anything is known, `Int64.max` when nothing can come any more.
   public private(set) var watermark = Timestamp(milliseconds: .min)
 
-  init(_ strategy: WatermarkStrategy, inputs: Set<Int>, table: KeyedTable) {
+  init(_ strategy: WatermarkStrategy, inputs: Set<Int>, table: KeyedTable, notes: TimeNotes? = nil) {
+    self.notes = notes
+    table.isShared = true
     self.strategy = strategy
     self.inputs = inputs
     self.table = table
@@ -75,8 +79,23 @@ public final class EventClock: @unchecked Sendable {
     }
   }
 
-  /// A batch of a partition was run, and `newest` is the highest event time in it.
+  /// An operator that assigns times has run a batch, and `newest` is the highest it assigned. With several workers only the one
+  /// that decodes the batch knows, and all take it in once everyone is through: see ``takeNote(_:)``.
   @usableFromInline
+  func note(_ run: InputRun, newest: Timestamp) {
+    guard let notes else { return observe(run, newest: newest) }
+    if run.isOwn { notes.set(newest, of: run.number) }
+  }
+
+  /// A round of so many runs begins; said to one worker's clock for all.
+  func beginRound(of count: Int) { notes?.begin(count) }
+
+  /// Takes in what was noted of a run.
+  func takeNote(_ run: InputRun) {
+    if let notes { observe(run, newest: notes.newest(of: run.number)) }
+  }
+
+  /// A batch of a partition was run, and `newest` is the highest event time in it.
   func observe(_ run: InputRun, newest: Timestamp) {
     guard let index = indexes[Place(input: run.input, partition: run.partition)] else { return }
     lanes[index].seen = now
@@ -128,6 +147,40 @@ public final class EventClock: @unchecked Sendable {
 
   /// The lowest time that is expected behind `newest`.
   private func lowest(_ newest: Int64) -> Int64 { newest == .min ? .min : newest.subtracting(outOfOrderness) }
+}
+
+/// The newest time that was assigned in each run of a round.
+///
+/// Safety: `@unchecked Sendable` because each place is written by the one worker that runs the batch, and read after a barrier.
+final class TimeNotes: @unchecked Sendable {
+  private var newest: UnsafeMutablePointer<Timestamp>
+  private var capacity = 64
+  private var count = 0
+
+  init() { newest = .allocate(capacity: capacity) }
+
+  deinit { newest.deallocate() }
+
+  /// Begins a round of so many runs. No worker is at work.
+  func begin(_ count: Int) {
+    if count > capacity {
+      newest.deallocate()
+      capacity = max(count, 2 * capacity)
+      newest = .allocate(capacity: capacity)
+    }
+    self.count = count
+    newest.initialize(repeating: Timestamp(milliseconds: .min), count: count)
+  }
+
+  func set(_ time: Timestamp, of run: Int) {
+    precondition(run < count, "run \(run) of a round of \(count)")
+    newest[run] = time
+  }
+
+  func newest(of run: Int) -> Timestamp {
+    precondition(run < count, "run \(run) of a round of \(count)")
+    return newest[run]
+  }
 }
 
 extension Int64 {

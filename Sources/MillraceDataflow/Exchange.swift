@@ -1,7 +1,8 @@
 // Exchange: where values go to the worker that has their keys.
 //
 // Every operator with keyed state stands behind one. A job of one worker has nothing to hand over: the values go through, and the
-// compiler leaves nothing of this between the operators.
+// compiler leaves nothing of this between the operators. In a job of several, what lies before the exchange is a stage of its own,
+// which every worker runs for its share before any of them runs what lies behind.
 
 import MillraceBase
 
@@ -11,31 +12,74 @@ public struct Exchange<Upstream: Flow, Key: StreamKey>: Flow {
   public typealias Output = Upstream.Output
   @usableFromInline let upstream: Upstream
   @usableFromInline let key: @Sendable (Upstream.Output) -> Key
+  /// Of a job of several workers.
+  @usableFromInline let end: ExchangeEnd<Upstream.Output>?
+
+  @usableFromInline
+  init(
+    _ upstream: Upstream, by key: @escaping @Sendable (Upstream.Output) -> Key, end: ExchangeEnd<Upstream.Output>?
+  ) {
+    self.upstream = upstream
+    self.key = key
+    self.end = end
+  }
 
   /// By `key` behind `upstream`.
   @inlinable
   public init(_ upstream: Upstream, by key: @escaping @Sendable (Upstream.Output) -> Key) {
-    self.upstream = upstream
-    self.key = key
+    self.init(upstream, by: key, end: nil)
   }
 
-  /// Binds what lies before.
+  /// Binds what lies before, as a stage when there are several workers.
+  /// - Throws: `.invalidJob` when there are, and the values cannot be handed over: they are no ``ExchangeValue``.
   @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    Self(try upstream.bound(to: &graph), by: key)
+    let (upstream, level) = try graph.bindStage(upstream)
+    guard graph.workers > 1 else { return Self(upstream, by: key) }
+    let end: ExchangeEnd<Output> = try graph.exchangeEnd(level: level)
+    let key = key
+    graph.addStage(
+      BoundPipeline(
+        begin: { end.begin() },
+        process: { (run: InputRun) throws(JobError) in
+          try upstream.process(run) { value, time in
+            key(value).withBytes { end.send(value, time, hash: Hashing.stable($0), on: end.runs) }
+          }
+          end.markRun()
+        },
+        advance: {
+          let time = upstream.advance { value, time in
+            key(value).withBytes { end.send(value, time, hash: Hashing.stable($0), on: end.freed) }
+          }
+          end.markTime(time)
+        },
+        endStep: {
+          upstream.endStep { value, time in
+            key(value).withBytes { end.send(value, time, hash: Hashing.stable($0), on: end.runs) }
+          }
+          end.markRun()
+        }), level: level)
+    return Self(upstream, by: key, end: end)
   }
 
   /// Hands each value on.
   @inlinable @inline(__always)
   public func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError) {
+    if let end { return end.receiveRun(body) }
     try upstream.process(run, body)
   }
 
   /// Hands on what event time sets free.
   @inlinable
-  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp { upstream.advance(body) }
+  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp {
+    if let end { return end.receiveTime(body) }
+    return upstream.advance(body)
+  }
 
   /// Hands on what was held back.
   @inlinable
-  public func endStep(_ body: (Output, Timestamp) -> Void) { upstream.endStep(body) }
+  public func endStep(_ body: (Output, Timestamp) -> Void) {
+    if let end { return end.receiveEnd(body) }
+    upstream.endStep(body)
+  }
 }

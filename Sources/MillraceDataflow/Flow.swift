@@ -46,6 +46,10 @@ public struct InputRun {
   public var header: RecordBatchHeader
   /// Records with a lower offset were processed before.
   public var firstOffset: Offset
+  /// Its number among the batches that the workers of a job run in one round.
+  public internal(set) var number = 0
+  /// Whether the worker decodes it; another one does otherwise, and `records` are empty.
+  public internal(set) var isOwn = true
 
   /// Records of the batch with `header`.
   public init(

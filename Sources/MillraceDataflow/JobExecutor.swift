@@ -34,8 +34,11 @@ public final class JobExecutor {
   private let name: String
   private let host: any JobHost
   private let options: JobOptions
-  private let pipelines: [BoundPipeline]
-  private let graph: JobGraph
+  private let workers: [JobWorker]
+  /// Of several workers.
+  private let team: WorkerTeam?
+  /// Batches are decoded by a worker that their partition decides, because some go into a sink as they come.
+  private let keepsPartitions: Bool
   private var inputs: JobInputs
   private var epoch: Int64 = -1
   private var rounds = SweepRounds()
@@ -70,27 +73,36 @@ public final class JobExecutor {
     name = job.name
     self.host = host
     self.options = options
-    var graph = JobGraph { (topic: String) throws(JobError) in try host.partitionCount(topic: topic) }
-    var pipelines: [BoundPipeline] = []
-    for pipeline in job.pipelines { pipelines.append(try pipeline.bind(&graph)) }
-    guard !graph.inputs.isEmpty else { throw JobError(.invalidJob, "the job \"\(job.name)\" reads nothing") }
-    self.pipelines = pipelines
-    self.graph = graph
-    let recovered = try StateRecovery.recover(job: job.name, host: host, states: graph.states)
+    guard 1...KeyGroup.count ~= options.workers else {
+      throw JobError(.invalidJob, "\(options.workers) workers; 1 to \(KeyGroup.count) share the key groups")
+    }
+    let shared = SharedParts(workers: options.workers)
+    var workers: [JobWorker] = []
+    for index in 0..<options.workers {
+      workers.append(try JobWorker(job, worker: index, of: shared, host: host))
+    }
+    let first = workers[0].graph
+    guard !first.inputs.isEmpty else { throw JobError(.invalidJob, "the job \"\(job.name)\" reads nothing") }
+    self.workers = workers
+    team = workers.count > 1 ? WorkerTeam(count: workers.count) : nil
+    keepsPartitions = first.hasHeadSinks
+    let recovered = try StateRecovery.recover(job: job.name, host: host, states: workers.map(\.graph.states))
     epoch = recovered.epoch
-    inputs = try JobInputs(graph.inputs, host: host, positions: recovered.positions)
-    for state in graph.states { state.recovered() }
-    for clock in graph.clocks { clock.recover() }
-    self.figures.stateKeys = graph.states.reduce(0) { $0 + $1.count }
+    inputs = try JobInputs(first.inputs, host: host, positions: recovered.positions)
+    for worker in workers {
+      for state in worker.graph.states { state.recovered() }
+      for clock in worker.graph.clocks { clock.recover() }
+    }
+    self.figures.stateKeys = workers.reduce(0) { $0 + $1.keyCount }
   }
 
   /// Reads what is there, makes one step of it and hands its commit over; or waits until an older commit is durable.
   public func turn() throws(JobError) -> Turn {
     if pending.isEmpty { try read(wait: waitForInput()) }
-    let hasMoved = graph.usesEventTime && lookAtTime()
+    let hasMoved = workers[0].graph.usesEventTime && lookAtTime()
     guard !pending.isEmpty else {
       if hasMoved {
-        for pipeline in pipelines { pipeline.advance() }
+        if workers.count == 1 { workers[0].advance() } else { try run([RoundItem(batch: nil, owner: 0)], bytes: 0) }
         try commit()
         return .progress
       }
@@ -119,7 +131,7 @@ public final class JobExecutor {
   private func lookAtTime() -> Bool {
     let now = options.clock()
     var hasMoved = false
-    for clock in graph.clocks {
+    for clock in workers.lazy.flatMap(\.graph.clocks) {
       clock.now = now
       let before = clock.watermark
       inputs.forEachProgress { clock.look($0) }
@@ -147,14 +159,68 @@ public final class JobExecutor {
   /// - Returns: their bytes.
   private func runPending() throws(JobError) -> Int {
     var bytes = 0
-    while !isFull, let batch = pending.popFirst() {
-      batchesInStep += 1
-      bytes += batch.bytes.count
-      try run(batch)
-      inputs.pass(batch)
-    }
+    while !isFull, !pending.isEmpty { bytes += try workers.count == 1 ? runBatch() : runRound() }
     figures.bytesIn += UInt64(bytes)
     return bytes
+  }
+
+  /// Runs the next batch on the one worker.
+  private func runBatch() throws(JobError) -> Int {
+    guard let batch = pending.popFirst() else { return 0 }
+    batchesInStep += 1
+    if !batch.header.isControl {
+      try workers[0].run(batch)
+      figures.recordsIn += UInt64(batch.header.recordCount)
+    }
+    inputs.pass(batch)
+    return batch.bytes.count
+  }
+
+  /// Runs the next batches on all workers.
+  private func runRound() throws(JobError) -> Int {
+    var items: [RoundItem] = []
+    var passed: [JobInputs.Batch] = []
+    var bytes = 0
+    var loads = [Int](repeating: 0, count: workers.count)
+    while let batch = pending.popFirst() {
+      passed.append(batch)
+      bytes += batch.bytes.count
+      if !batch.header.isControl {
+        let owner = owner(of: batch, loads)
+        loads[owner] += batch.bytes.count
+        items.append(RoundItem(batch: batch, owner: owner))
+        figures.recordsIn += UInt64(batch.header.recordCount)
+      }
+      if singleBatchSteps > 0 || bytes >= options.readBytes { break }
+    }
+    batchesInStep += passed.count
+    try run(items, bytes: bytes)
+    for batch in passed { inputs.pass(batch) }
+    return bytes
+  }
+
+  private func owner(of batch: JobInputs.Batch, _ loads: [Int]) -> Int {
+    if keepsPartitions { return (batch.input &* 31 &+ Int(batch.partition)) % workers.count }
+    return loads.indices.min { loads[$0] < loads[$1] } ?? 0
+  }
+
+  /// Takes batches through all levels of the job.
+  private func run(_ items: [RoundItem], bytes: Int) throws(JobError) {
+    let workers = workers
+    let levels = workers[0].graph.stages.count
+    workers[0].beginRound(of: items.count)
+    for level in 0..<levels { phase(isLarge: bytes >= options.wakeBytes) { workers[$0].run(level, of: items) } }
+    if levels == 1 { phase(isLarge: false) { workers[$0].goOn(items) } }
+    for worker in workers {
+      worker.endRound()
+      if let failure = worker.failure { throw failure }
+    }
+  }
+
+  /// Has all workers do a piece of work; small ones are done by the caller's thread.
+  private func phase(isLarge: Bool, _ body: @escaping @Sendable (Int) -> Void) {
+    if isLarge, let team { return team.run(body) }
+    for index in workers.indices { body(index) }
   }
 
   /// Whether the step has to end before another batch. A quarter of what a commit may hold leaves room for the sweep, for
@@ -162,41 +228,18 @@ public final class JobExecutor {
   private var isFull: Bool {
     guard batchesInStep > 0 else { return false }
     return singleBatchSteps > 0
-      || graph.output.size + graph.states.reduce(0) { $0 + $1.changedSize } >= host.largestCommit / 4
-  }
-
-  private func run(_ batch: JobInputs.Batch) throws(JobError) {
-    let header = batch.header
-    guard !header.isControl else { return }
-    let records =
-      header.codec == CompressionCodec.none
-      ? batch.bytes[RecordBatchHeader.size..<header.totalSize] : try host.decompress(batch.bytes, header)
-    let run = InputRun(
-      input: batch.input, partition: batch.partition, records: records.buffer, header: header,
-      firstOffset: batch.firstOffset)
-    for pipeline in pipelines { try pipeline.process(run) }
-    extendLifetime(records)
-    if graph.usesEventTime {
-      graph.observe(run)
-      for pipeline in pipelines { pipeline.advance() }
-    }
-    figures.recordsIn += UInt64(header.recordCount)
+      || workers.reduce(0) { $0 + $1.changedSize } >= host.largestCommit / 4
   }
 
   /// Ends the step: emits, writes the changes, sweeps, and hands the commit over.
   private func commit() throws(JobError) {
     let now = options.wallClock()
-    graph.output.stepTime = now
-    for pipeline in pipelines { pipeline.endStep() }
-    figures.recordsOut += UInt64(graph.output.recordCount)
-    let outputs = graph.output.take()
+    let outputs = endStep(at: now)
     while inFlight.count >= max(1, options.commitsInFlight) { try settleOldest() }
     commitNumber += 1
-    var writer = StateLogWriter(timestamp: now)
-    let start = writeState(into: &writer)
-    figures.stateRecords += UInt64(writer.count)
+    let (state, start) = writeState(at: now)
     let submitted = options.clock()
-    let commit = StepCommit(job: name, epoch: epoch, outputs: outputs, state: writer.finish(), stateLogStart: start)
+    let commit = StepCommit(job: name, epoch: epoch, outputs: outputs, state: state, stateLogStart: start)
     let size = commit.size
     guard size <= host.largestCommit else {
       throw JobError(
@@ -209,31 +252,41 @@ public final class JobExecutor {
     singleBatchSteps = max(0, singleBatchSteps - 1)
     inFlight.append(InFlight(ticket: ticket, number: commitNumber, submitted: submitted))
     figures.steps += 1
-    figures.stateKeys = graph.states.reduce(0) { $0 + $1.count }
+    figures.stateKeys = workers.reduce(0) { $0 + $1.keyCount }
     figures.lag = inputs.lag
-    figures.lateRecords = lateBefore + graph.lateCount
+    figures.lateRecords = workers.reduce(lateBefore) { $0 + $1.graph.lateCount }
     figuresAtCommit = figures
   }
 
-  /// - Returns: where the state log may start.
-  private func writeState(into writer: inout StateLogWriter) -> Offset? {
+  /// Has the operators hand on what they held back.
+  /// - Returns: what goes to topics.
+  private func endStep(at now: Timestamp) -> [OutputBatch] {
+    let workers = workers
+    for worker in workers { worker.graph.output.stepTime = now }
+    let isLarge = batchesInStep > 0 && workers.contains { $0.changedSize >= options.wakeBytes }
+    for level in workers[0].graph.stages.indices {
+      phase(isLarge: isLarge && level > 0) { workers[$0].endStep(level) }
+    }
+    figures.recordsOut += workers.reduce(0) { $0 + UInt64($1.graph.output.recordCount) }
+    return workers.flatMap { $0.graph.output.take() }
+  }
+
+  /// - Returns: the step's state records, and where the state log may start.
+  private func writeState(at now: Timestamp) -> (batches: [Bytes], start: Offset?) {
     let start = rounds.takeStart()
     let begins = rounds.needsRound
-    if begins {
-      rounds.begin(commit: commitNumber)
-      for table in graph.states { table.beginRound() }
+    if begins { rounds.begin(commit: commitNumber) }
+    var batches: [Bytes] = []
+    for worker in workers {
+      var writer = StateLogWriter(timestamp: now)
+      if worker.index == 0 { inputs.writePositions(all: begins, into: &writer) }
+      let written = worker.writeState(
+        beginsRound: begins, quota: SweepRounds.minimumQuota, upTo: host.largestCommit / 2 / workers.count, writer)
+      figures.stateRecords += UInt64(written.count)
+      batches += written.batches
     }
-    inputs.writePositions(all: begins, into: &writer)
-    var quota = SweepRounds.minimumQuota
-    for table in graph.states {
-      quota += table.changedCount
-      table.writeChanges(into: &writer)
-    }
-    for table in graph.states where quota > 0 {
-      quota -= table.sweep(quota, upTo: host.largestCommit / 2, into: &writer)
-    }
-    if graph.states.allSatisfy(\.roundIsDone) { rounds.complete() }
-    return start
+    if workers.allSatisfy(\.roundIsDone) { rounds.complete() }
+    return (batches, start)
   }
 
   private func settleOldest() throws(JobError) {

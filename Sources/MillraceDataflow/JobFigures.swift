@@ -12,6 +12,11 @@ public struct JobOptions: Sendable {
   public var commitInterval = Duration.milliseconds(100)
   /// Commits handed over and not yet durable, while the next step is computed.
   public var commitsInFlight = 2
+  /// Threads that run the job, each for its share of the keys: 1 to 256. The state does not depend on it: a job may be
+  /// stopped and started again with another number.
+  public var workers = 1
+  /// Bytes of input from which on it pays to wake the threads of several workers; for less, one thread does the work of all.
+  public var wakeBytes = 16 << 10
   /// How long a read waits when there is nothing to do.
   public var idleWait = Duration.seconds(1)
   /// How long a read waits while commits are in flight, and between two looks at a source that had nothing.

@@ -32,13 +32,29 @@ public struct JobGraph {
   public private(set) var usesEventTime = false
   /// Where sinks put their records.
   public let output: StepOutput
-  /// Inputs that flows which are being bound read.
-  private var read: Set<Int> = []
+  /// The worker whose copy of the job this is, from 0.
+  public let worker: Int
+  /// What is before the flow that is being bound.
+  @usableFromInline var scope = Scope()
+  /// What the workers of the job share.
+  let team: SharedParts
+  private var partsTaken = 0
+  /// Parts of flows, each by its level: what lies before an exchange is a stage, and so is what lies before the sink.
+  private(set) var stages: [[BoundPipeline]] = []
+  /// A sink takes what comes from batches without an exchange in between.
+  var hasHeadSinks = false
+  /// The clocks of operators that assign times.
+  private(set) var assignedClocks: [EventClock] = []
   private var names: [UInt16: String] = [:]
   private var unnamed: [String: Int] = [:]
   private let partitionCount: (String) throws(JobError) -> Int
 
-  init(partitionCount: @escaping (String) throws(JobError) -> Int) {
+  init(
+    worker: Int = 0, of team: SharedParts = SharedParts(workers: 1),
+    partitionCount: @escaping (String) throws(JobError) -> Int
+  ) {
+    self.worker = worker
+    self.team = team
     self.partitionCount = partitionCount
     output = StepOutput()
   }
@@ -48,19 +64,8 @@ public struct JobGraph {
   public mutating func addInput(_ input: JobInput) -> Int {
     let index = inputs.firstIndex { $0.positionName == input.positionName } ?? inputs.count
     if index == inputs.count { inputs.append(input) }
-    read.insert(index)
+    scope.inputs.insert(index)
     return index
-  }
-
-  /// Binds a flow.
-  /// - Returns: the bound copy, and which inputs it reads.
-  mutating func bind<Source: Flow>(_ flow: Source) throws(JobError) -> (flow: Source, inputs: Set<Int>) {
-    let before = read
-    read = []
-    let bound = try flow.bound(to: &self)
-    let found = read
-    read.formUnion(before)
-    return (bound, found)
   }
 
   /// The state of an operator.
@@ -128,13 +133,37 @@ public struct JobGraph {
   /// The event time behind an operator that assigns times to what comes from `inputs`.
   mutating func addClock(_ strategy: WatermarkStrategy, inputs: Set<Int>, name: String?) throws(JobError) -> EventClock
   {
-    let clock = EventClock(strategy, inputs: inputs, table: try addTable(kind: "time", name: name))
+    let clock = EventClock(
+      strategy, inputs: inputs, table: try addTable(kind: "time", name: name),
+      notes: workers > 1 ? shared { TimeNotes() } : nil)
     clocks.append(clock)
+    assignedClocks.append(clock)
     return clock
   }
 
-  /// Takes in what a batch that was run tells of its input's own time.
-  func observe(_ run: InputRun) { inputClocks[run.input]?.observe(run, newest: run.header.maxTimestamp) }
+  /// The part of the job that all its workers share: the first one that is bound makes it, the others find it in the same place.
+  mutating func shared<Part: AnyObject & Sendable>(_ make: () -> Part) -> Part {
+    defer { partsTaken += 1 }
+    if partsTaken == team.parts.count { team.parts.append(make()) }
+    guard let part = team.parts[partsTaken] as? Part else {
+      preconditionFailure("the workers of a job were bound differently")
+    }
+    return part
+  }
+
+  /// Adds a part of a flow that ends at `level`.
+  @usableFromInline
+  mutating func addStage(_ stage: BoundPipeline, level: Int) {
+    while stages.count <= level { stages.append([]) }
+    stages[level].append(stage)
+    scope.level = max(scope.level, level + 1)
+  }
+
+  /// Takes in what a batch that was run tells of its input's own time, and, of several workers, what they noted of it.
+  func observe(_ run: InputRun) {
+    if workers > 1 { for clock in assignedClocks { clock.takeNote(run) } }
+    inputClocks[run.input]?.observe(run, newest: run.header.maxTimestamp)
+  }
 
   /// Registers a topic that is written.
   /// - Returns: the sink's index for ``StepOutput/emit(_:key:value:timestamp:)``.

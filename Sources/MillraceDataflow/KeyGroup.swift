@@ -13,6 +13,10 @@ public enum KeyGroup {
   @inlinable
   public static func of(hash: UInt64) -> UInt8 { UInt8(truncatingIfNeeded: hash >> 56) }
 
+  /// The worker that has the keys of `group`, of `workers` that are numbered from 0: groups side by side, as evenly as can be.
+  @inlinable
+  public static func worker(of group: UInt8, among workers: Int) -> Int { Int(group) &* workers >> 8 }
+
   /// The group of a key.
   @inlinable
   public static func of(_ key: UnsafeRawBufferPointer) -> UInt8 { of(hash: Hashing.stable(key)) }

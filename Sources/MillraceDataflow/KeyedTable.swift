@@ -80,6 +80,8 @@ public final class KeyedTable: @unchecked Sendable {
   /// Bytes of the keys in `dirty`.
   var changedKeyBytes = 0
   var free: [UInt32] = []
+  /// All workers of a job have the same table; see ``OperatorState/isShared``.
+  var isShared = false
 
   /// An empty table of the operator `operatorID`.
   public convenience init(operatorID: UInt16) {

@@ -29,10 +29,13 @@ protocol OperatorState: AnyObject {
   ) throws(JobError)
   /// Everything in the state log was taken over.
   func recovered()
+  /// All workers of a job have the same: its records are for all of them, and one of them writes it.
+  var isShared: Bool { get }
 }
 
 extension OperatorState {
   func recovered() {}
+  var isShared: Bool { false }
 }
 
 /// Turns the 64 bits of a keyed table's entries, which then say where the values are, into what stands in the state log.

@@ -15,6 +15,8 @@ public protocol RecordSink<Input>: Sendable {
 
 /// A flow and its sink, bound to one run of a job.
 public struct BoundPipeline {
+  /// Begins a round of batches; of stages that hand values to other workers.
+  public let begin: () -> Void
   /// Runs one batch through. Called once per batch.
   public let process: (InputRun) throws(JobError) -> Void
   /// Lets event time take effect, as far as it has come.
@@ -25,9 +27,10 @@ public struct BoundPipeline {
   /// A pipeline of its calls.
   @inlinable
   public init(
-    process: @escaping (InputRun) throws(JobError) -> Void, advance: @escaping () -> Void,
-    endStep: @escaping () -> Void
+    begin: @escaping () -> Void = {}, process: @escaping (InputRun) throws(JobError) -> Void,
+    advance: @escaping () -> Void, endStep: @escaping () -> Void
   ) {
+    self.begin = begin
     self.process = process
     self.advance = advance
     self.endStep = endStep

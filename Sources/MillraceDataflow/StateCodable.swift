@@ -20,7 +20,7 @@ import MillraceBase
 ///         seconds = try Int64(from: &reader)
 ///       }
 ///     }
-public protocol StateCodable: SendableMetatype {
+public protocol StateCodable: ExchangeValue, SendableMetatype {
   /// Names the encoding. Changes whenever the bytes do; state under another name is refused.
   static var stateEncoding: String { get }
   /// Writes the value.

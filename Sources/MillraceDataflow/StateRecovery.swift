@@ -10,11 +10,13 @@ struct StateRecovery {
   /// Input positions by name.
   let positions: [[UInt8]: Bytes]
 
-  /// Opens the job and fills `states`.
+  /// Opens the job and fills `states`, those of each worker with the records of its keys, and all with what is for all.
   /// - Throws: `.corruptState` when a record cannot be understood or belongs to an operator the job does not have.
-  static func recover(job: String, host: any JobHost, states: [any OperatorState]) throws(JobError) -> StateRecovery {
+  static func recover(
+    job: String, host: any JobHost, states: [[any OperatorState]]
+  ) throws(JobError) -> StateRecovery {
     var positions: [[UInt8]: Bytes] = [:]
-    let byOperator = Dictionary(uniqueKeysWithValues: states.map { ($0.operatorID, $0) })
+    let byOperator = states.map { Dictionary(uniqueKeysWithValues: $0.map { ($0.operatorID, $0) }) }
     let epoch = try host.open(job: job) { (batch: Bytes) throws(JobError) in
       try apply(batch, job: job, byOperator, &positions)
     }
@@ -22,7 +24,7 @@ struct StateRecovery {
   }
 
   private static func apply(
-    _ batch: Bytes, job: String, _ states: [UInt16: any OperatorState], _ positions: inout [[UInt8]: Bytes]
+    _ batch: Bytes, job: String, _ states: [[UInt16: any OperatorState]], _ positions: inout [[UInt8]: Bytes]
   ) throws(JobError) {
     var failure: JobError?
     do throws(RecordBatchError) {
@@ -47,7 +49,7 @@ struct StateRecovery {
   }
 
   private static func apply(
-    _ record: RawRecord, _ states: [UInt16: any OperatorState], _ positions: inout [[UInt8]: Bytes]
+    _ record: RawRecord, _ states: [[UInt16: any OperatorState]], _ positions: inout [[UInt8]: Bytes]
   ) throws(JobError) {
     guard record.key.count >= StateRecordKind.prefixSize else {
       throw JobError(.corruptState, "a state record with a key of \(record.key.count) bytes")
@@ -59,10 +61,16 @@ struct StateRecovery {
     case StateRecordKind.position:
       positions[Array(key)] = value.map { Bytes(copying: $0) }
     case let kind:
-      guard let state = states[id] else {
+      guard let first = states[0][id] else {
         throw JobError(.corruptState, "state of operator \(id), which the job does not have")
       }
-      try state.restore(kind, key, value)
+      // Without a key it is what an operator keeps for itself; the end of a slice is that of everyone's keys in it.
+      guard !key.isEmpty, kind != StateRecordKind.sliceEnd, !first.isShared else {
+        for state in states { try state[id]?.restore(kind, key, value) }
+        return
+      }
+      let worker = KeyGroup.worker(of: record.key[3], among: states.count)
+      try states[worker][id]?.restore(kind, key, value)
     }
   }
 }

@@ -52,6 +52,12 @@ public final class TestDriver {
     self.options = options
   }
 
+  /// Workers that run the job, from its next beginning on: set it before the first ``run()``, or behind a ``crash()``.
+  public var workers: Int {
+    get { options.workers }
+    set { options.workers = newValue }
+  }
+
   /// The time, in ms: of the wall clock, and since the driver was made.
   public var now: Timestamp { options.wallClock() }
 

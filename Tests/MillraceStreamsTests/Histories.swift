@@ -6,7 +6,7 @@ import MillraceModel
 import Testing
 
 /// A value with a key and an event time.
-struct TimedEvent {
+struct TimedEvent: ExchangeValue {
   var key: String
   var number: Int64
   var time: Int64
@@ -56,6 +56,9 @@ struct History {
       options.readBytes = random.oneIn(2) ? 1 : 400
       options.stepBytes = random.oneIn(2) ? 1 : 2000
       options.commitsInFlight = Int.random(in: 1...3, using: &random)
+      // Each run takes over the state from another number of workers.
+      options.workers = random.oneIn(2) ? 1 : Int.random(in: 2...5, using: &random)
+      options.wakeBytes = random.oneIn(2) ? 0 : .max
       do throws(JobError) {
         let executor = try JobExecutor(job, host: host, options: options)
         while true {

@@ -1,0 +1,159 @@
+// JobWorker: one worker's copy of a job, and its part of a round.
+//
+// A round takes some batches through the whole job. Level by level, with a barrier behind each, every worker runs the stages of the
+// level over all batches of the round in their order. At level 0 a batch is decoded by the worker whose own it is. Event time goes on
+// by the same notes on every worker, so that behind each batch all of them judge by the same watermark, as a single worker would.
+
+import MillraceBase
+import MillraceModel
+
+/// A batch of a round, or a place where event time goes on without one.
+struct RoundItem: Sendable {
+  let batch: JobInputs.Batch?
+  /// The worker that decodes it.
+  let owner: Int
+}
+
+/// One worker of a job. Used by one thread at a time.
+///
+/// Safety: `@unchecked Sendable` because the team's barriers order the threads that use it.
+final class JobWorker: @unchecked Sendable {
+  let index: Int
+  let graph: JobGraph
+  private let host: any JobHost
+  /// What broke the round.
+  private(set) var failure: JobError?
+  /// Decompressed batches of the round.
+  private var held: [Bytes] = []
+
+  /// Binds the job for one of the team's workers.
+  init(_ job: JobDefinition, worker index: Int, of team: SharedParts, host: any JobHost) throws(JobError) {
+    self.index = index
+    self.host = host
+    var graph = JobGraph(worker: index, of: team) { (topic: String) throws(JobError) in
+      try host.partitionCount(topic: topic)
+    }
+    for pipeline in job.pipelines { try graph.bindPipeline(pipeline) }
+    self.graph = graph
+  }
+
+  // MARK: One worker
+
+  /// Runs one batch through the job, all of which this worker is.
+  func run(_ batch: JobInputs.Batch) throws(JobError) {
+    let records = try records(of: batch)
+    let run = InputRun(batch, records: records.buffer)
+    for pipeline in graph.stages[0] { try pipeline.process(run) }
+    extendLifetime(records)
+    guard graph.usesEventTime else { return }
+    graph.observe(run)
+    advance()
+  }
+
+  /// Lets event time take effect.
+  func advance() { for pipeline in graph.stages[0] { pipeline.advance() } }
+
+  private func records(of batch: JobInputs.Batch) throws(JobError) -> Bytes {
+    batch.header.codec == CompressionCodec.none
+      ? batch.bytes[RecordBatchHeader.size..<batch.header.totalSize] : try host.decompress(batch.bytes, batch.header)
+  }
+
+  // MARK: One of several
+
+  /// Begins a round for all workers, none of which is at work.
+  func beginRound(of count: Int) { for clock in graph.assignedClocks { clock.beginRound(of: count) } }
+
+  /// Runs the stages of a level over a round.
+  func run(_ level: Int, of items: [RoundItem]) {
+    guard failure == nil else { return }
+    let stages = graph.stages[level]
+    for stage in stages { stage.begin() }
+    if level == 1 { goOn(items) }
+    do throws(JobError) {
+      for (number, item) in items.enumerated() {
+        if let batch = item.batch {
+          var run = InputRun(batch, records: UnsafeRawBufferPointer(start: nil, count: 0))
+          run.number = number
+          run.isOwn = item.owner == index
+          if level == 0, run.isOwn {
+            let records = try records(of: batch)
+            held.append(records)
+            run.records = records.buffer
+          }
+          for stage in stages { try stage.process(run) }
+        }
+        if level > 0, graph.usesEventTime { for stage in stages { stage.advance() } }
+      }
+    } catch {
+      failure = error
+    }
+  }
+
+  /// Lets event time go on over the round at level 0, where nothing is held back, once all know what the others decoded.
+  func goOn(_ items: [RoundItem]) {
+    guard graph.usesEventTime else { return }
+    for (number, item) in items.enumerated() {
+      if let batch = item.batch {
+        var run = InputRun(batch, records: UnsafeRawBufferPointer(start: nil, count: 0))
+        run.number = number
+        graph.observe(run)
+      }
+      for stage in graph.stages[0] { stage.advance() }
+    }
+  }
+
+  /// Hands on what the stages of a level held back until the step's end.
+  func endStep(_ level: Int) {
+    guard failure == nil else { return }
+    for stage in graph.stages[level] {
+      stage.begin()
+      stage.endStep()
+    }
+  }
+
+  /// The round is over, and nobody looks at its batches any more.
+  func endRound() { held.removeAll(keepingCapacity: true) }
+
+  // MARK: State
+
+  /// Writes what changed and sweeps.
+  /// - Returns: the batches, and how many records they have.
+  func writeState(
+    beginsRound: Bool, quota: Int, upTo size: Int, _ writer: consuming StateLogWriter
+  ) -> (batches: [Bytes], count: Int) {
+    // What all workers have is written by one of them.
+    var unwritten = StateLogWriter(timestamp: .none)
+    if beginsRound { for state in graph.states { state.beginRound() } }
+    var quota = quota
+    for state in graph.states {
+      if state.isShared, index > 0 {
+        state.writeChanges(into: &unwritten)
+      } else {
+        quota += state.changedCount
+        state.writeChanges(into: &writer)
+      }
+    }
+    for state in graph.states where quota > 0 && !(state.isShared && index > 0) {
+      quota -= state.sweep(quota, upTo: size, into: &writer)
+    }
+    let count = writer.count
+    return (writer.finish(), count)
+  }
+
+  /// About the bytes of what the step has led to so far.
+  var changedSize: Int { graph.output.size + graph.states.reduce(0) { $0 + $1.changedSize } }
+
+  /// Whether every key was written in this sweep round.
+  var roundIsDone: Bool { graph.states.allSatisfy { $0.roundIsDone || ($0.isShared && index > 0) } }
+
+  /// Keys in the states that are this worker's.
+  var keyCount: Int { graph.states.reduce(0) { $0 + ($1.isShared && index > 0 ? 0 : $1.count) } }
+}
+
+extension InputRun {
+  fileprivate init(_ batch: JobInputs.Batch, records: UnsafeRawBufferPointer) {
+    self.init(
+      input: batch.input, partition: batch.partition, records: records, header: batch.header,
+      firstOffset: batch.firstOffset)
+  }
+}

@@ -1,0 +1,163 @@
+// Jobs of several workers: the same results as of one, and what cannot be done is said.
+
+import MillraceBase
+import MillraceDataflow
+import MillraceModel
+import MillraceStreams
+import Testing
+
+/// Options for so many workers, each on its thread however little there is to do.
+private func options(workers: Int) -> JobOptions {
+  var options = JobOptions()
+  options.workers = workers
+  options.wakeBytes = 0
+  return options
+}
+
+/// What a topic holds, sorted: the order among keys is not part of the result.
+private func texts(_ driver: TestDriver, _ topic: String) throws -> [String] {
+  try driver.output(topic).map { "\($0.key?.text ?? "-"): \($0.value?.text ?? "-") at \($0.timestamp.milliseconds)" }
+    .sorted()
+}
+
+/// Feeds `batches` to the job in one run, and gives what it writes to `out`.
+private func results(of job: JobDefinition, workers: Int, partitions: Int = 3, over batches: [[Record]]) throws
+  -> [String]
+{
+  let driver = TestDriver(job, partitions: partitions, options: options(workers: workers))
+  for (number, batch) in batches.enumerated() {
+    try driver.send("in", batch, partition: Int32(number % partitions))
+  }
+  try driver.run()
+  return try texts(driver, "out")
+}
+
+private func randomBatches(_ count: Int, seed: UInt64) -> [[Record]] {
+  var random = SeededRandom(seed: seed)
+  var time: Int64 = 1000
+  return (0..<count).map { _ in
+    (0..<Int.random(in: 1...30, using: &random)).map { _ in
+      time += Int64.random(in: 0...40, using: &random)
+      let word = "w\(Int.random(in: 0..<200, using: &random))"
+      return Record(
+        key: nil, value: Bytes("\(word) \(time - Int64.random(in: 0...100, using: &random))"),
+        timestamp: Timestamp(milliseconds: time))
+    }
+  }
+}
+
+@Suite(.serialized) struct WorkerTests {
+  @Test("words counted by 2, 3 and 7 workers, over threads: keys are lent bytes", arguments: [1, 2, 3, 7])
+  func words(workers: Int) throws {
+    let batches = randomBatches(120, seed: 5)
+    var expected: [String: Int] = [:]
+    for record in batches.joined() {
+      for word in record.value?.text.split(separator: " ") ?? [] { expected[String(word), default: 0] += 1 }
+    }
+    let job = DataStream.topic("in").flatMap(Words()).keyBy(\.self).count().to(topic: "out").job(named: "words")
+    let driver = TestDriver(job, partitions: 4, options: options(workers: workers))
+    for (number, batch) in batches.enumerated() { try driver.send("in", batch, partition: Int32(number % 4)) }
+    try driver.run()
+    var counts: [String: Int] = [:]
+    for record in try driver.output("out") {
+      counts[record.key?.text ?? ""] = max(counts[record.key?.text ?? ""] ?? 0, Int(record.value?.text ?? "") ?? 0)
+    }
+    #expect(counts == expected)
+    #expect(driver.figures.stateKeys >= expected.count)
+  }
+
+  @Test("two keyed operators behind each other, windows of windows, and a merge of streams of different depth")
+  func deep() throws {
+    struct Word: ExchangeValue {
+      var word: String
+      var time: Int64
+    }
+    func timedWords(_ name: String) -> DataStream<AssignTime<Map<RecordInput, Word>>> {
+      DataStream.topic("in").map { record in
+        let parts = record.value.text.split(separator: " ")
+        return Word(word: String(parts[0]), time: Int64(parts[1]) ?? 0)
+      }.eventTime(.boundedOutOfOrderness(.milliseconds(100)), name: name) { Timestamp(milliseconds: $0.time) }
+    }
+    let words = timedWords("times")
+    let perWord = words.keyBy(\.word).window(.tumbling(.milliseconds(200))).count(name: "first")
+    let sums = perWord.keyBy { "n\($0.value)" }.window(.hopping(.milliseconds(1000), every: .milliseconds(400)))
+      .sum(name: "second", \.value)
+    let merged = perWord.map { Word(word: "\($0.key)*\($0.value)", time: $0.window.end.milliseconds - 1) }.merge(
+      timedWords("more times")
+    )
+    .keyBy { String($0.word.prefix(2)) }.window(.tumbling(.milliseconds(500))).count(name: "third")
+    func job(_ output: StreamOutput) -> JobDefinition { output.job(named: "deep") }
+    for job in [
+      job(sums.map { Keyed(key: $0.key, value: $0.value) }.to(topic: "out")),
+      job(merged.map { Keyed(key: $0.key, value: $0.value) }.to(topic: "out")),
+    ] {
+      let batches = randomBatches(150, seed: 9)
+      let one = try results(of: job, workers: 1, over: batches)
+      #expect(one.count > 30)
+      for workers in 2...4 { #expect(try results(of: job, workers: workers, over: batches) == one) }
+    }
+  }
+
+  @Test("what has no keys keeps the order of its partition")
+  func order() throws {
+    let job = DataStream.topic("in").map { $0.value.copy }.to(topic: "out").job(named: "copy")
+    let driver = TestDriver(job, partitions: 3, options: options(workers: 3))
+    for number in 0..<60 { try driver.send("in", value: "\(number % 3) \(number)", partition: Int32(number % 3)) }
+    try driver.run()
+    let values = try driver.output("out").map { $0.value?.text ?? "" }
+    #expect(values.count == 60)
+    for partition in 0..<3 {
+      let numbers = values.filter { $0.hasPrefix("\(partition) ") }.compactMap { Int($0.dropFirst(2)) }
+      #expect(numbers == numbers.sorted() && numbers.count == 20)
+    }
+  }
+
+  @Test("after a crash, workers of another number find the state of their keys, and know what is late")
+  func rescale() throws {
+    let job = DataStream.topic("in").keyBy { $0.value.copy }.window(.tumbling(.milliseconds(100)))
+      .count(name: "counts").map { Keyed(key: $0.key, value: $0.value) }.to(topic: "out").job(named: "late")
+    let driver = TestDriver(job, options: options(workers: 2))
+    let keys = (0..<40).map { "key \($0)" }
+    func send(_ time: Int64) throws {
+      for key in keys { try driver.send("in", value: key, at: time) }
+    }
+    try send(10)
+    try send(20)
+    try driver.run()
+    driver.crash()
+    driver.workers = 5
+    try send(30)
+    try driver.send("in", value: "end", at: 150)
+    try driver.run()
+    #expect(try texts(driver, "out") == keys.map { "\($0): 3 at 99" }.sorted())
+    driver.crash()
+    driver.workers = 3
+    try send(40)
+    try driver.run()
+    #expect(try driver.output("out").count == keys.count)
+    #expect(driver.figures.lateRecords == 40)
+  }
+
+  @Test("values that cannot be handed over, and times behind keys, are refused, by several workers only")
+  func refusals() throws {
+    let pairs = DataStream.topic("in").map { (word: $0.value.text, number: 1) }.keyBy(\.word).count()
+      .to(topic: "out").job(named: "pairs")
+    let times = DataStream.topic("in").keyBy { $0.value.copy }.count().eventTime { _ in Timestamp(milliseconds: 1) }
+      .to(topic: "out").job(named: "times")
+    for (job, reason) in [(pairs, "that takes an ExchangeValue"), (times, "such a job runs on one worker")] {
+      let several = TestDriver(job, options: options(workers: 2))
+      try several.send("in", value: "a")
+      let error = #expect(throws: JobError.self) { try several.run() }
+      #expect(error?.code == .invalidJob && error?.reason.contains(reason) == true)
+      let one = TestDriver(job, options: options(workers: 1))
+      try one.send("in", value: "a")
+      try one.run()
+      #expect(try one.output("out").count == 1)
+    }
+    for workers in [0, 257] {
+      let driver = TestDriver(pairs, options: options(workers: workers))
+      try driver.send("in", value: "a")
+      #expect(throws: JobError.self) { try driver.run() }
+    }
+  }
+}
