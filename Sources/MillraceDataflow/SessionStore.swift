@@ -24,8 +24,7 @@ struct Session: Equatable {
 /// Keyed state of one operator: sessions.
 ///
 /// Safety: `@unchecked Sendable` because it is handed to the job's worker thread once and used there only.
-@usableFromInline
-final class SessionStore: @unchecked Sendable {
+public final class SessionStore: @unchecked Sendable {
   private struct Cell {
     /// Rising, with more than the gap between them.
     var sessions: [Session] = []
@@ -55,7 +54,7 @@ final class SessionStore: @unchecked Sendable {
   /// How far event time has come.
   private(set) var watermark = Int64.min
   /// Values that came too late.
-  private(set) var lateCount: UInt64 = 0
+  public private(set) var lateCount: UInt64 = 0
 
   /// - Parameter codec: of states that take more than 64 bits.
   init(

@@ -9,25 +9,11 @@
 
 import MillraceBase
 
-/// A window of event time.
-public struct Window: Hashable, Sendable {
-  /// The first time in it.
-  public var start: Timestamp
-  /// The first time behind it.
-  public var end: Timestamp
-  /// From `start` until before `end`.
-  @inlinable
-  public init(start: Timestamp, end: Timestamp) {
-    self.start = start
-    self.end = end
-  }
-}
-
 /// Windows of a fixed length that begin at fixed distances.
 ///
 ///     TimeWindows.tumbling(.seconds(60))
 ///     TimeWindows.hopping(.seconds(600), every: .seconds(240))
-public struct TimeWindows: Sendable {
+public struct TimeWindows: EventTimeWindowAssigner {
   /// Length in ms.
   let length: Int64
   /// Distance of two starts in ms, at most the length.
@@ -35,8 +21,29 @@ public struct TimeWindows: Sendable {
   /// One of the starts, in ms; at least 0 and less than `hop`.
   let offset: Int64
   /// Length of a slice in ms.
-  let slice: Int64
+  let sliceLength: Int64
 
+  fileprivate init(length: Int64, hop: Int64, offset: Int64) {
+    self.length = length
+    self.hop = hop
+    self.offset = offset.flooredRemainder(by: hop)
+    var (a, b) = (length, hop)
+    while b > 0 { (a, b) = (b, a % b) }
+    sliceLength = a
+  }
+
+  /// Times so near to the ends of what 64 bits can say are in no window.
+  static let farthest = Int64.max / 4
+
+  /// Registers the slices of an operator.
+  public func makeStore(
+    in graph: inout JobGraph, options: WindowOptions, codec: (any StateCodec)?, name: String?
+  ) throws(JobError) -> SliceWindowStore {
+    try SliceWindowStore.make(self, in: &graph, options: options, codec: codec, name: name)
+  }
+}
+
+extension WindowAssigner where Self == TimeWindows {
   /// Windows that follow each other without gap or overlap.
   /// - Parameters:
   ///   - length: at least 1 ms; parts of a ms are cut off.
@@ -57,35 +64,29 @@ public struct TimeWindows: Sendable {
     precondition(length >= hop, "windows of \(length) ms every \(hop) ms would leave gaps")
     return TimeWindows(length: length, hop: hop, offset: offset.inMilliseconds)
   }
+}
 
-  private init(length: Int64, hop: Int64, offset: Int64) {
-    self.length = length
-    self.hop = hop
-    self.offset = offset.flooredRemainder(by: hop)
-    var (a, b) = (length, hop)
-    while b > 0 { (a, b) = (b, a % b) }
-    slice = a
+extension TimeWindows: SlicedWindows {
+  /// The first ms of the first slice that begins at or after 1970-01-01T00:00:00Z.
+  var phase: Int64 { offset.flooredRemainder(by: sliceLength) }
+
+  func slice(of time: Int64) -> Range<Int64> {
+    let start = time - (time - offset).flooredRemainder(by: sliceLength)
+    return start..<start + sliceLength
   }
 
-  /// The first ms of the first slice that begins at or after 1970-01-01T00:00:00Z.
-  var phase: Int64 { offset.flooredRemainder(by: slice) }
-
-  /// Times so near to the ends of what 64 bits can say are in no window.
-  static let farthest = Int64.max / 4
-
-  /// The first ms of the slice that holds `time`.
-  func slice(of time: Int64) -> Int64 { time - (time - offset).flooredRemainder(by: slice) }
-
-  /// End of the last window that the slice at `start` belongs to.
   func lastEnd(ofSlice start: Int64) -> Int64 { start - (start - offset).flooredRemainder(by: hop) + length }
 
-  /// End of the first window that the slice at `start` belongs to.
   func firstEnd(ofSlice start: Int64) -> Int64 {
     // The earliest start that leaves the slice inside: above start + slice − length.
-    let lowest = start + slice - length
+    let lowest = start + sliceLength - length
     let distance = (offset - lowest).flooredRemainder(by: hop)
     return lowest + distance + length
   }
+
+  func nextEnd(after end: Int64) -> Int64 { end + hop - (end - length - offset).flooredRemainder(by: hop) }
+
+  func start(ofWindowEndingAt end: Int64) -> Int64 { end - length }
 }
 
 extension Int64 {

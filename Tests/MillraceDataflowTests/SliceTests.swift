@@ -160,8 +160,8 @@ func windowArithmetic() {
           .milliseconds(length), every: .milliseconds(hop), offset: .milliseconds(offset))
         for time in Int64(-30)...30 {
           let ends = (time - length + 1...time).filter { ($0 - offset) % hop == 0 }.map { $0 + length }
-          let slice = windows.slice(of: time)
-          #expect(slice <= time && time < slice + windows.slice)
+          let slice = windows.slice(of: time).lowerBound
+          #expect(slice <= time && time < slice + windows.sliceLength)
           #expect(windows.firstEnd(ofSlice: slice) == ends.first, "\(length) \(hop) \(offset) \(time)")
           #expect(windows.lastEnd(ofSlice: slice) == ends.last, "\(length) \(hop) \(offset) \(time)")
         }
