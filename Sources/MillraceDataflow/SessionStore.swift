@@ -44,6 +44,7 @@ public final class SessionStore: @unchecked Sendable {
   private let gap: Int64
   private let lateness: Int64
   private let isHandedOnClose: Bool
+  private let earlyInterval: Int64?
   private let cells: Cells
   private let table: KeyedTable
   private var heap = Heap<Due>()
@@ -64,7 +65,8 @@ public final class SessionStore: @unchecked Sendable {
     self.operatorID = operatorID
     self.gap = gap
     self.lateness = lateness
-    isHandedOnClose = emission == .onClose
+    isHandedOnClose = emission != .onUpdate
+    earlyInterval = emission.earlyInterval
     table = KeyedTable(operatorID: operatorID, kind: StateRecordKind.encodedValue, scope: [], codec: cells)
   }
 
@@ -245,6 +247,12 @@ public final class SessionStore: @unchecked Sendable {
         table.noteChange(number)
       }
       arm(next.cell)
+    }
+    guard let earlyInterval, let now = watermark.multiple(of: earlyInterval, behind: before) else { return }
+    table.forEachEntry { number, bits in
+      for session in cells.list[Int(bits)].sessions where !isClosed(session) && session.first < now {
+        body(table.key(of: number), window(session), session.bits)
+      }
     }
   }
 

@@ -15,6 +15,7 @@ public final class SliceWindowStore: @unchecked Sendable {
   private let options: WindowOptions
   private let store: SliceStore
   private let lateness: Int64
+  private let earlyInterval: Int64?
   /// Values that came too late for every window.
   public private(set) var lateCount: UInt64 = 0
   /// Event time as of the last batch.
@@ -37,6 +38,7 @@ public final class SliceWindowStore: @unchecked Sendable {
     self.options = options
     self.store = store
     lateness = max(0, options.allowedLateness.inMilliseconds)
+    earlyInterval = options.emission.earlyInterval
   }
 
   /// Registers the slices of an operator.
@@ -79,7 +81,7 @@ public final class SliceWindowStore: @unchecked Sendable {
     let firstEnd = windows.firstEnd(ofSlice: start)
     if firstEnd <= watermark {
       // Windows that were handed on already are handed on again.
-      if options.emission == .onClose { noteAgain(key, from: firstEnd, to: min(watermark, lastEnd)) }
+      if options.emission != .onUpdate { noteAgain(key, from: firstEnd, to: min(watermark, lastEnd)) }
       return store.table(start)
     }
     lastButOne = last
@@ -130,6 +132,7 @@ public final class SliceWindowStore: @unchecked Sendable {
     forgetKnown()
     switch options.emission {
     case .onClose: return closing(after: before).map { ($0, nil) }
+    case .early: return (closing(after: before) + early(after: before)).map { ($0, nil) }
     // What is over by now would not be found at the step's end.
     case .onUpdate:
       return changes { before < $0.adding(self.lateness) && self.watermark >= $0.adding(self.lateness) }
@@ -153,6 +156,22 @@ public final class SliceWindowStore: @unchecked Sendable {
       }
     }
     return ends
+  }
+
+  /// The ends of open windows that are handed on early, rising.
+  private func early(after before: Int64) -> [Int64] {
+    guard let earlyInterval, watermark < TimeWindows.farthest,
+      let now = watermark.multiple(of: earlyInterval, behind: before)
+    else { return [] }
+    var ends: Set<Int64> = []
+    for start in store.starts {
+      var end = max(windows.firstEnd(ofSlice: start), windows.nextEnd(after: watermark))
+      while end <= windows.lastEnd(ofSlice: start) {
+        if windows.start(ofWindowEndingAt: end) < now { ends.insert(end) }
+        end = windows.nextEnd(after: end)
+      }
+    }
+    return ends.sorted()
   }
 
   /// Lets go of slices that no window needs any more.

@@ -39,11 +39,32 @@ public struct Windowed<Key, Value> {
 }
 
 /// When a window is handed on.
-public enum WindowEmission: Sendable {
+public enum WindowEmission: Sendable, Equatable {
   /// When the watermark reaches its end, and again for each key that late values change.
   case onClose
   /// With each step, for each key that the step changed. What was handed on last is the window's result.
   case onUpdate
+  /// As ``onClose``, and before that whenever event time comes to a multiple of `every` since 1970-01-01T00:00:00Z: windows that
+  /// have begun by then are handed on as they are, with all their keys. `every` is at least 1 ms.
+  case early(every: Duration)
+}
+
+extension WindowEmission {
+  /// The distance of early results in ms, nil without any.
+  var earlyInterval: Int64? {
+    guard case .early(let every) = self else { return nil }
+    let interval = every.inMilliseconds
+    precondition(interval >= 1, "early results every \(interval) ms; at least 1 ms is needed")
+    return interval
+  }
+}
+
+extension Int64 {
+  /// The highest multiple of `interval` that event time came to by going on from `before` to this time; nil for none.
+  func multiple(of interval: Int64, behind before: Int64) -> Int64? {
+    let multiple = self - flooredRemainder(by: interval)
+    return multiple > before ? multiple : nil
+  }
 }
 
 /// How windows are kept.

@@ -88,6 +88,13 @@ private func expected(_ plan: Plan) -> (results: [[Result]], late: Int) {
     for group in groups where before <= group.last + plan.gap && watermark > group.last + plan.gap {
       out.append(result(group))
     }
+    if case .early(let every) = plan.emission {
+      var multiple = watermark
+      while multiple % every.inMilliseconds != 0 { multiple -= 1 }
+      for group in groups where multiple > before && group.start < multiple && watermark <= group.last + plan.gap {
+        out.append(result(group))
+      }
+    }
     groups.removeAll { watermark > $0.last + plan.gap + plan.lateness }
     results.append(out)
   }
@@ -132,7 +139,7 @@ private func run(
 func sessionHistories(_ part: UInt64) throws {
   for seed in 0..<50 {
     var random = SeededRandom(seed: 5_000_000 &+ part &* 1000 &+ UInt64(seed))
-    let plan = Plan(using: &random, emission: .onClose)
+    let plan = Plan(using: &random, emission: seed % 2 == 0 ? .onClose : .early(every: .milliseconds(7)))
     let (wanted, late) = expected(plan)
     let got = try run(plan, using: &random, crashes: false)
     #expect(got.late == UInt64(late), "part \(part) seed \(seed)")
@@ -152,7 +159,7 @@ func sessionCrashes(_ part: UInt64) throws {
   var failures = 0
   for seed in 0..<30 {
     var random = SeededRandom(seed: 6_000_000 &+ part &* 1000 &+ UInt64(seed))
-    let plan = Plan(using: &random, emission: .onClose)
+    let plan = Plan(using: &random, emission: seed % 2 == 0 ? .onClose : .early(every: .milliseconds(7)))
     let wanted = expected(plan).results.flatMap { $0 }
     let got = try run(plan, using: &random, crashes: true)
     failures += got.failures
