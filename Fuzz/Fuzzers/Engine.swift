@@ -8,8 +8,8 @@ import MillraceSimulation
 import MillraceStreams
 
 /// Even first byte: the rest is a batch of the state log, with a right checksum. Odd: it is cut into keys and values of
-/// records. What the job is, its upper bits say: the word count, windows, sessions, lists as state, or a function with timers. It must
-/// start from the state or say why not, and then work.
+/// records. What the job is, its upper bits say: the word count, windows, sessions, lists as state, a function with timers, or
+/// what the second byte says of EngineJobs. It must start from the state or say why not, and then work.
 let stateLogs = FuzzTarget(
   name: "state-logs", allowance: 4 << 20,
   seeds: {
@@ -22,8 +22,13 @@ let stateLogs = FuzzTarget(
     let cell = Bytes("process<string>/1").withBuffer { UInt32(truncatingIfNeeded: Hashing.stable($0)) }
     let process = withUnsafeBytes(of: cell.bigEndian) { Array($0) }
     let slice: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 10]
+    let ranking = Bytes("ranking<string>/1").withBuffer { UInt32(truncatingIfNeeded: Hashing.stable($0)) }
+    let ranked = withUnsafeBytes(of: ranking.bigEndian) { Array($0) }
     let point: [UInt8] = [24] + [UInt8](repeating: 0, count: 7) + [40] + [UInt8](repeating: 0, count: 7) + [10]
     return [
+      [245, 0, 5] + number(window) + [4, 0, 97] + [15] + ranked + [1] + [UInt8](repeating: 0, count: 7) + [1, 1, 98],
+      [245, 2, 5] + number(window) + [1, 0, 97] + [8] + [UInt8](repeating: 0, count: 7) + [1],
+      [245, 3, 10] + number(window) + [5, 0, 0, 0, 0, 1, 97, 98] + [8] + [UInt8](repeating: 0, count: 8),
       [1, 8, 0, 1, 1, 0, 97, 98, 99, 100, 8, 0, 0, 0, 0, 0, 0, 0, 5], [1, 6, 0, 0, 0, 0, 97, 98, 4, 1, 2, 3, 4],
       [1, 6] + number(words) + [1, 0, 97, 98, 8, 0, 0, 0, 0, 0, 0, 0, 5],
       [129, 13] + number(window) + [2, 0] + slice + [97, 8, 0, 0, 0, 0, 0, 0, 0, 5] + [12] + number(window) + [3, 0]
@@ -42,6 +47,7 @@ let stateLogs = FuzzTarget(
   var choices = Choices(input)
   let state: [Bytes]
   let first = choices.byte()
+  let choice = first < 244 ? 0 : choices.byte()
   if first % 2 == 0 {
     let bytes = choices.rest()
     guard bytes.count > RecordBatchHeader.size else { return }
@@ -93,8 +99,9 @@ let stateLogs = FuzzTarget(
         emit(Keyed(key: context.key, value: Int64(context.timers.count)))
       }
       .to(topic: "counts").job(named: "word-count")
-    let job =
+    let plain =
       first < 128 ? WordCount.job() : first < 192 ? windows : first < 224 ? sessions : first < 240 ? lists : timers
+    let job = first < 244 ? plain : operatorJob(choice)
     let executor = try JobExecutor(job, host: host, options: options)
     _ = try executor.turn()
     try executor.settle()

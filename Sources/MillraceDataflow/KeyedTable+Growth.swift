@@ -10,7 +10,8 @@ extension KeyedTable {
     let memory = arena.allocate(keyOffset + key.count)
     memory.storeBytes(of: operatorID.bigEndian, as: UInt16.self)
     memory.storeBytes(of: kind, toByteOffset: 2, as: UInt8.self)
-    memory.storeBytes(of: KeyGroup.of(hash: hash), toByteOffset: 3, as: UInt8.self)
+    let group = kind == StateRecordKind.element ? ElementKey.group(key) : KeyGroup.of(hash: hash)
+    memory.storeBytes(of: group, toByteOffset: 3, as: UInt8.self)
     for (index, byte) in scope.enumerated() {
       memory.storeBytes(of: byte, toByteOffset: StateRecordKind.prefixSize + index, as: UInt8.self)
     }

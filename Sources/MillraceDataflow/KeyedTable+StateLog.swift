@@ -26,6 +26,21 @@ extension KeyedTable {
     if removed { compactKeys() }
   }
 
+  /// Forgets what changed, of a table that does not stand in the state log.
+  func forgetChanges() {
+    var removed = false
+    for index in 0..<core.pointee.dirtyCount {
+      let number = Int(core.pointee.dirty[index])
+      core.pointee.entries[number].flags &= ~KeyedTable.isDirty
+      guard !isLive(number) else { continue }
+      erase(number)
+      removed = true
+    }
+    core.pointee.dirtyCount = 0
+    changedKeyBytes = 0
+    if removed { compactKeys() }
+  }
+
   private func write(_ key: UnsafeRawBufferPointer, _ bits: UInt64, into writer: inout StateLogWriter) {
     guard let codec else { return writer.put(key: key, bits: bits) }
     var encoded = ByteWriter(capacity: 64)

@@ -149,7 +149,11 @@ public final class KeyedTable: @unchecked Sendable {
 
   /// Takes the value of `key` away and notes the change; no-op when it has none.
   public func remove(_ key: UnsafeRawBufferPointer) {
-    guard let number = find(key, Hashing.stable(key)) else { return }
+    if let number = find(key, Hashing.stable(key)) { remove(entry: number) }
+  }
+
+  /// Takes the value of an entry away and notes the change; no-op when it has none.
+  func remove(entry number: Int) {
     let flags = core.pointee.entries[number].flags
     guard flags & KeyedTable.live != 0 else { return }
     if flags & KeyedTable.isDirty == 0 { note(number) }

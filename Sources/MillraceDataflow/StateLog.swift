@@ -5,10 +5,12 @@
 //   byte  field        type
 //   0     operator id  uint16, big endian; 0 is the runtime itself
 //   2     kind         uint8   0 input position, 1 keyed value, 2 keyed value in a slice of time, 3 end of a slice,
-//                              4 keyed value of an encoding of its own
+//                              4 keyed value of an encoding of its own, 5 element of a key
 //   3     key group    uint8   of the key that follows (0 for positions and ends of slices)
 //   4     slice        int64, big endian: its first ms; kinds 2 and 3 only
+//   4     key length   uint32, big endian; kind 5 only
 //   …     key bytes
+//   …     element      what tells it from others of its key; kind 5 only
 //
 // A record's value is the whole new value (a keyed value: 64 bits, big endian), or null when the key is gone. The end of a
 // slice has none: all its keys are gone.
@@ -32,6 +34,8 @@ public enum StateRecordKind {
   public static let sliceValue: UInt8 = 2
   /// The value of a key in an operator, in an encoding that the operator knows.
   public static let encodedValue: UInt8 = 4
+  /// One of any number of elements that a key has in an operator.
+  public static let element: UInt8 = 5
   /// All values of a slice are gone.
   public static let sliceEnd: UInt8 = 3
   /// Bytes before the key.
