@@ -58,6 +58,8 @@ public final class EventClock: @unchecked Sendable {
   private let notes: TimeNotes?
   private var lanes: [Lane] = []
   private var indexes: [Place: Int] = [:]
+  /// Of the partition that was observed last: behind a shared flow each value is observed by itself.
+  private var observed: (place: Place, index: Int)?
   /// The time of the step that is being made.
   var now = MonotonicTime(nanoseconds: 0)
   /// Values with an earlier time are late. `Int64.min` before anything is known, `Int64.max` when nothing can come any more.
@@ -97,7 +99,9 @@ public final class EventClock: @unchecked Sendable {
 
   /// A batch of a partition was run, and `newest` is the highest event time in it.
   func observe(_ run: InputRun, newest: Timestamp) {
-    guard let index = indexes[Place(input: run.input, partition: run.partition)] else { return }
+    let place = Place(input: run.input, partition: run.partition)
+    if observed?.place != place { observed = indexes[place].map { (place, $0) } }
+    guard let index = observed?.index else { return }
     lanes[index].seen = now
     let wasIdle = lanes[index].isIdle
     lanes[index].isIdle = false

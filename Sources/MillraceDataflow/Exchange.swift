@@ -13,21 +13,21 @@ public struct Exchange<Upstream: Flow, Key: StreamKey>: Flow {
   @usableFromInline let upstream: Upstream
   @usableFromInline let key: @Sendable (Upstream.Output) -> Key
   /// Of a job of several workers.
-  @usableFromInline let end: ExchangeEnd<Upstream.Output>?
+  @usableFromInline let lanes: LaneReader<Upstream.Output>?
 
   @usableFromInline
   init(
-    _ upstream: Upstream, by key: @escaping @Sendable (Upstream.Output) -> Key, end: ExchangeEnd<Upstream.Output>?
+    _ upstream: Upstream, by key: @escaping @Sendable (Upstream.Output) -> Key, lanes: LaneReader<Upstream.Output>?
   ) {
     self.upstream = upstream
     self.key = key
-    self.end = end
+    self.lanes = lanes
   }
 
   /// By `key` behind `upstream`.
   @inlinable
   public init(_ upstream: Upstream, by key: @escaping @Sendable (Upstream.Output) -> Key) {
-    self.init(upstream, by: key, end: nil)
+    self.init(upstream, by: key, lanes: nil)
   }
 
   /// Binds what lies before, as a stage when there are several workers.
@@ -59,27 +59,27 @@ public struct Exchange<Upstream: Flow, Key: StreamKey>: Flow {
           }
           end.markRun()
         }), level: level)
-    return Self(upstream, by: key, end: end)
+    return Self(upstream, by: key, lanes: end.reader())
   }
 
   /// Hands each value on.
   @inlinable @inline(__always)
   public func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError) {
-    if let end { return end.receiveRun(body) }
+    if let lanes { return lanes.receiveRun(body) }
     try upstream.process(run, body)
   }
 
   /// Hands on what event time sets free.
   @inlinable
   public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp {
-    if let end { return end.receiveTime(body) }
+    if let lanes { return lanes.receiveTime(body) }
     return upstream.advance(body)
   }
 
   /// Hands on what was held back.
   @inlinable
   public func endStep(_ body: (Output, Timestamp) -> Void) {
-    if let end { return end.receiveEnd(body) }
+    if let lanes { return lanes.receiveEnd(body) }
     upstream.endStep(body)
   }
 }

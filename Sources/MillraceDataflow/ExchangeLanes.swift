@@ -120,8 +120,7 @@ final class ExchangeEnd<Value>: @unchecked Sendable {
   @usableFromInline let freed: UnsafeMutablePointer<UnsafeMutablePointer<Lane<Value>.Core>>
   /// The watermark before the exchange after each run of the round.
   private var watermarks: [Timestamp] = []
-  private var runsReceived = 0
-  private var timesReceived = 0
+  private var readers: [LaneReader<Value>] = []
 
   /// - Parameter keep: makes a value independent of memory that is lent for a call; nil when it is anyhow.
   @usableFromInline
@@ -157,8 +156,7 @@ final class ExchangeEnd<Value>: @unchecked Sendable {
     }
     arena.clear()
     watermarks.removeAll(keepingCapacity: true)
-    runsReceived = 0
-    timesReceived = 0
+    for reader in readers { reader.begin() }
   }
 
   /// Sends a value to the worker that has the keys with this hash.
@@ -199,28 +197,57 @@ final class ExchangeEnd<Value>: @unchecked Sendable {
 
   // MARK: Receiving
 
+  /// A reader of what all workers send to this one. Each reads everything.
+  @usableFromInline
+  func reader() -> LaneReader<Value> {
+    let reader = LaneReader(self)
+    readers.append(reader)
+    return reader
+  }
+
+  @usableFromInline var lanesOfTimeAreUsed: Bool { !isHead }
+  @usableFromInline func lane(ofRunsFrom from: Int) -> Lane<Value> { matrix.ofRuns[from * workers + worker] }
+  @usableFromInline func lane(ofTimeFrom from: Int) -> Lane<Value> { matrix.ofTime[from * workers + worker] }
+  @usableFromInline func watermark(_ mark: Int) -> Timestamp { watermarks[mark] }
+}
+
+/// Reads what was sent to one worker, run by run.
+///
+/// Safety: `@unchecked Sendable` because it is used by one worker, on whatever thread that is.
+@usableFromInline
+final class LaneReader<Value>: @unchecked Sendable {
+  // Safety: the stage before the lanes keeps the end, and is kept as long as those that read it.
+  @usableFromInline unowned(unsafe) let end: ExchangeEnd<Value>
+  private var runs = 0
+  private var times = 0
+
+  init(_ end: ExchangeEnd<Value>) { self.end = end }
+
+  /// The next round begins.
+  func begin() { (runs, times) = (0, 0) }
+
   /// Hands what all workers sent for the next run to `body`.
   @inlinable @inline(never)
   func receiveRun(_ body: (Value, Timestamp) -> Void) {
     let mark = nextRun()
-    for from in 0..<workers { ExchangeEnd.hand(lane(ofRunsFrom: from), mark, body) }
+    for from in 0..<end.workers { LaneReader.hand(end.lane(ofRunsFrom: from), mark, body) }
   }
 
   /// Hands what event time set free behind that run to `body`.
-  /// - Returns: the watermark before the exchange.
+  /// - Returns: the watermark before the lanes.
   @inlinable @inline(never)
   func receiveTime(_ body: (Value, Timestamp) -> Void) -> Timestamp {
     let mark = nextTime()
-    if lanesOfTimeAreUsed {
-      for from in 0..<workers { ExchangeEnd.hand(lane(ofTimeFrom: from), mark, body) }
+    if end.lanesOfTimeAreUsed {
+      for from in 0..<end.workers { LaneReader.hand(end.lane(ofTimeFrom: from), mark, body) }
     }
-    return watermark(mark)
+    return end.watermark(mark)
   }
 
   /// Hands what all workers sent at the end of the step to `body`.
   @inlinable @inline(never)
   func receiveEnd(_ body: (Value, Timestamp) -> Void) {
-    if lanesOfTimeAreUsed { receiveRun(body) }
+    if end.lanesOfTimeAreUsed { receiveRun(body) }
   }
 
   @inlinable @inline(__always)
@@ -234,18 +261,15 @@ final class ExchangeEnd<Value>: @unchecked Sendable {
     }
   }
 
-  @usableFromInline var lanesOfTimeAreUsed: Bool { !isHead }
-  @usableFromInline func lane(ofRunsFrom from: Int) -> Lane<Value> { matrix.ofRuns[from * workers + worker] }
-  @usableFromInline func lane(ofTimeFrom from: Int) -> Lane<Value> { matrix.ofTime[from * workers + worker] }
-  @usableFromInline func watermark(_ mark: Int) -> Timestamp { watermarks[mark] }
   @usableFromInline
   func nextRun() -> Int {
-    defer { runsReceived += 1 }
-    return runsReceived
+    defer { runs += 1 }
+    return runs
   }
+
   @usableFromInline
   func nextTime() -> Int {
-    defer { timesReceived += 1 }
-    return timesReceived
+    defer { times += 1 }
+    return times
   }
 }

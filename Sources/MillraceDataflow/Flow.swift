@@ -50,6 +50,8 @@ public struct InputRun {
   public internal(set) var number = 0
   /// Whether the worker decodes it; another one does otherwise, and `records` are empty.
   public internal(set) var isOwn = true
+  /// The number of the shared flow that hands one value on, which alone is meant (see ``Shared``); −1 for the records.
+  @usableFromInline var sharedFlow: Int32 = -1
 
   /// Records of the batch with `header`.
   public init(

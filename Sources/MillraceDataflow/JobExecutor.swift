@@ -102,7 +102,7 @@ public final class JobExecutor {
     let hasMoved = workers[0].graph.usesEventTime && lookAtTime()
     guard !pending.isEmpty else {
       if hasMoved {
-        if workers.count == 1 { workers[0].advance() } else { try run([RoundItem(batch: nil, owner: 0)], bytes: 0) }
+        if workers.count == 1 { try workers[0].advance() } else { try run([RoundItem(batch: nil, owner: 0)], bytes: 0) }
         try commit()
         return .progress
       }
@@ -213,7 +213,7 @@ public final class JobExecutor {
     if levels == 1 { phase(isLarge: false) { workers[$0].goOn(items) } }
     for worker in workers {
       worker.endRound()
-      if let failure = worker.failure { throw failure }
+      try worker.check()
     }
   }
 
@@ -234,7 +234,7 @@ public final class JobExecutor {
   /// Ends the step: emits, writes the changes, sweeps, and hands the commit over.
   private func commit() throws(JobError) {
     let now = options.wallClock()
-    let outputs = endStep(at: now)
+    let outputs = try endStep(at: now)
     while inFlight.count >= max(1, options.commitsInFlight) { try settleOldest() }
     commitNumber += 1
     let (state, start) = writeState(at: now)
@@ -260,13 +260,14 @@ public final class JobExecutor {
 
   /// Has the operators hand on what they held back.
   /// - Returns: what goes to topics.
-  private func endStep(at now: Timestamp) -> [OutputBatch] {
+  private func endStep(at now: Timestamp) throws(JobError) -> [OutputBatch] {
     let workers = workers
     for worker in workers { worker.graph.output.stepTime = now }
     let isLarge = batchesInStep > 0 && workers.contains { $0.changedSize >= options.wakeBytes }
     for level in workers[0].graph.stages.indices {
       phase(isLarge: isLarge && level > 0) { workers[$0].endStep(level) }
     }
+    for worker in workers { try worker.check() }
     figures.recordsOut += workers.reduce(0) { $0 + UInt64($1.graph.output.recordCount) }
     return workers.flatMap { $0.graph.output.take() }
   }

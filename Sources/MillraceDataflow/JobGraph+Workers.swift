@@ -24,6 +24,8 @@ extension JobGraph {
     @usableFromInline var inputs: Set<Int> = []
     /// Exchanges that values have passed.
     @usableFromInline var level = 0
+    /// Some values have not passed any.
+    @usableFromInline var isUnkeyed = false
 
     @usableFromInline init() {}
 
@@ -32,6 +34,7 @@ extension JobGraph {
       var both = self
       both.inputs.formUnion(other.inputs)
       both.level = max(level, other.level)
+      both.isUnkeyed = isUnkeyed || other.isUnkeyed
       return both
     }
   }
@@ -51,12 +54,14 @@ extension JobGraph {
     return (bound, found)
   }
 
-  /// Binds a flow that ends at a border between stages.
+  /// Binds a flow that ends at an exchange.
   /// - Returns: the bound copy, and its level.
   @inlinable
   mutating func bindStage<Source: Flow>(_ flow: Source) throws(JobError) -> (flow: Source, level: Int) {
-    let (bound, scope) = try scoped(flow)
-    return (bound, scope.level)
+    let before = scope
+    let (bound, found) = try scoped(flow)
+    scope.isUnkeyed = before.isUnkeyed
+    return (bound, found.level)
   }
 
   /// Binds a flow that must not have passed an exchange when there are several workers.
@@ -66,7 +71,9 @@ extension JobGraph {
   ) throws(JobError) -> (flow: Source, inputs: Set<Int>) {
     let (bound, scope) = try scoped(flow)
     guard workers == 1 || scope.level == 0 else {
-      throw JobError(.invalidJob, "\(reason) behind an operator with keyed state: such a job runs on one worker")
+      throw JobError(
+        .invalidJob,
+        "\(reason) behind an operator with keyed state or a shared stream: such a job runs on one worker")
     }
     return (bound, scope.inputs)
   }
@@ -76,12 +83,29 @@ extension JobGraph {
   mutating func bindTogether<First: Flow, Second: Flow>(
     _ first: First, _ second: Second
   ) throws(JobError) -> Merge<First, Second> where First.Output == Second.Output {
-    let (first, firstLevel) = try bindStage(first)
-    let (second, secondLevel) = try bindStage(second)
-    guard workers > 1, firstLevel != secondLevel else { return Merge(first, second) }
-    return firstLevel < secondLevel
-      ? Merge(first, second, firstEnd: try relay(first, level: firstLevel), secondEnd: nil)
-      : Merge(first, second, firstEnd: nil, secondEnd: try relay(second, level: secondLevel))
+    let (first, firstScope) = try scoped(first)
+    let (second, secondScope) = try scoped(second)
+    guard workers > 1, firstScope.level != secondScope.level else { return Merge(first, second) }
+    return firstScope.level < secondScope.level
+      ? Merge(first, second, firstLanes: try relay(first, level: firstScope.level).reader(), secondLanes: nil)
+      : Merge(first, second, firstLanes: nil, secondLanes: try relay(second, level: secondScope.level).reader())
+  }
+
+  /// The lanes of a shared flow, which is bound with the first that reads it.
+  @inlinable
+  mutating func readSharedLanes<Source: Flow>(
+    _ identity: SharedIdentity, _ flow: Source
+  ) throws(JobError) -> LaneReader<Source.Output> {
+    if let known = sharedLanes[ObjectIdentifier(identity)] {
+      scope = scope.joined(known.scope)
+      return unsafeDowncast(known.end, to: ExchangeEnd<Source.Output>.self).reader()
+    }
+    let (bound, found) = try scoped(flow)
+    let end = try relay(bound, level: found.level)
+    var behind = found
+    behind.level += 1
+    sharedLanes[ObjectIdentifier(identity)] = (end, behind)
+    return end.reader()
   }
 
   /// Has what `flow` hands on wait in a lane from each worker to itself.
@@ -131,13 +155,5 @@ extension JobGraph {
     }
     guard let keep = opened(type) else { preconditionFailure("\(type) is another type than \(Value.self)") }
     return keep
-  }
-
-  /// Binds a flow with its sink, the last stage of both.
-  mutating func bindPipeline(_ pipeline: Pipeline) throws(JobError) {
-    scope = Scope()
-    let bound = try pipeline.bind(&self)
-    if scope.level == 0 { hasHeadSinks = true }
-    addStage(bound, level: scope.level)
   }
 }

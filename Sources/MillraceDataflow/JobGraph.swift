@@ -39,12 +39,19 @@ public struct JobGraph {
   /// What the workers of the job share.
   let team: SharedParts
   private var partsTaken = 0
-  /// Parts of flows, each by its level: what lies before an exchange is a stage, and so is what lies before the sink.
+  /// What stopped the run where nothing can be thrown.
+  @usableFromInline let failure = RunFailure()
+  /// What the executor calls, each by its level: what lies before an exchange is a stage, and so is what lies before a sink.
   private(set) var stages: [[BoundPipeline]] = []
   /// A sink takes what comes from batches without an exchange in between.
-  var hasHeadSinks = false
+  private(set) var hasHeadSinks = false
   /// The clocks of operators that assign times.
   private(set) var assignedClocks: [EventClock] = []
+  /// Shared flows by their identity, and those that the pipeline reads which is being bound.
+  private var sharedFlows: [ObjectIdentifier: SharedHead] = [:]
+  private var readSharedFlows: [SharedHead] = []
+  /// Of several workers: the lanes of shared flows, with what lies before them.
+  @usableFromInline var sharedLanes: [ObjectIdentifier: (end: AnyObject, scope: Scope)] = [:]
   private var names: [UInt16: String] = [:]
   private var unnamed: [String: Int] = [:]
   private let partitionCount: (String) throws(JobError) -> Int
@@ -65,7 +72,44 @@ public struct JobGraph {
     let index = inputs.firstIndex { $0.positionName == input.positionName } ?? inputs.count
     if index == inputs.count { inputs.append(input) }
     scope.inputs.insert(index)
+    scope.isUnkeyed = true
     return index
+  }
+
+  /// Binds a pipeline, behind those whose values it takes.
+  @usableFromInline
+  mutating func addPipeline(
+    _ bind: (inout JobGraph) throws(JobError) -> BoundPipeline
+  ) throws(JobError) {
+    let (outer, outerScope) = (readSharedFlows, scope)
+    readSharedFlows = []
+    scope = Scope()
+    let pipeline = try bind(&self)
+    for head in readSharedFlows { head.takers.append(pipeline.process) }
+    readSharedFlows = outer
+    if scope.isUnkeyed { hasHeadSinks = true }
+    addStage(pipeline, level: scope.level)
+    scope = outerScope
+  }
+
+  /// Notes that the pipeline which is being bound reads a shared flow, which is bound with the first that does.
+  /// - Parameters:
+  ///   - identity: of the shared flow.
+  ///   - make: binds it as a pipeline of its own, under the number that its values come with.
+  @usableFromInline
+  mutating func readSharedFlow<Head: SharedHead>(
+    _ identity: SharedIdentity, _ make: (inout JobGraph, Int32) throws(JobError) -> Head
+  ) throws(JobError) -> Head {
+    let head: Head
+    if let known = sharedFlows[ObjectIdentifier(identity)] {
+      head = unsafeDowncast(known, to: Head.self)
+    } else {
+      head = try make(&self, Int32(sharedFlows.count))
+      sharedFlows[ObjectIdentifier(identity)] = head
+    }
+    scope.inputs.formUnion(head.inputs)
+    if !readSharedFlows.contains(where: { $0 === head }) { readSharedFlows.append(head) }
+    return head
   }
 
   /// The state of an operator.
@@ -177,4 +221,19 @@ public struct JobGraph {
     let hash = Bytes(name).withBuffer { Hashing.stable($0) }
     return UInt16(hash % 65_535) + 1
   }
+}
+
+/// The first error of a run that came up where nothing can be thrown: the executor looks at it before anything is committed.
+///
+/// Safety: `@unchecked Sendable` because it is used by the job's worker thread only.
+@usableFromInline
+final class RunFailure: @unchecked Sendable {
+  @usableFromInline private(set) var error: JobError?
+
+  /// Notes an error, unless there was one before.
+  @usableFromInline
+  func note(_ error: JobError) { if self.error == nil { self.error = error } }
+
+  /// Throws what was noted.
+  func check() throws(JobError) { if let error { throw error } }
 }

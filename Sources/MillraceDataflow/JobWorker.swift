@@ -21,8 +21,6 @@ final class JobWorker: @unchecked Sendable {
   let index: Int
   let graph: JobGraph
   private let host: any JobHost
-  /// What broke the round.
-  private(set) var failure: JobError?
   /// Decompressed batches of the round.
   private var held: [Bytes] = []
 
@@ -33,7 +31,7 @@ final class JobWorker: @unchecked Sendable {
     var graph = JobGraph(worker: index, of: team) { (topic: String) throws(JobError) in
       try host.partitionCount(topic: topic)
     }
-    for pipeline in job.pipelines { try graph.bindPipeline(pipeline) }
+    for pipeline in job.pipelines { try graph.addPipeline(pipeline.bind) }
     self.graph = graph
   }
 
@@ -44,14 +42,18 @@ final class JobWorker: @unchecked Sendable {
     let records = try records(of: batch)
     let run = InputRun(batch, records: records.buffer)
     for pipeline in graph.stages[0] { try pipeline.process(run) }
+    try graph.failure.check()
     extendLifetime(records)
     guard graph.usesEventTime else { return }
     graph.observe(run)
-    advance()
+    try advance()
   }
 
   /// Lets event time take effect.
-  func advance() { for pipeline in graph.stages[0] { pipeline.advance() } }
+  func advance() throws(JobError) {
+    for pipeline in graph.stages[0] { pipeline.advance() }
+    try graph.failure.check()
+  }
 
   private func records(of batch: JobInputs.Batch) throws(JobError) -> Bytes {
     batch.header.codec == CompressionCodec.none
@@ -65,7 +67,7 @@ final class JobWorker: @unchecked Sendable {
 
   /// Runs the stages of a level over a round.
   func run(_ level: Int, of items: [RoundItem]) {
-    guard failure == nil else { return }
+    guard graph.failure.error == nil else { return }
     let stages = graph.stages[level]
     for stage in stages { stage.begin() }
     if level == 1 { goOn(items) }
@@ -85,7 +87,7 @@ final class JobWorker: @unchecked Sendable {
         if level > 0, graph.usesEventTime { for stage in stages { stage.advance() } }
       }
     } catch {
-      failure = error
+      graph.failure.note(error)
     }
   }
 
@@ -104,12 +106,15 @@ final class JobWorker: @unchecked Sendable {
 
   /// Hands on what the stages of a level held back until the step's end.
   func endStep(_ level: Int) {
-    guard failure == nil else { return }
+    guard graph.failure.error == nil else { return }
     for stage in graph.stages[level] {
       stage.begin()
       stage.endStep()
     }
   }
+
+  /// Throws what broke the round or the step.
+  func check() throws(JobError) { try graph.failure.check() }
 
   /// The round is over, and nobody looks at its batches any more.
   func endRound() { held.removeAll(keepingCapacity: true) }

@@ -9,21 +9,21 @@ public struct Merge<First: Flow, Second: Flow>: Flow where First.Output == Secon
   @usableFromInline let first: First
   @usableFromInline let second: Second
   /// Where values of the one wait that comes to its end earlier, in a job of several workers.
-  @usableFromInline let firstEnd: ExchangeEnd<First.Output>?
-  @usableFromInline let secondEnd: ExchangeEnd<First.Output>?
+  @usableFromInline let firstLanes: LaneReader<First.Output>?
+  @usableFromInline let secondLanes: LaneReader<First.Output>?
 
   /// Both.
   @inlinable
-  public init(_ first: First, _ second: Second) { self.init(first, second, firstEnd: nil, secondEnd: nil) }
+  public init(_ first: First, _ second: Second) { self.init(first, second, firstLanes: nil, secondLanes: nil) }
 
   @usableFromInline
   init(
-    _ first: First, _ second: Second, firstEnd: ExchangeEnd<First.Output>?, secondEnd: ExchangeEnd<First.Output>?
+    _ first: First, _ second: Second, firstLanes: LaneReader<First.Output>?, secondLanes: LaneReader<First.Output>?
   ) {
     self.first = first
     self.second = second
-    self.firstEnd = firstEnd
-    self.secondEnd = secondEnd
+    self.firstLanes = firstLanes
+    self.secondLanes = secondLanes
   }
 
   /// Binds both.
@@ -35,22 +35,22 @@ public struct Merge<First: Flow, Second: Flow>: Flow where First.Output == Secon
   /// Hands each value on; those that one batch leads to in both come from the first one first.
   @inlinable @inline(__always)
   public func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError) {
-    if let firstEnd { firstEnd.receiveRun(body) } else { try first.process(run, body) }
-    if let secondEnd { secondEnd.receiveRun(body) } else { try second.process(run, body) }
+    if let firstLanes { firstLanes.receiveRun(body) } else { try first.process(run, body) }
+    if let secondLanes { secondLanes.receiveRun(body) } else { try second.process(run, body) }
   }
 
   /// Hands on what event time sets free.
   @inlinable
   public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp {
-    let firstTime = firstEnd.map { $0.receiveTime(body) } ?? first.advance(body)
-    let secondTime = secondEnd.map { $0.receiveTime(body) } ?? second.advance(body)
+    let firstTime = firstLanes.map { $0.receiveTime(body) } ?? first.advance(body)
+    let secondTime = secondLanes.map { $0.receiveTime(body) } ?? second.advance(body)
     return min(firstTime, secondTime)
   }
 
   /// Hands on what was held back.
   @inlinable
   public func endStep(_ body: (Output, Timestamp) -> Void) {
-    if let firstEnd { firstEnd.receiveEnd(body) } else { first.endStep(body) }
-    if let secondEnd { secondEnd.receiveEnd(body) } else { second.endStep(body) }
+    if let firstLanes { firstLanes.receiveEnd(body) } else { first.endStep(body) }
+    if let secondLanes { secondLanes.receiveEnd(body) } else { second.endStep(body) }
   }
 }

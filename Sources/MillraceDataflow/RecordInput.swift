@@ -33,7 +33,7 @@ public struct RecordInput: Flow {
   /// Decodes the batch when it is this input's.
   @inlinable @inline(__always)
   public func process(_ run: InputRun, _ body: (InputRecord, Timestamp) -> Void) throws(JobError) {
-    guard run.input == index, run.isOwn else { return }
+    guard run.input == index, run.isOwn, run.sharedFlow < 0 else { return }
     let base = run.header.baseOffset
     let first = run.firstOffset
     let broker = run.header.hasLogAppendTime

@@ -28,8 +28,11 @@ extension DataStream where Source == RecordInput {
   ) -> DataStream<RecordInput> {
     DataStream(RecordInput(.source(name: name, make: make)))
   }
+}
 
+extension DataStream where Source.Output == InputRecord {
   /// Appends each record to a topic with its key, value and time; headers are left behind.
+  @inlinable
   public func to(topic: String) -> StreamOutput { StreamOutput(Pipeline(flow, into: RecordTopicSink(topic: topic))) }
 }
 

@@ -37,8 +37,13 @@ struct History {
   var failures = 0
 
   /// Runs `job`, which reads the topic `in` and writes `out`, of one partition each, until all batches are through.
-  /// - Parameter crashes: one commit in four is lost, or applied and told to have failed; the job recovers then.
-  init(of job: JobDefinition, over batches: [[Record]], using random: inout SeededRandom, crashes: Bool) throws {
+  /// - Parameters:
+  ///   - crashes: one commit in four is lost, or applied and told to have failed; the job recovers then.
+  ///   - workers: how many run it, another number after each recovery.
+  init(
+    of job: JobDefinition, over batches: [[Record]], using random: inout SeededRandom, crashes: Bool,
+    workers: ClosedRange<Int> = 1...5
+  ) throws {
     let seed = random.next()
     let host = MemoryHost { number in
       var luck = SeededRandom(seed: seed &+ number)
@@ -57,7 +62,7 @@ struct History {
       options.stepBytes = random.oneIn(2) ? 1 : 2000
       options.commitsInFlight = Int.random(in: 1...3, using: &random)
       // Each run takes over the state from another number of workers.
-      options.workers = random.oneIn(2) ? 1 : Int.random(in: 2...5, using: &random)
+      options.workers = random.oneIn(2) ? workers.lowerBound : Int.random(in: workers, using: &random)
       options.wakeBytes = random.oneIn(2) ? 0 : .max
       do throws(JobError) {
         let executor = try JobExecutor(job, host: host, options: options)
