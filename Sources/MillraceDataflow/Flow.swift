@@ -75,14 +75,24 @@ public struct InputRecord {
   public let timestamp: Timestamp
   /// Position in the partition.
   public let offset: Offset
+  /// The headers, as they are encoded.
+  @usableFromInline let headersBuffer: UnsafeRawBufferPointer
 
   @inlinable
-  init(key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, timestamp: Timestamp, offset: Offset) {
+  init(
+    key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, headers: UnsafeRawBufferPointer, timestamp: Timestamp,
+    offset: Offset
+  ) {
     keyBuffer = key
     valueBuffer = value
+    headersBuffer = headers
     self.timestamp = timestamp
     self.offset = offset
   }
+
+  /// The headers, copied; none when their bytes are damaged.
+  /// - Complexity: O(bytes), with allocation.
+  public var headers: [RecordHeader] { RecordReader.headers(headersBuffer) ?? [] }
 
   /// The key, empty when null.
   @inlinable public var key: BorrowedBytes { BorrowedBytes(keyBuffer) }

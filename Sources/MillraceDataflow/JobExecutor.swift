@@ -46,6 +46,7 @@ public final class JobExecutor {
   private var commitNumber: UInt64 = 0
   /// Late values of the executors before this one.
   private let lateBefore: UInt64
+  private let failedBefore: UInt64
   /// Read, and not run yet.
   private var pending = Deque<JobInputs.Batch>()
   /// Batches of the step that is being made.
@@ -69,6 +70,7 @@ public final class JobExecutor {
     self.figures = figures
     figuresAtCommit = figures
     lateBefore = figures.lateRecords
+    failedBefore = figures.failedRecords
     self.singleBatchSteps = singleBatchSteps
     name = job.name
     self.host = host
@@ -255,6 +257,7 @@ public final class JobExecutor {
     figures.stateKeys = workers.reduce(0) { $0 + $1.keyCount }
     figures.lag = inputs.lag
     figures.lateRecords = workers.reduce(lateBefore) { $0 + $1.graph.lateCount }
+    figures.failedRecords = workers.reduce(failedBefore) { $0 + $1.graph.failedCount }
     figuresAtCommit = figures
   }
 

@@ -38,6 +38,8 @@ public struct JobFigures: Sendable {
   public var bytesIn: UInt64 = 0
   /// Values that came too late for every window.
   public var lateRecords: UInt64 = 0
+  /// Values for which a function failed that the job goes on without.
+  public var failedRecords: UInt64 = 0
   /// Records emitted.
   public var recordsOut: UInt64 = 0
   /// State records written, swept ones included.

@@ -9,6 +9,14 @@ public enum JobInput: Sendable {
   /// A source under a name that stays the same for the job's life; the closure makes it for one run.
   case source(name: String, make: @Sendable () throws(JobError) -> any ReplayableSource)
 
+  /// Name of the topic, or of the source.
+  var name: String {
+    switch self {
+    case .topic(let name): name
+    case .source(let name, _): name
+    }
+  }
+
   /// Its name in the state log.
   var positionName: String {
     switch self {
@@ -28,6 +36,7 @@ public struct JobGraph {
   private(set) var clocks: [EventClock] = []
   private var inputClocks: [Int: EventClock] = [:]
   private var lateCounts: [() -> UInt64] = []
+  private var failedCounts: [() -> UInt64] = []
   /// An operator needs to know how far event time has come.
   public private(set) var usesEventTime = false
   /// Where sinks put their records.
@@ -39,6 +48,8 @@ public struct JobGraph {
   /// What the workers of the job share.
   let team: SharedParts
   private var partsTaken = 0
+  /// The record that is being run, for operators that want to know it.
+  let current = CurrentRecord()
   /// What stopped the run where nothing can be thrown.
   @usableFromInline let failure = RunFailure()
   /// What the executor calls, each by its level: what lies before an exchange is a stage, and so is what lies before a sink.
@@ -159,6 +170,12 @@ public struct JobGraph {
 
   /// Values that were too late, over all operators of the run.
   var lateCount: UInt64 { lateCounts.reduce(0) { $0 + $1() } }
+
+  /// Registers an operator whose function may fail, and counts the values for which it did.
+  mutating func addFailedCount(_ count: @escaping () -> UInt64) { failedCounts.append(count) }
+
+  /// Values for which functions failed, over all operators of the run.
+  var failedCount: UInt64 { failedCounts.reduce(0) { $0 + $1() } }
 
   /// Says that an operator needs to know how far event time has come: ``Flow/advance(_:)`` is called then.
   public mutating func needEventTime() { usesEventTime = true }

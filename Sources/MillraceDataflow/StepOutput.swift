@@ -55,6 +55,19 @@ public final class StepOutput: @unchecked Sendable {
     if sinks[sink].builders[partition].size >= StepOutput.batchSize { close(sink, partition) }
   }
 
+  /// Adds a record with headers; see ``emit(_:key:value:timestamp:)``.
+  func emit(_ sink: Int, _ record: Record) {
+    let count = sinks[sink].builders.count
+    let partition =
+      record.key.map { key in count == 1 ? 0 : key.withBuffer { Hashing.kafkaPartition(key: $0, partitions: count) } }
+      ?? (count == 1 ? 0 : sinks[sink].keyless)
+    var record = record
+    if record.timestamp == .none { record.timestamp = stepTime }
+    sinks[sink].builders[partition].append(record)
+    recordCount += 1
+    if sinks[sink].builders[partition].size >= StepOutput.batchSize { close(sink, partition) }
+  }
+
   /// The step's batches, in order within each partition; the output is empty again.
   func take() -> [OutputBatch] {
     for sink in sinks.indices {

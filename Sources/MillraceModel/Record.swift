@@ -58,13 +58,19 @@ public struct RawRecord {
   public var key: UnsafeRawBufferPointer
   /// The value; `baseAddress` is nil for a null value.
   public var value: UnsafeRawBufferPointer
+  /// What follows the value: the headers as they are encoded, not looked at yet.
+  public var headers: UnsafeRawBufferPointer
 
   @usableFromInline
-  init(offsetDelta: Int32, timestampDelta: Int64, key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
+  init(
+    offsetDelta: Int32, timestampDelta: Int64, key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer,
+    headers: UnsafeRawBufferPointer
+  ) {
     self.offsetDelta = offsetDelta
     self.timestampDelta = timestampDelta
     self.key = key
     self.value = value
+    self.headers = headers
   }
 }
 
@@ -107,8 +113,14 @@ public enum RecordReader {
           .malformed, "a value of \(valueLength) bytes at byte \(cursor.position) of \(records.count)")
       }
       var value = nothing
-      if valueLength >= 0 { value = UnsafeRawBufferPointer(start: base + cursor.position, count: valueLength) }
-      body(RawRecord(offsetDelta: offsetDelta, timestampDelta: timestampDelta, key: key, value: value))
+      if valueLength >= 0 {
+        value = UnsafeRawBufferPointer(start: base + cursor.position, count: valueLength)
+        cursor.position &+= valueLength
+      }
+      body(
+        RawRecord(
+          offsetDelta: offsetDelta, timestampDelta: timestampDelta, key: key, value: value,
+          headers: UnsafeRawBufferPointer(start: base + cursor.position, count: end &- cursor.position)))
       cursor.position = end
     }
   }
@@ -131,16 +143,7 @@ public enum RecordReader {
         let offsetDelta = Int64(try record.varint())
         let key = try nullable(&record)
         let value = try nullable(&record)
-        let headerCount = Int(try record.varint())
-        guard headerCount >= 0, headerCount <= record.remaining else {
-          throw DecodingError("\(headerCount) headers in \(record.remaining) bytes", at: record.position)
-        }
-        var headers: [RecordHeader] = []
-        headers.reserveCapacity(headerCount)
-        for _ in 0..<headerCount {
-          let name = try record.string(Int(try record.varint()))
-          headers.append(RecordHeader(name, try nullable(&record)))
-        }
+        let headers = try headerList(&record)
         out.append(
           Record(
             key: key, value: value, headers: headers,
@@ -152,6 +155,33 @@ public enum RecordReader {
       throw RecordBatchError(.malformed, error.description)
     }
     return out
+  }
+
+  /// The headers of a record that ``forEach(in:count:_:)`` handed out.
+  /// - Parameter headers: ``RawRecord/headers``.
+  /// - Returns: nil when the bytes are no headers, or more follow them.
+  public static func headers(_ headers: UnsafeRawBufferPointer) -> [RecordHeader]? {
+    var reader = ByteReader(Bytes(copying: headers))
+    do throws(DecodingError) {
+      let found = try headerList(&reader)
+      return reader.remaining == 0 ? found : nil
+    } catch {
+      return nil
+    }
+  }
+
+  private static func headerList(_ record: inout ByteReader) throws(DecodingError) -> [RecordHeader] {
+    let headerCount = Int(try record.varint())
+    guard headerCount >= 0, headerCount <= record.remaining else {
+      throw DecodingError("\(headerCount) headers in \(record.remaining) bytes", at: record.position)
+    }
+    var headers: [RecordHeader] = []
+    headers.reserveCapacity(headerCount)
+    for _ in 0..<headerCount {
+      let name = try record.string(Int(try record.varint()))
+      headers.append(RecordHeader(name, try nullable(&record)))
+    }
+    return headers
   }
 
   private static func nullable(_ reader: inout ByteReader) throws(DecodingError) -> Bytes? {
