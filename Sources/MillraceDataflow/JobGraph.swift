@@ -61,6 +61,7 @@ public struct JobGraph {
   /// Shared flows by their identity, and those that the pipeline reads which is being bound.
   private var sharedFlows: [ObjectIdentifier: SharedHead] = [:]
   private var readSharedFlows: [SharedHead] = []
+  private var sharedFlowCount: Int32 = 0
   /// Of several workers: the lanes of shared flows, with what lies before them.
   @usableFromInline var sharedLanes: [ObjectIdentifier: (end: AnyObject, scope: Scope)] = [:]
   private var names: [UInt16: String] = [:]
@@ -115,7 +116,9 @@ public struct JobGraph {
     if let known = sharedFlows[ObjectIdentifier(identity)] {
       head = unsafeDowncast(known, to: Head.self)
     } else {
-      head = try make(&self, Int32(sharedFlows.count))
+      // Counted before, because it may have others before it.
+      sharedFlowCount += 1
+      head = try make(&self, sharedFlowCount)
       sharedFlows[ObjectIdentifier(identity)] = head
     }
     scope.inputs.formUnion(head.inputs)

@@ -103,6 +103,27 @@ func branches(workers: Int) throws {
   #expect(try driver.output("others").map { $0.value?.text } == ["ccc!", "ffff!"])
 }
 
+@Test("shared streams of shared streams, and both together in one output, hand each value on once", arguments: [1, 3])
+func sharedOfShared(workers: Int) throws {
+  let values = DataStream.topic("in").map { $0.value.text }.shared()
+  let short = values.filter { $0.count < 3 }.shared()
+  let shorter = short.filter { $0.count < 2 }.shared()
+  let job = StreamOutput.job(
+    named: "nested",
+    [
+      shorter.merge(short).merge(values).merge(shorter).to(topic: "all"), shorter.to(topic: "shorter"),
+      values.merge(short).to(topic: "both"),
+    ])
+  let driver = TestDriver(job)
+  driver.workers = workers
+  for value in ["a", "bb", "ccc"] { try driver.send("in", value: value) }
+  try driver.run()
+  let all = try driver.output("all").map { $0.value?.text ?? "" }
+  #expect(all.sorted() == ["a", "a", "a", "a", "bb", "bb", "ccc"])
+  #expect(try driver.output("shorter").map { $0.value?.text } == ["a"])
+  #expect(try driver.output("both").map { $0.value?.text ?? "" }.sorted() == ["a", "a", "bb", "bb", "ccc"])
+}
+
 @Test(
   "records pass through a shared stream with key, value and time, and stateful operators before it are there once",
   arguments: [1, 3])
