@@ -1,4 +1,5 @@
-// ElementKey: how an element's record names it: the length of the key it belongs to, uint32 big endian, the key, and the element.
+// ElementKey: how an element's record names it: the length of the key it belongs to, uint32 big endian, the key, and
+// the element.
 
 import MillraceBase
 

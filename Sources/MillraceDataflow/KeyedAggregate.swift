@@ -17,6 +17,10 @@ public struct Keyed<Key, Value> {
   }
 }
 
+extension Keyed: Sendable where Key: Sendable, Value: Sendable {}
+extension Keyed: Equatable where Key: Equatable, Value: Equatable {}
+extension Keyed: Hashable where Key: Hashable, Value: Hashable {}
+
 /// Folds values into the state of their key and hands on the state of each key that a step changed, once.
 public struct KeyedAggregate<Upstream: Flow, Key: StreamKey, Fold: Aggregation>: Flow
 where Fold.Input == Upstream.Output {

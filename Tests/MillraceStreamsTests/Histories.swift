@@ -31,6 +31,10 @@ struct TimedEvent: ExchangeValue {
 struct History {
   /// The values in the topic `out`, in order.
   var out: [String]
+  /// The records in the topic `out`.
+  var records: [Record] = []
+  /// How many there were after each step.
+  var steps: [Int] = []
   /// Late values of the run that ended it.
   var late: UInt64
   /// Commits that failed.
@@ -54,6 +58,10 @@ struct History {
     host.createTopic("out", partitions: 1)
     (out, late) = ([], 0)
     var appended = 0
+    func note() throws(JobError) {
+      let count = try host.records(topic: "out", partition: 0).count
+      if count != steps.last { steps.append(count) }
+    }
     while true {
       var options = JobOptions()
       options.idleWait = .zero
@@ -73,7 +81,9 @@ struct History {
             try host.append(topic: "in", partition: 0, batch: builder.finish())
             appended += 1
           }
-          if try executor.turn() != .progress, appended == batches.count { break }
+          let turn = try executor.turn()
+          try note()
+          if turn != .progress, appended == batches.count { break }
         }
         try executor.settle()
         late = executor.figures.lateRecords
@@ -81,10 +91,23 @@ struct History {
       } catch {
         guard crashes, error.code == .commitFailed || error.code == .fenced else { throw error }
         failures += 1
+        try note()
         try #require(failures < 1000)
       }
     }
-    out = try host.records(topic: "out", partition: 0).map { $0.value?.text ?? "" }
+    records = try host.records(topic: "out", partition: 0)
+    out = records.map { $0.value?.text ?? "" }
+  }
+
+  /// What the newest record of each key says after each step.
+  var states: [[String: String]] {
+    var state: [String: String] = [:]
+    var at = 0
+    return steps.map { end in
+      for record in records[at..<end] { state[record.key?.text ?? ""] = record.value?.text }
+      at = end
+      return state
+    }
   }
 }
 
