@@ -49,6 +49,13 @@ extension Change: Sendable where Value: Sendable {}
 extension Change: Equatable where Value: Equatable {}
 extension Change: Hashable where Value: Hashable {}
 
+extension Change: ExchangeValue where Value: ExchangeValue {
+  /// When the value needs it.
+  public static var needsKeeping: Bool { Value.needsKeeping }
+  /// Keeps the value.
+  @inlinable public func kept(in arena: ExchangeArena) -> Change { Change(value.kept(in: arena), weight: weight) }
+}
+
 /// What a table has for a key from now on, and what it handed on for it last.
 public struct TableUpdate<Key, Value> {
   /// The key.

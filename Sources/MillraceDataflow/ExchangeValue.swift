@@ -56,6 +56,8 @@ extension Array: ExchangeValue where Element: ExchangeValue {
 }
 
 extension Keyed: ExchangeValue where Key: ExchangeValue, Value: ExchangeValue {
+  /// When one of them needs it.
+  public static var needsKeeping: Bool { Key.needsKeeping || Value.needsKeeping }
   /// Keeps both.
   @inlinable
   public func kept(in arena: ExchangeArena) -> Keyed {
@@ -64,6 +66,8 @@ extension Keyed: ExchangeValue where Key: ExchangeValue, Value: ExchangeValue {
 }
 
 extension Windowed: ExchangeValue where Key: ExchangeValue, Value: ExchangeValue {
+  /// When one of them needs it.
+  public static var needsKeeping: Bool { Key.needsKeeping || Value.needsKeeping }
   /// Keeps both.
   @inlinable
   public func kept(in arena: ExchangeArena) -> Windowed {
