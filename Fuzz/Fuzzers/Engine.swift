@@ -22,13 +22,24 @@ let stateLogs = FuzzTarget(
     let cell = Bytes("process<string>/1").withBuffer { UInt32(truncatingIfNeeded: Hashing.stable($0)) }
     let process = withUnsafeBytes(of: cell.bigEndian) { Array($0) }
     let slice: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 10]
-    let ranking = Bytes("ranking<string>/1").withBuffer { UInt32(truncatingIfNeeded: Hashing.stable($0)) }
-    let ranked = withUnsafeBytes(of: ranking.bigEndian) { Array($0) }
+    func mark(_ name: String) -> [UInt8] {
+      let hash = Bytes(name).withBuffer { UInt32(truncatingIfNeeded: Hashing.stable($0)) }
+      return withUnsafeBytes(of: hash.bigEndian) { Array($0) }
+    }
+    let ranked = mark("ranking<string>/1")
+    let stamped = mark("state<string,int64>/1")
+    let text = mark("string")
     let point: [UInt8] = [24] + [UInt8](repeating: 0, count: 7) + [40] + [UInt8](repeating: 0, count: 7) + [10]
+    let state = JobGraph.operatorID("w.w")
+    let zeros = [UInt8](repeating: 0, count: 16)
+    let element: [UInt8] = [5, 0, 0, 0, 0, 1, 97]
+    let map: [UInt8] = [245, 7, 11] + number(state) + element + [1, 98, 20] + stamped + zeros.dropLast() + [3]
+    let held: [UInt8] = [245, 4, 25] + number(window) + element + zeros + [7] + text + [2, 97, 98]
+    let top: [UInt8] = [245, 0, 5] + number(window) + [4, 0, 97, 15] + ranked + [1] + zeros.dropLast(9) + [1, 1, 98]
+    let first: [UInt8] = [245, 2, 5] + number(window) + [1, 0, 97, 8] + zeros.dropLast(9) + [1]
+    let different: [UInt8] = [245, 3, 10] + number(window) + element + [98, 8] + zeros.dropLast(8)
     return [
-      [245, 0, 5] + number(window) + [4, 0, 97] + [15] + ranked + [1] + [UInt8](repeating: 0, count: 7) + [1, 1, 98],
-      [245, 2, 5] + number(window) + [1, 0, 97] + [8] + [UInt8](repeating: 0, count: 7) + [1],
-      [245, 3, 10] + number(window) + [5, 0, 0, 0, 0, 1, 97, 98] + [8] + [UInt8](repeating: 0, count: 8),
+      map, held, top, first, different,
       [1, 8, 0, 1, 1, 0, 97, 98, 99, 100, 8, 0, 0, 0, 0, 0, 0, 0, 5], [1, 6, 0, 0, 0, 0, 97, 98, 4, 1, 2, 3, 4],
       [1, 6] + number(words) + [1, 0, 97, 98, 8, 0, 0, 0, 0, 0, 0, 0, 5],
       [129, 13] + number(window) + [2, 0] + slice + [97, 8, 0, 0, 0, 0, 0, 0, 0, 5] + [12] + number(window) + [3, 0]

@@ -15,11 +15,32 @@ func operatorJob(_ choice: Int) -> JobDefinition {
     case 1: lines.deduplicateLast(name: "w").to(topic: "counts")
     case 2: lines.deduplicate(within: .milliseconds(5), name: "w").to(topic: "counts")
     case 3: lines.distinctCount(name: "w") { $0 }.to(topic: "counts")
+    case 4: lines.sortedByTime(name: "w").keyBy { $0 }.distinctCount(name: "d") { $0 }.to(topic: "counts")
+    case 5, 6, 7: states(lines, choice % operatorJobCount).to(topic: "counts")
     default:
       lines.window(.tumbling(.milliseconds(10))).distinctCount(name: "w") { $0 }.to(topic: "counts")
     }
   return output.job(named: "word-count")
 }
 
+/// A function with one state, named "w.w", of the kind that `choice` says.
+private func states<Source: Flow<String>>(
+  _ lines: KeyedStream<Source, String>, _ choice: Int
+) -> DataStream<StatefulProcess<Source, String, Keyed<String, Int64>>> {
+  let value = ValueState<String>("w", timeToLive: .milliseconds(3))
+  let list = ListState<String>("w", timeToLive: .milliseconds(3))
+  let map = MapState<String, Int64>("w")
+  let used: [any ProcessState] = choice == 5 ? [value] : choice == 6 ? [list] : [map]
+  return lines.process(used, name: "w") { line, key, emit in
+    switch choice {
+    case 5: key[value] = (key[value] ?? "") + line
+    case 6: key[list].append(line)
+    default: key[map][line] = (key[map][line] ?? 0) + 1
+    }
+    emit(
+      Keyed(key: line, value: Int64(choice == 6 ? key[list].values.count : choice == 7 ? key[map].elements.count : 1)))
+  }
+}
+
 /// How many there are.
-let operatorJobCount = 5
+let operatorJobCount = 9

@@ -17,6 +17,17 @@ struct ProcessCell<State: StateCodable>: StateCodable {
 
   @usableFromInline init() {}
 
+  /// One timer for each time.
+  @usableFromInline
+  mutating func setTimer(_ time: Timestamp) {
+    let index = timers.partitioningIndex(below: time.milliseconds)
+    if index < timers.count, timers[index] == time.milliseconds { return }
+    timers.insert(time.milliseconds, at: index)
+  }
+
+  @usableFromInline
+  mutating func cancelTimer(_ time: Timestamp) { timers.removeAll { $0 == time.milliseconds } }
+
   @usableFromInline static var stateEncoding: String { "process<\(State.stateEncoding)>/1" }
 
   @usableFromInline
@@ -62,14 +73,10 @@ public struct ProcessContext<Key: StreamKey, State: StateCodable> {
 
   /// Has the timer function called for the key once event time has come to `time`: with the next batch when it has already, and
   /// so never once all inputs have ended. A time that is set twice is one timer.
-  public func setTimer(at time: Timestamp) {
-    let index = cell.content.timers.partitioningIndex(below: time.milliseconds)
-    if index < cell.content.timers.count, cell.content.timers[index] == time.milliseconds { return }
-    cell.content.timers.insert(time.milliseconds, at: index)
-  }
+  public func setTimer(at time: Timestamp) { cell.content.setTimer(time) }
 
   /// Takes a timer back; no-op when there is none at `time`.
-  public func cancelTimer(at time: Timestamp) { cell.content.timers.removeAll { $0 == time.milliseconds } }
+  public func cancelTimer(at time: Timestamp) { cell.content.cancelTimer(time) }
 
   /// The times of the key's timers, rising.
   public var timers: [Timestamp] { cell.content.timers.map { Timestamp(milliseconds: $0) } }
@@ -90,10 +97,12 @@ final class ProcessStore<State: StateCodable>: @unchecked Sendable {
 
   private let table: KeyedTable
   private var heap = Heap<Due>()
-  /// How far event time has come; as of this run until the first batch.
-  @usableFromInline private(set) var watermark = Timestamp(milliseconds: .min)
+  private var kept: KeptWatermark
+  /// How far event time has come.
+  @usableFromInline var watermark: Timestamp { Timestamp(milliseconds: kept.time) }
 
   init(operatorID: UInt16) {
+    kept = KeptWatermark(operatorID: operatorID, kind: StateRecordKind.keyedValue)
     table = KeyedTable(
       operatorID: operatorID, kind: StateRecordKind.encodedValue, scope: [], codec: BoxCodec<ProcessCell<State>>())
   }
@@ -103,6 +112,12 @@ final class ProcessStore<State: StateCodable>: @unchecked Sendable {
   func change(_ key: UnsafeRawBufferPointer, _ body: (Cell) -> Void) {
     let number = table.changeEntry(key, Hashing.stable(key)) { Cell(ProcessCell()).ownedStateBits() }
     change(number, body)
+  }
+
+  /// The times of the timers of `key`, rising.
+  @usableFromInline
+  func timers(_ key: UnsafeRawBufferPointer) -> [Int64] {
+    table.value(key).map { Cell(stateBits: $0).content.timers } ?? []
   }
 
   private func change(_ number: Int, _ body: (Cell) -> Void) {
@@ -120,7 +135,7 @@ final class ProcessStore<State: StateCodable>: @unchecked Sendable {
   /// Event time has come to `time`: calls `body` for each timer that is due, in the order of their times.
   @usableFromInline
   func advance(to time: Timestamp, _ body: (UnsafeRawBufferPointer, Timestamp, Cell) -> Void) {
-    if time > watermark { watermark = time }
+    _ = kept.advance(to: time)
     // Timers that the calls set are for the next batch.
     var due: [Due] = []
     while let next = heap.first, next.time <= watermark.milliseconds {
@@ -155,18 +170,26 @@ final class ProcessStore<State: StateCodable>: @unchecked Sendable {
 extension ProcessStore: OperatorState {
   var operatorID: UInt16 { table.operatorID }
   var count: Int { table.count }
-  var changedCount: Int { table.changedCount }
+  var changedCount: Int { table.changedCount + (kept.isChanged ? 1 : 0) }
   // The state's own size is not known before it is written.
-  var changedSize: Int { 2 * table.changedSize }
-  func writeChanges(into writer: inout StateLogWriter) { table.writeChanges(into: &writer) }
-  func beginRound() { table.beginRound() }
-  func sweep(_ quota: Int, upTo size: Int, into writer: inout StateLogWriter) -> Int {
-    table.sweep(quota, upTo: size, into: &writer)
+  var changedSize: Int { 2 * table.changedSize + 64 }
+  func writeChanges(into writer: inout StateLogWriter) {
+    kept.writeChanges(into: &writer)
+    table.writeChanges(into: &writer)
   }
-  var roundIsDone: Bool { table.roundIsDone }
+  func beginRound() {
+    kept.beginRound()
+    table.beginRound()
+  }
+  func sweep(_ quota: Int, upTo size: Int, into writer: inout StateLogWriter) -> Int {
+    let written = kept.sweep(into: &writer)
+    return written + table.sweep(quota - written, upTo: size, into: &writer)
+  }
+  var roundIsDone: Bool { kept.isSwept && table.roundIsDone }
   func restore(
     _ kind: UInt8, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?
   ) throws(JobError) {
+    if try kept.restore(kind, key, value) { return }
     guard kind == StateRecordKind.encodedValue else {
       throw JobError(
         .corruptState, "a state record of kind \(kind) for operator \(operatorID), which has state and timers of keys")
