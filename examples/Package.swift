@@ -19,6 +19,7 @@ let package = Package(
     example("WordCount"),
     example("ClickWindows"),
     example("FraudRule"),
+    example("RecommendationFeed"),
     example("EmbeddedBroker"),
     example("QueueWorker"),
   ]
