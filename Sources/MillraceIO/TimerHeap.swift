@@ -53,8 +53,12 @@ package struct TimerHeap {
   /// Stands for this moment in ``takeDue(at:addedBefore:)``, so that a timer that schedules another cannot starve the loop.
   package var mark: UInt64 { nextOrder }
 
-  /// Drops all timers.
-  package mutating func removeAll() { entries.removeAll() }
+  /// Drops all timers and lets go of their jobs: who keeps a timer whose job keeps him would never be freed.
+  package mutating func removeAll() {
+    let dropped = entries
+    entries = []
+    for entry in dropped { entry.timer.cancel() }
+  }
 
   private mutating func sweep() {
     entries.removeAll { $0.timer.job == nil }

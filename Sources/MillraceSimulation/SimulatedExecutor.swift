@@ -15,6 +15,7 @@ public final class SimulatedExecutor: BlockingExecutor, @unchecked Sendable {
   public var slowOneIn: Int? = 50
   private var queue: [@Sendable () -> Void] = []
   private var running = 0
+  private var isDead = false
 
   /// An executor of the current machine.
   public init(
@@ -24,12 +25,20 @@ public final class SimulatedExecutor: BlockingExecutor, @unchecked Sendable {
     self.world = world
     self.threads = threads
     self.delay = delay
+    world.register(self)
   }
 
   /// Runs `job` in an event of its own.
   public func submit(_ job: @escaping @Sendable () -> Void) {
+    guard !isDead else { return }
     queue.append(job)
     startJobs()
+  }
+
+  /// Drops the jobs that wait, which may know who has this executor: the machine has ended.
+  func discard() {
+    isDead = true
+    queue = []
   }
 
   private func startJobs() {

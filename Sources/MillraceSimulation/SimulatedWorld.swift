@@ -41,6 +41,7 @@ public final class SimulatedWorld: @unchecked Sendable {
   var random: SeededRandom
   var current: SimulatedReactor?
   private var reactors: [SimulatedReactor] = []
+  private var executors: [SimulatedExecutor] = []
   private var disks: [SimulatedDisk] = []
   private var events = TimerHeap()
   private var isInEvent = false
@@ -159,8 +160,9 @@ public final class SimulatedWorld: @unchecked Sendable {
   public func tearDown() {
     isCrashed = true
     machine += 1
-    endMachine()
+    // First, because an ended machine's connections are forgotten.
     network.tearDown()
+    endMachine()
     events.removeAll()
     // A disk knows its world.
     disks = []
@@ -170,11 +172,14 @@ public final class SimulatedWorld: @unchecked Sendable {
     network.machineEnded()
     for reactor in reactors { reactor.discard() }
     reactors = []
+    for executor in executors { executor.discard() }
+    executors = []
   }
 
   // MARK: For the parts of the world
 
   func register(_ reactor: SimulatedReactor) { reactors.append(reactor) }
+  func register(_ executor: SimulatedExecutor) { executors.append(executor) }
   func register(_ disk: SimulatedDisk) { disks.append(disk) }
 
   /// Counts a mutating disk operation; true when the machine is to lose power in it.

@@ -330,3 +330,54 @@ func tornDownWorldIsFreed() throws {
   }
   #expect(world == nil)
 }
+
+/// Keeps a timer and an executor, whose jobs keep it.
+private final class Worker: @unchecked Sendable {
+  // Safety: as its world, used by one thread.
+  private let executor: SimulatedExecutor
+  private var timer: MillraceIO.Timer?
+
+  init(_ world: SimulatedWorld) {
+    let reactor = SimulatedReactor(world: world, name: "a")
+    executor = SimulatedExecutor(world: world, threads: 1)
+    timer = reactor.schedule(after: .seconds(1)) { [self] in timer = nil }
+    for _ in 0..<3 { executor.submit { [self] in timer?.cancel() } }
+  }
+}
+
+/// Whether a worker that only its own jobs keep is still there.
+private func begin(in world: SimulatedWorld) -> () -> Bool {
+  let worker = Worker(world)
+  return { [weak worker] in worker != nil }
+}
+
+@Test("who keeps timers and jobs that wait is given back with the world, and with a machine that has ended")
+func waitersAreFreed() {
+  let world = SimulatedWorld(seed: 1)
+  let first = begin(in: world)
+  #expect(first())
+  world.restart()
+  // The job that ran ends in vain.
+  world.run(for: .seconds(1))
+  #expect(!first())
+  let second = begin(in: world)
+  #expect(second())
+  world.tearDown()
+  #expect(!second())
+}
+
+@Test("a client whose connection is open when the world is torn down is given back")
+func openClientIsFreed() throws {
+  weak var client: SimulatedClientConnection?
+  let world = SimulatedWorld(seed: 1)
+  do {
+    _ = try SimulatedReactor(world: world, name: "a").listen(address) { _ in ClosureHandler() }
+    let made = world.network.connect(to: address)
+    client = made
+    world.run(for: .seconds(1))
+    #expect(world.network.connectionCount == 1)
+  }
+  #expect(client != nil)
+  world.tearDown()
+  #expect(client == nil)
+}
