@@ -190,23 +190,44 @@ let package = Package(
   ]
 )
 
-// The fuzzers: built by Fuzz/run.sh alone, because their `main` is libFuzzer's and all they use is instrumented.
+// The fuzzers: built by Fuzz/run.sh alone, because their `main` is libFuzzer's and all they use is instrumented. Several
+// programs, because libFuzzer looks through the counters of all the code of one after each input: what needs little code
+// stands apart from what needs a broker.
+func fuzzers(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(
+    name: name, dependencies: ["FuzzHarness", "MillraceBase"] + dependencies, path: "Fuzz/\(name)",
+    swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
+    linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=mr_allocate_pages", "-Xlinker", "--wrap=mr_free_pages"])])
+}
+
 if Context.environment["MILLRACE_FUZZ"] != nil {
   package.targets += [
     .target(name: "CFuzzSupport", path: "Fuzz/CFuzzSupport"),
-    .executableTarget(
-      name: "Fuzzers",
-      dependencies: [
-        "CFuzzSupport", "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
-        "MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceMetadata", "MillraceBroker", "MillraceKafkaServer",
-        "MillraceAMQPServer", "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "MillraceServer",
-        "MillraceSimulation",
-        "MillraceDelivery",
-        "MillraceRouting", "MillraceNexmark",
-      ],
-      path: "Fuzz/Fuzzers", swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
-      linkerSettings: [
-        .unsafeFlags(["-Xlinker", "--wrap=mr_allocate_pages", "-Xlinker", "--wrap=mr_free_pages"])
+    .target(
+      name: "FuzzHarness", dependencies: ["CFuzzSupport", "MillraceBase", "MillraceModel"], path: "Fuzz/Harness",
+      swiftSettings: settings),
+    .target(
+      name: "FuzzStorage", dependencies: ["MillraceBase", "MillraceIO", "MillraceLog", "MillraceSimulation"],
+      path: "Fuzz/Storage", swiftSettings: settings),
+    fuzzers("ProtocolFuzzers", ["MillraceKafkaProtocol", "MillraceAMQPProtocol"]),
+    fuzzers(
+      "DataFuzzers",
+      [
+        "MillraceModel", "MillraceCompression", "MillraceRouting", "MillraceDataflow", "MillraceStreams",
+        "MillraceNexmark",
+      ]),
+    fuzzers(
+      "LogFuzzers",
+      [
+        "FuzzStorage", "MillraceModel", "MillraceIO", "MillraceLog", "MillraceDelivery", "MillraceRouting",
+        "MillraceMetadata", "MillraceSimulation",
+      ]),
+    fuzzers(
+      "BrokerFuzzers",
+      [
+        "FuzzStorage", "MillraceModel", "MillraceIO", "MillraceLog", "MillraceDelivery", "MillraceRouting",
+        "MillraceDataflow", "MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceBroker", "MillraceKafkaServer",
+        "MillraceAMQPServer", "MillraceConnectors", "MillraceServer", "MillraceSimulation",
       ]),
   ]
 }

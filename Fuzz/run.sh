@@ -6,6 +6,7 @@
 #
 # FUZZ_JOBS of them run at a time, 1 unless told.
 # The corpus of a target grows in .build/fuzz/TARGET/corpus; an input that breaks something stays in .build/fuzz/TARGET.
+# The targets are spread over several programs (Fuzz/*Fuzzers); of one target only its program is built.
 # `all` ends with the canary, whose planted bug must be found, or the run fails.
 set -euo pipefail
 
@@ -15,24 +16,41 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$here/..
 work=$root/.build/fuzz
 
-# Both sanitizers in one flag: of two the compiler heeds only the last, and the fuzzer would see no coverage.
-MILLRACE_FUZZ=1 swift build --package-path "$root" --scratch-path "$work/build" -c release --sanitize fuzzer \
-  --product Fuzzers -Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing -Xswiftc -use-ld=lld \
-  -Xcc -fsanitize=fuzzer-no-link,address >&2
-program=$work/build/release/Fuzzers
+programs=()
+for folder in "$here"/*Fuzzers; do programs+=("$(basename "$folder")"); done
+
+# The program that holds a target, by its sources.
+program_of() {
+  local found
+  found=$(grep -lE "name: \"$1\"" "$here"/*Fuzzers/*.swift) || { echo "there is no target $1" >&2; return 1; }
+  basename "$(dirname "$found")"
+}
+
+build() {
+  # Both sanitizers in one flag: of two the compiler heeds only the last, and the fuzzer would see no coverage.
+  MILLRACE_FUZZ=1 swift build --package-path "$root" --scratch-path "$work/build" -c release --sanitize fuzzer \
+    --product "$1" -Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing -Xswiftc -use-ld=lld \
+    -Xcc -fsanitize=fuzzer-no-link,address >&2
+}
 
 # The backtracer would wait for input when an input crashes the program.
 export SWIFT_BACKTRACE=enable=no
 # Memory that the program maps is its own to use again; leaks at the end are not what is looked for.
 export ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=64
 
-[[ $name != build ]] || exit 0
-if [[ $name == list ]]; then
-  exec env FUZZ_LIST=1 "$program"
-fi
+case $name in
+all | list | build) needed=("${programs[@]}") ;;
+*) needed=$(program_of "$name") ;;
+esac
+for program in "${needed[@]}"; do build "$program"; done
+
+list() {
+  for program in "${programs[@]}"; do FUZZ_LIST=1 "$work/build/release/$program"; done
+}
 
 fuzz() {
-  local target=$1 limit
+  local target=$1 limit program
+  program=$work/build/release/$(program_of "$target")
   mkdir -p "$work/$target/corpus" "$work/$target/seeds"
   python3 "$here/make-seeds.py" "$target" "$work/$target/seeds"
   FUZZ_TARGET=$target FUZZ_SEEDS=$work/$target/seeds "$program"
@@ -66,11 +84,13 @@ canary() {
 }
 
 case $name in
+build) ;;
+list) list ;;
 canary) canary ;;
 all)
-  export -f fuzz
-  export program amount here work
-  FUZZ_LIST=1 "$program" | grep -vx canary | xargs -P "${FUZZ_JOBS:-1}" -I TARGET bash -euo pipefail -c 'fuzz TARGET'
+  export -f fuzz program_of
+  export amount here work
+  list | grep -vx canary | xargs -P "${FUZZ_JOBS:-1}" -I TARGET bash -euo pipefail -c 'fuzz TARGET'
   canary
   ;;
 *) fuzz "$name" ;;

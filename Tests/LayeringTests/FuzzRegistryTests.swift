@@ -17,32 +17,53 @@ private func files(below folder: String) throws -> [URL] {
   return all.compactMap { $0 as? URL }.filter { $0.pathExtension == "swift" }
 }
 
-/// The words in back quotes of a column of the table, row by row.
-private func table() throws -> [(target: String, parsers: [String])] {
-  try text("docs/internals/fuzzing.md").split(separator: "\n").filter { $0.hasPrefix("| `") }.map { row in
-    let cells = row.split(separator: "|", omittingEmptySubsequences: false).map(String.init)
-    func quoted(_ cell: String) -> [String] {
-      cell.split(separator: "`", omittingEmptySubsequences: false).enumerated().filter { $0.offset % 2 == 1 }
-        .map { String($0.element) }
-    }
-    return (try #require(quoted(cells[1]).first), quoted(cells[3]))
+/// The words in back quotes of columns of the table, row by row, and the program that is named above each.
+private func table() throws -> [(target: String, program: String, parsers: [String])] {
+  func quoted(_ cell: Substring) -> [String] {
+    cell.split(separator: "`", omittingEmptySubsequences: false).enumerated().filter { $0.offset % 2 == 1 }
+      .map { String($0.element) }
   }
+  var program = ""
+  var rows: [(target: String, program: String, parsers: [String])] = []
+  for line in try text("docs/internals/fuzzing.md").split(separator: "\n") {
+    if line.hasPrefix("## ") { program = quoted(line).first ?? "" }
+    guard line.hasPrefix("| `") else { continue }
+    let cells = line.split(separator: "|", omittingEmptySubsequences: false)
+    rows.append((try #require(quoted(cells[1]).first), program, quoted(cells[3])))
+  }
+  return rows
 }
 
-@Test("the table of fuzzers names every target, and only targets that there are")
+/// The folders of the programs that hold the fuzzers.
+private func programs() throws -> [String] {
+  try FileManager.default.contentsOfDirectory(atPath: root.appending(path: "Fuzz").path)
+    .filter { $0.hasSuffix("Fuzzers") }.sorted()
+}
+
+@Test("the table of fuzzers names every target, its program, and only targets that there are")
 func tableNamesTargets() throws {
-  var names: Set<String> = []
-  for file in try files(below: "Fuzz/Fuzzers") {
-    let pattern = /FuzzTarget\(\s*name: "([a-z-]+)"/
-    for match in try String(contentsOf: file, encoding: .utf8).matches(of: pattern) { names.insert(String(match.1)) }
+  let all = try programs()
+  try #require(all.count > 1)
+  var found: [String: String] = [:]
+  for program in all {
+    var names: [String] = []
+    for file in try files(below: "Fuzz/\(program)") {
+      let pattern = /FuzzTarget\(\s*name: "([a-z-]+)"/
+      names += try String(contentsOf: file, encoding: .utf8).matches(of: pattern).map { String($0.1) }
+    }
+    // Each is in the program's registry, too: as many variables as names.
+    let registry = try text("Fuzz/\(program)/FuzzTargets.swift")
+    let list = try #require(registry.firstMatch(of: /let fuzzTargets: \[FuzzTarget\] = \[([^\]]*)\]/)).1
+    #expect(list.split(separator: ",").filter { !$0.allSatisfy(\.isWhitespace) }.count == names.count, "\(program)")
+    for name in names {
+      #expect(found[name] == nil, "\(name) is in two programs")
+      found[name] = program
+    }
   }
-  let rows = try table().map(\.target)
-  #expect(Set(rows) == names)
-  #expect(rows.count == names.count)
-  // Each is in the registry, too: as many variables as names.
-  let registry = try text("Fuzz/Fuzzers/FuzzTarget.swift")
-  let list = try #require(registry.firstMatch(of: /let fuzzTargets: \[FuzzTarget\] = \[([^\]]*)\]/)).1
-  #expect(list.split(separator: ",").filter { !$0.allSatisfy(\.isWhitespace) }.count == names.count)
+  let rows = try table()
+  #expect(rows.count == found.count)
+  #expect(Set(rows.map(\.target)) == Set(found.keys))
+  for row in rows { #expect(found[row.target] == row.program, "\(row.target)") }
 }
 
 @Test("every file that reads bytes from outside has a fuzzer")

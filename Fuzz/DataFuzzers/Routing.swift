@@ -1,5 +1,6 @@
 // Routing: exchanges and bindings as they lie in snapshots and events.
 
+import FuzzHarness
 import MillraceBase
 import MillraceRouting
 

@@ -1,23 +1,9 @@
-// Texts: what people write: JSON, records as lines, command lines, addresses, and the text whose words are counted.
+// CommandLines: what people write to the program: records as lines, command lines, addresses.
 
+import FuzzHarness
 import MillraceBase
-import MillraceStreams
 
 @testable import MillraceServer
-
-/// JSON of any kind.
-let jsonValues = FuzzTarget(
-  name: "json", allowance: 2 << 20,
-  seeds: {
-    [#"{"a":[1,-2.5e3,true,null,"\u00e9\n"],"b":{}}"#, "[[[[]]]]", "\"\\ud83d\\ude00\""].map { Array($0.utf8) }
-  }
-) { input in
-  do throws(DecodingError) {
-    _ = try input.withBuffer { buffer throws(DecodingError) in try JSONValue(buffer) }
-  } catch {
-    precondition(error.position >= 0 && error.position <= input.count, "position \(error.position) of \(input.count)")
-  }
-}
 
 /// Records as `produce` reads them from JSON lines; what is accepted must survive writing and reading again.
 let recordLines = FuzzTarget(
@@ -67,25 +53,4 @@ let addresses = FuzzTarget(
   guard let address = ServerAddress(text) else { return }
   precondition(address.port > 0 && !address.host.isEmpty, "\(address.host) and \(address.port)")
   _ = address.candidates(hosts: text)
-}
-
-/// Text of any kind, also no UTF-8.
-let words = FuzzTarget(
-  name: "words", seeds: { ["Don't stop. The END, naïve 東京 42!"].map { Array($0.utf8) } }
-) { input in
-  input.withBuffer { buffer in
-    var bytes = 0
-    Words.forEach(in: buffer) { word in
-      precondition(!word.isEmpty, "an empty word")
-      bytes += word.count
-    }
-    precondition(bytes <= 4 * buffer.count, "\(bytes) bytes of words in \(buffer.count) bytes of text")
-  }
-}
-
-/// Holds a planted bug, which a run must find: bytes that begin with `mr!`.
-let canary = FuzzTarget(name: "canary") { input in
-  let bytes = input.array
-  guard bytes.count >= 3, bytes[0] == UInt8(ascii: "m"), bytes[1] == UInt8(ascii: "r") else { return }
-  precondition(bytes[2] != UInt8(ascii: "!"), "the canary's planted bug")
 }

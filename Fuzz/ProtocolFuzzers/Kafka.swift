@@ -1,8 +1,8 @@
-// Protocol: requests and responses of every API, as the server and as a client reads them.
+// Kafka: requests and responses of every API, as the server and as a client reads them.
 
+import FuzzHarness
 import MillraceBase
 import MillraceKafkaProtocol
-import MillraceKafkaServer
 
 /// Request frames of any API; what is accepted must survive writing and reading again.
 let requestFrames = FuzzTarget(name: "request-frames") { frame in
@@ -32,28 +32,6 @@ let messages = FuzzTarget(
     recode(api.requestType, reader, version: version)
   } else {
     recode(api.responseType, reader, version: version)
-  }
-}
-
-/// Responses with their headers, as a client reads them from a server that it does not trust.
-let clientFrames = FuzzTarget(name: "client-frames") { input in
-  var choices = Choices(input)
-  let api = APIKey.allCases[choices.number(below: APIKey.allCases.count)]
-  let versions = api.supportedVersions
-  let version = versions.lowerBound + Int16(choices.byte()) % Int16(versions.count)
-  let frame = choices.rest()
-  func decode<Request: KafkaRequest>(_ type: Request.Type) {
-    do throws(DecodingError) {
-      _ = try KafkaFrame.decodeResponse(to: type, version: version, from: frame)
-    } catch {
-      precondition(error.position >= 0 && error.position <= frame.count, "position \(error.position) of \(frame.count)")
-    }
-  }
-  decode(api.requestType)
-  do throws(DecodingError) {
-    _ = try FiguresAPI.text(ofResponse: frame)
-  } catch {
-    precondition(error.position >= 0 && error.position <= frame.count, "position \(error.position) of \(frame.count)")
   }
 }
 

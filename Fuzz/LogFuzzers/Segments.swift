@@ -1,5 +1,7 @@
 // Segments: snapshots and segment files as bytes in memory, many thousands a second; log-images has them in a whole broker.
 
+import FuzzHarness
+import FuzzStorage
 import MillraceBase
 import MillraceModel
 import MillraceSimulation
@@ -116,7 +118,7 @@ private func read(_ extent: SegmentExtent, from wanted: Offset, in contents: [UI
   let world = SimulatedWorld(seed: 1)
   defer { world.tearDown() }
   let disk = SimulatedFileSystem(world: world)
-  Machine.write([("/data/segments/\(SegmentFormat.name(1))", contents)], to: disk)
+  write([("/data/segments/\(SegmentFormat.name(1))", contents)], to: disk)
   let reader = SegmentReader(directory: "/data/segments", fileSystem: disk)
   do throws(LogError) {
     return try reader.batches(in: extent, from: wanted, limit: 1 << 16).flatMap(\.array)

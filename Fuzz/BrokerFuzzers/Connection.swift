@@ -3,6 +3,7 @@
 // The first byte chooses: even, the rest is sent as it is, in pieces; odd, it is cut into requests with right sizes and
 // headers: API, version, two bytes of length, body. Whatever comes back must be whole frames in the order of the requests.
 
+import FuzzHarness
 import MillraceBase
 import MillraceBroker
 import MillraceKafkaProtocol

@@ -1,5 +1,6 @@
 // AMQPConnection: what a client sends to the real AMQP server of a running broker: bytes, or commands that make some sense.
 
+import FuzzHarness
 import MillraceAMQPProtocol
 import MillraceAMQPServer
 import MillraceBase

@@ -1,5 +1,6 @@
 // AMQP: what a client's connection sends, method payloads, tables and properties of AMQP 0-9-1.
 
+import FuzzHarness
 import MillraceAMQPProtocol
 import MillraceBase
 

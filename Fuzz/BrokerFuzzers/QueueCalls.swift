@@ -1,5 +1,6 @@
 // QueueCalls: Millrace's own request for queues: its bytes, and what a client that means harm can ask a running broker.
 
+import FuzzHarness
 import MillraceAMQPProtocol
 import MillraceBase
 import MillraceBroker

@@ -3,43 +3,45 @@
 import MillraceBase
 
 /// A fuzzer. What breaks a rule ends the program.
-struct FuzzTarget: Sendable {
+package struct FuzzTarget: Sendable {
   /// As on the command line and in docs/internals/fuzzing.md.
-  let name: String
+  package let name: String
   /// Bytes that an input may make the program hold, beyond 8 times its own size.
-  var allowance = 2 << 20
+  package let allowance: Int
   /// Processor time that an input may take.
-  var limit = Duration.milliseconds(100)
+  package let limit: Duration
   /// Inputs to begin with, beside those that make-seeds.py writes.
-  var seeds: @Sendable () -> [[UInt8]] = { [] }
+  package let seeds: @Sendable () -> [[UInt8]]
   /// Does what the program does with such bytes.
-  let run: @Sendable (Bytes) -> Void
+  package let run: @Sendable (Bytes) -> Void
+
+  package init(
+    name: String, allowance: Int = 2 << 20, limit: Duration = .milliseconds(100),
+    seeds: @escaping @Sendable () -> [[UInt8]] = { [] }, run: @escaping @Sendable (Bytes) -> Void
+  ) {
+    self.name = name
+    self.allowance = allowance
+    self.limit = limit
+    self.seeds = seeds
+    self.run = run
+  }
 }
 
-/// All fuzzers. Tests hold this table against docs/internals/fuzzing.md and against the parsers in the sources.
-let fuzzTargets: [FuzzTarget] = [
-  requestFrames, messages, clientFrames, connection, consumerProtocol,
-  amqpFrames, amqpMethods, amqpTables, amqpContentHeaders, amqpConnection,
-  recordBatches, compressedBytes, metadataEvents, journalBlocks, logImages, stateLogs, filePositions, recordings,
-  queueStates, jsonValues, recordLines, commandLines, addresses, words, canary, snapshots, segments,
-  routingSnapshots, queueRecords, queueRequests, queueCalls, nexmarkEvents, nexmarkPositions,
-]
-
 /// A reader of an input that never fails: what is missing is 0.
-struct Choices {
+package struct Choices {
   private var reader: ByteReader
 
-  init(_ input: Bytes) { reader = ByteReader(input) }
+  package init(_ input: Bytes) { reader = ByteReader(input) }
 
-  var isEmpty: Bool { reader.remaining == 0 }
+  package var isEmpty: Bool { reader.remaining == 0 }
 
-  mutating func byte() -> Int {
+  package mutating func byte() -> Int {
     guard reader.remaining > 0 else { return 0 }
     do throws(DecodingError) { return Int(try reader.uint8()) } catch { return 0 }
   }
 
   /// A number below `limit`, from as many bytes as it takes.
-  mutating func number(below limit: Int) -> Int {
+  package mutating func number(below limit: Int) -> Int {
     var value = byte()
     if limit > 1 << 8 { value = value << 8 | byte() }
     if limit > 1 << 16 { value = value << 8 | byte() }
@@ -47,10 +49,10 @@ struct Choices {
   }
 
   /// The next `count` bytes, or what is left.
-  mutating func bytes(_ count: Int) -> Bytes {
+  package mutating func bytes(_ count: Int) -> Bytes {
     do throws(DecodingError) { return try reader.slice(min(count, reader.remaining)) } catch { return Bytes() }
   }
 
   /// Everything that is left, in memory of its own, so that the sanitizer sees a read past its end.
-  mutating func rest() -> Bytes { bytes(reader.remaining).withBuffer { Bytes(copying: $0) } }
+  package mutating func rest() -> Bytes { bytes(reader.remaining).withBuffer { Bytes(copying: $0) } }
 }

@@ -1,5 +1,6 @@
 // Nexmark: encoded events of the benchmark, and positions of the source that generates them.
 
+import FuzzHarness
 import MillraceBase
 import MillraceDataflow
 import MillraceModel

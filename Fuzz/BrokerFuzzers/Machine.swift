@@ -1,5 +1,6 @@
 // Machine: a real broker with its protocol servers on a simulated machine, small enough to be made anew for each input.
 
+import FuzzStorage
 import MillraceAMQPServer
 import MillraceBase
 import MillraceBroker
@@ -20,29 +21,17 @@ final class Machine {
   private static let address = SocketAddress(host: "127.0.0.1", port: 9092)
   private static let amqpAddress = SocketAddress(host: "127.0.0.1", port: 5672)
 
-  static var configuration: LogConfiguration {
-    var configuration = LogConfiguration(directory: "/data")
-    configuration.journalFileSize = 32 << 10
-    configuration.firstJournalFileSize = 16 << 10
-    configuration.journalFileLimit = 3
-    configuration.hotTailSize = 32 << 10
-    configuration.commitSize = 8 << 10
-    configuration.largestUnit = 16 << 10
-    configuration.segmentBlockSize = 1024
-    return configuration
-  }
-
   /// A machine over a disk with these files.
   /// - Throws: what keeps the broker from starting.
   init(_ files: [(path: String, bytes: [UInt8])] = []) throws(BrokerError) {
     world = SimulatedWorld(seed: 1)
     disk = SimulatedFileSystem(world: world, capacity: 64 << 20)
-    Machine.write(files, to: disk)
+    write(files, to: disk)
     do throws(BrokerError) {
       var settings = BrokerSettings()
       try settings.set("group.min.session.timeout.ms", "1")
       broker = try Broker(
-        log: Machine.configuration, settings: settings, fileSystem: disk,
+        log: smallLog, settings: settings, fileSystem: disk,
         reactor: SimulatedReactor(world: world, name: "broker"), writer: SimulatedExecutor(world: world),
         background: SimulatedExecutor(world: world), logger: .silent, seed: 1)
     } catch {
@@ -55,23 +44,6 @@ final class Machine {
     do throws(IOError) {
       _ = try server.listen(Machine.address)
       _ = try amqp.listen(Machine.amqpAddress)
-    } catch {
-      preconditionFailure("\(error)")
-    }
-  }
-
-  static func write(_ files: [(path: String, bytes: [UInt8])], to disk: SimulatedFileSystem) {
-    do throws(IOError) {
-      for (path, bytes) in files {
-        var folder = ""
-        for name in path.split(separator: "/").dropLast() {
-          folder += "/" + name
-          try disk.createDirectory(folder)
-        }
-        let file = try disk.open(path, [.write, .create, .truncate, .durableWrites])
-        try Bytes(bytes).withBuffer { buffer throws(IOError) in try file.write(buffer, at: 0) }
-        file.close()
-      }
     } catch {
       preconditionFailure("\(error)")
     }

@@ -1,4 +1,4 @@
-// Harness: libFuzzer's two entry points: chooses the target, and measures what each input costs.
+// Harness: chooses the target, runs it for libFuzzer, and measures what each input costs.
 
 import CFuzzSupport
 import Glibc
@@ -10,26 +10,23 @@ nonisolated(unsafe) private var slowest: Int64 = 0
 nonisolated(unsafe) private var largest: Int64 = 0
 nonisolated(unsafe) private var inputs = 0
 
-/// Chooses the target that `FUZZ_TARGET` names. `FUZZ_LIST` prints all names; `FUZZ_SEEDS` writes the target's seeds into
-/// that directory. Both end the program.
-@_cdecl("LLVMFuzzerInitialize")
-public func initializeFuzzer(
-  _ count: UnsafeMutablePointer<CInt>, _ words: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>>>
-) -> CInt {
+/// Chooses among a program's targets the one that `FUZZ_TARGET` names. `FUZZ_LIST` prints all names; `FUZZ_SEEDS` writes the
+/// target's seeds into that directory. Both end the program.
+package func startFuzzing(_ targets: [FuzzTarget]) -> CInt {
   if getenv("FUZZ_LIST") != nil {
-    for target in fuzzTargets { print(target.name) }
+    for target in targets { print(target.name) }
     exit(0)
   }
   let name = getenv("FUZZ_TARGET").map { String(cString: $0) } ?? ""
-  guard let target = fuzzTargets.first(where: { $0.name == name }) else {
-    fuzz_fail("FUZZ_TARGET must name one of: \(fuzzTargets.map(\.name).joined(separator: ", "))")
+  guard let target = targets.first(where: { $0.name == name }) else {
+    fuzz_fail("FUZZ_TARGET must name one of: \(targets.map(\.name).joined(separator: ", "))")
   }
   if let directory = getenv("FUZZ_SEEDS") {
     writeSeeds(target, String(cString: directory))
     exit(0)
   }
   // What is made once at first use is no input's fault.
-  for seed in target.seeds() + [[]] where target.name != canary.name { target.run(Bytes(seed)) }
+  for seed in target.seeds() + [[]] { target.run(Bytes(seed)) }
   chosen = target
   atexit { print("fuzz: \(inputs) inputs, at most \(slowest) us and \(largest) bytes for one") }
   return 0

@@ -1,0 +1,14 @@
+// FuzzTargets: the fuzzers of this program: the two protocols.
+
+import FuzzHarness
+
+/// Tests hold this list against docs/internals/fuzzing.md and against the parsers in the sources.
+let fuzzTargets: [FuzzTarget] = [
+  requestFrames, messages, consumerProtocol, amqpFrames, amqpMethods, amqpTables, amqpContentHeaders,
+]
+
+/// libFuzzer's entry before the first input; the harness has the one for each input.
+@_cdecl("LLVMFuzzerInitialize")
+public func initializeFuzzer(
+  _ count: UnsafeMutablePointer<CInt>, _ words: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>>>
+) -> CInt { startFuzzing(fuzzTargets) }
