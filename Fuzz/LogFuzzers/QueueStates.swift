@@ -31,9 +31,13 @@ let queueStates = FuzzTarget(
     var again = ByteReader(writer.finishJoined())
     let read = try QueueState(from: &again)
     precondition(read == state, "a state was read back as another one")
-    var queue = MessageQueue(id: 1, state: state, now: Timestamp(milliseconds: 0))
+    // Logs that go on, as far as their published sizes say.
+    let backlog = state.lanes.keys.sorted().map { LaneBacklog(lane: $0, end: 500, bytes: .max - Int64($0)) }
+    var queue = MessageQueue(id: 1, state: state, backlog: backlog, now: Timestamp(milliseconds: 0))
+    let length = queue.length
     _ = queue.takeLoads()
-    _ = queue.purge()
+    _ = (queue.durableState(), queue.lengthBytes)
+    precondition(queue.purge() == length, "a purge of fewer than \(length) messages")
     _ = queue.takeCommit()
   } catch {}
 }

@@ -96,6 +96,9 @@ struct Lane {
   private var committedBytes: Int64
   var doneBytes: Int64 { committedBytes + pendingBytes }
 
+  /// What sums of sizes from before a restart are taken for at most, so that those of all lanes can be added up.
+  private static let largestSum: Int64 = 1 << 54
+
   /// The ring may be as long, whatever is in it.
   private let smallestRing: Int
 
@@ -108,13 +111,12 @@ struct Lane {
     loadedEnd = start
     self.end = max(end, state.done.ranges.last?.upperBound ?? start)
     known = state.done
-    committedBytes = state.doneBytes
+    committedBytes = min(state.doneBytes, Lane.largestSum)
     counts = state.counts
     delays = state.delays.mapValues(\.milliseconds)
     undone = Int(self.end - start) - known.count
     // A host that does not know the bytes says 0.
-    let left = bytes.subtractingReportingOverflow(state.doneBytes)
-    undoneBytes = undone == 0 || left.overflow ? 0 : max(left.partialValue, 0)
+    undoneBytes = undone == 0 ? 0 : max(min(max(bytes, 0), Lane.largestSum) - committedBytes, 0)
     redeliveredBelow = state.done.ranges.last?.upperBound ?? start
   }
 

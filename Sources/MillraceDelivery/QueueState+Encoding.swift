@@ -8,13 +8,16 @@
 //          counting from 0; counted: offset (varlong, unsigned), count (varint, signed); delayed: offset (varlong,
 //          unsigned), until (varlong, ms). Small, because every batch of acknowledgements writes some.
 //
-// Numbers are big endian, varints LEB128, signed ones zig-zag. Offsets ascend, gaps between done ranges are at least 1.
+// Numbers are big endian, varints LEB128, signed ones zig-zag. Offsets ascend up to 2^55, gaps between done ranges are at least
+// 1.
 
 import MillraceBase
 import MillraceModel
 
 extension QueueState {
   static let version: UInt8 = 1
+  /// No lane's end lies above, so that the messages of all 256 can be added up.
+  static let largestOffset: Offset = 1 << 55
 
   /// Writes the snapshot. The same state always gives the same bytes.
   public func encode(to writer: inout ByteWriter) {
@@ -92,7 +95,7 @@ extension QueueState.Lane {
   fileprivate init(from reader: inout ByteReader) throws(DecodingError) {
     self.init(start: try reader.int64())
     doneBytes = try reader.int64()
-    guard start >= 0, doneBytes >= 0 else {
+    guard start >= 0, start <= QueueState.largestOffset, doneBytes >= 0 else {
       throw DecodingError("lane starts at \(start) with \(doneBytes) bytes done", at: reader.position)
     }
     for range in try QueueState.ranges(from: start, of: &reader, minimumGap: 1) { done.insert(range) }
@@ -136,7 +139,7 @@ extension QueueChange {
   }
 
   /// Reads a change.
-  /// - Throws: for an unknown kind, negative or descending offsets. Allocates in proportion to the bytes.
+  /// - Throws: for an unknown kind, offsets that are negative, too large or do not ascend. Allocates in proportion to the bytes.
   public init(from reader: inout ByteReader) throws(DecodingError) {
     let kind = try reader.uint8()
     let lane = try reader.uint8()
@@ -154,7 +157,9 @@ extension QueueChange {
     }
     switch self {
     case .counted(_, let offset, _), .delayed(_, let offset, _):
-      guard offset >= 0 else { throw DecodingError("offset \(offset)", at: reader.position) }
+      guard offset >= 0, offset <= QueueState.largestOffset else {
+        throw DecodingError("offset \(offset)", at: reader.position)
+      }
     case .done: break
     }
   }
@@ -173,7 +178,8 @@ extension ByteReader {
   /// An offset, given by its distance from `last`.
   fileprivate mutating func offset(behind last: Offset, minimum: UInt64) throws(DecodingError) -> Offset {
     let gap = try unsignedVarlong()
-    guard gap >= minimum, gap <= UInt64(Offset.max - last) else {
+    let largest = QueueState.largestOffset
+    guard gap >= minimum, last <= largest, gap <= UInt64(largest - last) else {
       throw DecodingError("offset \(gap) behind \(last)", at: position)
     }
     return last + Offset(gap)

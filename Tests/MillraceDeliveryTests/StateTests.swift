@@ -200,6 +200,56 @@ func damagedSnapshots() throws {
   #expect(accepted > 0)
 }
 
+@Test("numbers as large as a snapshot can hold can be added up, and larger ones are refused")
+func largestNumbers() throws {
+  let limit = QueueState.largestOffset
+  var state = QueueState()
+  for lane in UInt8.min...UInt8.max {
+    state.apply(.done(lane: lane, ranges: [limit - 1..<limit], bytes: .max))
+  }
+  var writer = ByteWriter()
+  state.encode(to: &writer)
+  var reader = ByteReader(writer.finishJoined())
+  let read = try QueueState(from: &reader)
+  #expect(read == state)
+  let backlog = (UInt8.min...UInt8.max).map { LaneBacklog(lane: $0, end: 500, bytes: $0 % 2 == 0 ? .max : .min) }
+  for backlog in [[], backlog] {
+    var queue = MessageQueue(id: 1, state: read, backlog: backlog, now: ms(0))
+    #expect(queue.length == 256 * Int(limit - 1))
+    #expect(queue.lengthBytes >= 0)
+    #expect(queue.durableState().lanes.count == 256)
+    #expect(queue.purge() == 256 * Int(limit - 1))
+    #expect(queue.length == 0)
+    _ = queue.takeCommit()
+    // What comes now is added to sums that are as large as they may be.
+    queue.published(message(limit, lane: 3))
+    #expect(queue.purge() == 1)
+    _ = queue.takeCommit()
+    #expect(queue.durableState().lanes[3]?.start == limit + 1)
+  }
+  func refuses(_ state: QueueState) -> Bool {
+    var writer = ByteWriter()
+    state.encode(to: &writer)
+    var reader = ByteReader(writer.finishJoined())
+    return (try? QueueState(from: &reader)) == nil
+  }
+  func refuses(_ change: QueueChange) -> Bool {
+    var writer = ByteWriter()
+    change.encode(to: &writer)
+    var reader = ByteReader(writer.finishJoined())
+    return (try? QueueChange(from: &reader)) == nil
+  }
+  state.apply(.done(lane: 7, ranges: [limit..<limit + 1], bytes: 0))
+  #expect(refuses(state))
+  #expect(!refuses(QueueState(start: limit)) && refuses(QueueState(start: limit + 1)))
+  for isLarge in [false, true] {
+    let offset = isLarge ? limit + 1 : limit
+    #expect(refuses(.done(lane: 0, ranges: [0..<offset], bytes: 1)) == isLarge)
+    #expect(refuses(.counted(lane: 0, offset: offset, count: 1)) == isLarge)
+    #expect(refuses(.delayed(lane: 0, offset: offset, until: ms(1))) == isLarge)
+  }
+}
+
 @Test("ranges merge, are looked up and cut")
 func offsetRanges() {
   var random = SeededRandom(seed: 1)
