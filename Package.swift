@@ -185,6 +185,10 @@ let package = Package(
       dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams"],
       path: "Benchmarks/WordCountBenchmark", swiftSettings: settings),
     .executableTarget(
+      name: "CodecBenchmark",
+      dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceNexmark"],
+      path: "Benchmarks/CodecBenchmark", swiftSettings: settings),
+    .executableTarget(
       name: "NexmarkBenchmark", dependencies: ["MillraceBase", "MillraceNexmark"],
       path: "Benchmarks/NexmarkBenchmark", swiftSettings: settings),
   ]

@@ -205,9 +205,7 @@ private struct JSONParser {
         at += 1
         guard let value = String(validating: bytes, as: UTF8.self) else { throw error("a string is not valid UTF-8") }
         return value
-      case UInt8(ascii: "\\"):
-        at += 1
-        try escape(into: &bytes)
+      case UInt8(ascii: "\\"): bytes.append(contentsOf: String(Character(try JSONEscapes.read(text, at: &at))).utf8)
       case 0..<0x20: throw error("a control character inside a string")
       default:
         bytes.append(byte)
@@ -215,50 +213,5 @@ private struct JSONParser {
       }
     }
     throw error("a string without its end")
-  }
-
-  private mutating func escape(into bytes: inout [UInt8]) throws(DecodingError) {
-    guard at < text.count else { throw error("a string without its end") }
-    let byte = text[at]
-    at += 1
-    switch byte {
-    case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): bytes.append(byte)
-    case UInt8(ascii: "b"): bytes.append(0x08)
-    case UInt8(ascii: "f"): bytes.append(0x0c)
-    case UInt8(ascii: "n"): bytes.append(0x0a)
-    case UInt8(ascii: "r"): bytes.append(0x0d)
-    case UInt8(ascii: "t"): bytes.append(0x09)
-    case UInt8(ascii: "u"):
-      var code = try hex()
-      if (0xd800..<0xdc00).contains(code) {
-        guard at + 1 < text.count, text[at] == UInt8(ascii: "\\"), text[at + 1] == UInt8(ascii: "u") else {
-          throw error("half of a surrogate pair")
-        }
-        at += 2
-        let low = try hex()
-        guard (0xdc00..<0xe000).contains(low) else { throw error("half of a surrogate pair") }
-        code = 0x10000 + (code - 0xd800) << 10 + (low - 0xdc00)
-      }
-      guard let scalar = Unicode.Scalar(code) else { throw error("half of a surrogate pair") }
-      bytes.append(contentsOf: String(Character(scalar)).utf8)
-    default: throw error("an unknown escape")
-    }
-  }
-
-  private mutating func hex() throws(DecodingError) -> UInt32 {
-    guard at + 4 <= text.count else { throw error("four hexadecimal digits are expected") }
-    var code: UInt32 = 0
-    for byte in text[at..<(at + 4)] {
-      let digit: UInt8
-      switch byte {
-      case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = byte - UInt8(ascii: "0")
-      case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = byte - UInt8(ascii: "a") + 10
-      case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = byte - UInt8(ascii: "A") + 10
-      default: throw error("four hexadecimal digits are expected")
-      }
-      code = code << 4 | UInt32(digit)
-    }
-    at += 4
-    return code
   }
 }

@@ -1,0 +1,3 @@
+// CodecBenchmark: bids per second and core, as JSON and as CSV, read and written.
+
+CodecBenchmark.main()
