@@ -59,6 +59,9 @@ let package = Package(
     library("MillraceNexmark", ["MillraceBase", "MillraceModel", "MillraceDataflow"]),
     // Floor 6
     library(
+      "MillraceNexmarkQueries",
+      ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceNexmark"]),
+    library(
       "MillraceBroker",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillracePattern", "MillraceIO", "MillraceLog",
@@ -97,7 +100,7 @@ let package = Package(
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
         "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceMetadata", "MillraceBroker", "MillraceDataflow",
         "MillraceStreams", "MillraceConnectors", "MillraceDelivery", "MillraceRouting", "MillraceQueueing",
-        "MillraceAMQPProtocol", "Millrace", "MillraceNexmark",
+        "MillraceAMQPProtocol", "Millrace", "MillraceNexmark", "MillraceNexmarkQueries",
       ]),
     program("millrace", path: "Sources/millrace", ["MillraceServer"]),
     // Beside the floors: imported by tests, simulator and fuzzers only
@@ -133,6 +136,12 @@ let package = Package(
     tests("MillraceDeliveryTests", ["MillraceDelivery", "MillraceModel", "MillraceBase"]),
     tests("MillraceStreamsTests", ["MillraceStreams", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
     tests("MillraceNexmarkTests", ["MillraceNexmark", "MillraceDataflow", "MillraceModel", "MillraceBase"]),
+    tests(
+      "MillraceNexmarkQueriesTests",
+      [
+        "MillraceNexmarkQueries", "MillraceNexmark", "MillraceStreams", "MillraceDataflow", "MillraceModel",
+        "MillraceBase",
+      ]),
     tests(
       "MillraceConnectorsTests",
       [
@@ -189,7 +198,7 @@ let package = Package(
       dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceNexmark"],
       path: "Benchmarks/CodecBenchmark", swiftSettings: settings),
     .executableTarget(
-      name: "NexmarkBenchmark", dependencies: ["MillraceBase", "MillraceNexmark"],
+      name: "NexmarkBenchmark", dependencies: ["MillraceBase", "MillraceNexmark", "MillraceNexmarkQueries"],
       path: "Benchmarks/NexmarkBenchmark", swiftSettings: settings),
   ]
 )
@@ -218,7 +227,7 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
       "DataFuzzers",
       [
         "MillraceModel", "MillraceCompression", "MillraceRouting", "MillraceDataflow", "MillraceStreams",
-        "MillraceNexmark",
+        "MillraceNexmark", "MillraceNexmarkQueries",
       ]),
     fuzzers(
       "LogFuzzers",

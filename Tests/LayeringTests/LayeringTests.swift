@@ -13,6 +13,7 @@ private let floors: [String: Int] = [
   "MillraceDelivery": 4,
   "MillraceRouting": 4,
   "MillraceMetadata": 5, "MillraceStreams": 5, "MillraceNexmark": 5,
+  "MillraceNexmarkQueries": 6,
   "MillraceBroker": 6,
   "MillraceKafkaServer": 7, "MillraceAMQPServer": 7, "MillraceConnectors": 7,
   "Millrace": 8,
