@@ -74,12 +74,18 @@ amqp-reference:
 	@Scripts/setup reference
 	$(PYTHON) -m pytest -q Tests/amqp --amqp-backend rabbitmq
 
-# What the Nexmark queries give, by PostgreSQL, and whether that is right.
+# What the Nexmark queries give, by PostgreSQL, whether that is right, and whether Millrace gives the same.
 nexmark-oracle: setup-test build-release nexmark
 
 .PHONY: nexmark
 nexmark:
 	$(PYTHON) -m pytest -q Tests/nexmark
+
+# The same over a million events: a minute.
+.PHONY: nexmark-million
+nexmark-million: setup-test build-release
+	$(PYTHON) Tests/nexmark/compare.py --events 1000000 --rate 10000
+	$(PYTHON) Tests/nexmark/compare.py --events 1000000 --rate 1000 --crash-at 600000
 
 cli:
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/cli

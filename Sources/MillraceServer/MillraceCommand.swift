@@ -55,6 +55,7 @@ public enum MillraceCommand {
     var rest = words[...]
     while !command.subcommands.isEmpty, let word = rest.first, !word.hasPrefix("-") {
       guard let next = command.subcommands.first(where: { $0.name == word }) else {
+        if command.run != nil { break }
         throw usage("unknown command \"\(word)\"", path)
       }
       rest.removeFirst()

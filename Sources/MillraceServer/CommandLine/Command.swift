@@ -165,4 +165,18 @@ struct Command: Sendable {
     self.subcommands = subcommands
     run = nil
   }
+
+  /// A command that does something with its operand, unless that is the name of one of `subcommands`.
+  init(
+    _ name: String, _ summary: String, discussion: String = "", operand: Operand, options: [CommandOption],
+    subcommands: [Command], run: @escaping Body
+  ) {
+    self.name = name
+    self.summary = summary
+    self.discussion = discussion
+    operands = [operand]
+    self.options = options
+    self.subcommands = subcommands
+    self.run = run
+  }
 }

@@ -10,6 +10,9 @@ enum CommandHelp {
   static func text(_ command: Command, path: [String]) -> String {
     var out = "\(path.joined(separator: " ")): \(command.summary)\n\n"
     out += "Usage: \(usage(command, path: path))\n"
+    if !command.subcommands.isEmpty, command.run != nil {
+      out += "       \(path.joined(separator: " ")) COMMAND\n"
+    }
     if !command.discussion.isEmpty { out += "\n" + wrapped(command.discussion, indent: 0) + "\n" }
     if !command.subcommands.isEmpty {
       out += "\nCommands:\n" + rows(command.subcommands.map { ($0.name, $0.summary) })
@@ -27,7 +30,7 @@ enum CommandHelp {
   /// The line that shows how a command is called.
   static func usage(_ command: Command, path: [String]) -> String {
     var parts = path
-    if !command.subcommands.isEmpty { parts.append("COMMAND") }
+    if !command.subcommands.isEmpty, command.run == nil { parts.append("COMMAND") }
     parts += command.operands.map(\.usage)
     for option in command.options {
       let dots = option.count == .repeated ? "…" : ""

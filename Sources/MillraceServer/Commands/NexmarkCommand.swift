@@ -1,26 +1,23 @@
-// NexmarkCommand: `millrace nexmark`: the events of the Nexmark benchmark.
+// NexmarkCommand: `millrace nexmark`: the queries of the Nexmark benchmark.
 
 import MillraceBase
+import MillraceDataflow
 import MillraceIO
 import MillraceNexmark
+import MillraceNexmarkQueries
 
 extension Command {
   /// `millrace nexmark`
   static let nexmark = Command(
-    "nexmark", "works with the Nexmark benchmark of stream processors",
+    "nexmark", "runs a query of the Nexmark benchmark of stream processors",
     discussion: """
-      Nexmark is an auction site: persons, auctions and bids. docs/reference/nexmark.md says what its events are. No \
-      server is needed.
+      Nexmark is an auction site: persons, auctions and bids. docs/reference/nexmark.md says what its events and queries \
+      are. The query runs in memory, as a job whose state and results are committed step by step; no server is needed. Its \
+      final result is written as lines of JSON, sorted; standard error tells what it took of the processor.
       """,
-    subcommands: [nexmarkGenerate])
-
-  private static let nexmarkGenerate = Command(
-    "generate", "writes events as lines of JSON",
-    discussion: """
-      Event N is the same whenever and wherever it is made, with the same rate and kind of times. They are the events of \
-      nexmark-rs 0.2; with --float-times their times are, too, beyond the first 671,105, where 32-bit floating point \
-      begins to be off by a millisecond.
-      """,
+    operand: Operand(
+      "QUERY", type: .word(NexmarkQuery.all.map(\.name)),
+      "One of \(NexmarkQuery.all.map(\.name).joined(separator: ", "))."),
     options: [
       CommandOption(
         "--events", "N", type: .integer(1...NexmarkGenerator.eventLimit), isRequired: true, "How many events."),
@@ -28,82 +25,84 @@ extension Command {
         "--rate", "R", type: .integer(NexmarkGenerator.rates), "Events in a second of event time (default 10000)."),
       CommandOption(
         "--from", "N", type: .integer(0...NexmarkGenerator.eventLimit), "The number of the first event (default 0)."),
-      CommandOption(flag: "--exact-times", "Times in whole numbers (the default)."),
       CommandOption(flag: "--float-times", "Times in 32-bit floating point, as nexmark-rs computes them."),
-      CommandOption("--output", "FILE", "Where to write; - is standard output (the default). A file is replaced."),
-    ]
+      CommandOption(flag: "--prepared", "Encodes all events into memory before the clock starts."),
+      CommandOption(
+        "--crash-at", "N", type: .integer(1...NexmarkGenerator.eventLimit),
+        "Drops the job once it has read N events; it is started again from what was committed."),
+      CommandOption(
+        "--output", "FILE",
+        "Where to write the result; - is standard output. Without it the rows are only counted."),
+    ],
+    subcommands: [nexmarkGenerate]
   ) { (arguments) throws(CommandFailure) in
-    if arguments.has("--exact-times"), arguments.has("--float-times") {
-      throw CommandFailure(.usage, "--exact-times and --float-times exclude each other")
-    }
     let from = arguments.integer("--from") ?? 0
     let count = arguments.integer("--events") ?? 0
     guard count <= NexmarkGenerator.eventLimit - from else {
       throw CommandFailure(.usage, "--from and --events go beyond event \(NexmarkGenerator.eventLimit)")
     }
+    let crash = arguments.integer("--crash-at")
+    if let crash, crash > count { throw CommandFailure(.usage, "--crash-at \(crash) is beyond \(count) events") }
+    guard let query = NexmarkQuery.all.first(where: { $0.name == arguments.operands[0] }) else {
+      throw CommandFailure(.usage, "unknown query \(arguments.operands[0])")
+    }
     let generator = NexmarkGenerator(
       rate: arguments.integer("--rate") ?? 10_000, times: arguments.has("--float-times") ? .float32 : .exact)
-    let path = arguments.text("--output") ?? "-"
-    let lines = EventLines(generator: generator, events: from..<(from + count))
+    var run = NexmarkRun(query, generator, events: from..<(from + count))
+    run.isPrepared = arguments.has("--prepared")
+    run.crashAt = crash
+    run.keepsRows = arguments.has("--output")
+    let outcome: NexmarkOutcome
+    do throws(JobError) { outcome = try run.run() } catch { throw CommandFailure(.failed, error.description) }
+    try OutputStream.standardError.print("\(query.name): \(told(outcome))\n")
+    guard let path = arguments.text("--output") else { return .done }
+    let lines: ResultLines
+    do throws(DecodingError) {
+      lines = try ResultLines(outcome.outputs, columns: query.columns)
+    } catch {
+      throw CommandFailure(.failed, "a row of the result cannot be read: \(error)")
+    }
     do throws(IOError) {
-      if path == "-" {
-        let output = OutputStream.standardOutput
-        try lines.write { (portion, _) throws(IOError) in try output.write(portion) }
-      } else {
-        let bytes = try lines.write(to: path)
-        try OutputStream.standardOutput.write(
-          "wrote \(Shown.count(count)) event\(count == 1 ? "" : "s"), \(Shown.bytes(Double(bytes))), to \(path)\n")
-      }
+      try write(lines, to: path)
     } catch {
       // Whoever reads has enough.
       if path != "-" || !error.isBrokenPipe { throw CommandFailure(.failed, error.description) }
     }
     return .done
   }
-}
 
-/// Events of a range as lines of JSON.
-private struct EventLines {
-  let generator: NexmarkGenerator
-  let events: Range<Int64>
-  /// Bytes that are written at a time.
-  private static let portion = 256 << 10
+  /// What a run took, in one line.
+  private static func told(_ outcome: NexmarkOutcome) -> String {
+    func seconds(_ time: Duration) -> Double { Double(time.inNanoseconds) / 1e9 }
+    func processor(_ time: Duration) -> String {
+      let taken = seconds(time)
+      let rate = taken > 0 ? Double(outcome.events) / taken / 1e6 : 0
+      return "\(thousandths(taken)) s (\(thousandths(rate)) million events/s)"
+    }
+    var line = "\(Shown.count(outcome.events)) events in \(thousandths(seconds(outcome.elapsed))) s, "
+    line += "\(Shown.count(outcome.outputRecords)) rows handed on; "
+    line += "processor time \(processor(outcome.processor)), "
+    line += "with making the events \(processor(outcome.processor + outcome.source))"
+    if let position = outcome.recoveredAt { line += "; after the crash from event \(Shown.count(position)) on" }
+    return line
+  }
 
-  /// Makes a file of them.
-  /// - Returns: its size.
-  func write(to path: String) throws(IOError) -> Int64 {
+  private static func thousandths(_ value: Double) -> String {
+    let (whole, rest) = Int64((value * 1000).rounded()).quotientAndRemainder(dividingBy: 1000)
+    return "\(whole).\(String(repeating: "0", count: 3 - String(rest).count))\(rest)"
+  }
+
+  private static func write(_ lines: ResultLines, to path: String) throws(IOError) {
+    if path == "-" {
+      let output = OutputStream.standardOutput
+      return try lines.write { (portion: UnsafeRawBufferPointer) throws(IOError) in try output.write(portion) }
+    }
     let file = try LinuxFileSystem().open(path, [.write, .create, .truncate])
     defer { file.close() }
     var written: Int64 = 0
-    var progress = Progress()
-    defer { progress.clear() }
-    try write { (portion, next) throws(IOError) in
+    try lines.write { (portion: UnsafeRawBufferPointer) throws(IOError) in
       try file.write(portion, at: written)
       written += Int64(portion.count)
-      progress.show("\(Shown.count(next - events.lowerBound)) of \(Shown.count(events.count)) events")
-    }
-    return written
-  }
-
-  /// Hands the lines to `body`, with the number of the event that comes next.
-  func write(_ body: (UnsafeRawBufferPointer, Int64) throws(IOError) -> Void) throws(IOError) {
-    let room = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: NexmarkGenerator.encodedSizeLimit, alignment: 16)
-    defer { room.deallocate() }
-    var number = events.lowerBound
-    while number < events.upperBound {
-      var writer = ByteWriter(capacity: EventLines.portion)
-      // A line is well below a tenth of a portion.
-      while number < events.upperBound, writer.count < EventLines.portion / 10 * 9 {
-        let size = generator.encode(number, into: room)
-        do throws(DecodingError) {
-          try EncodedEvent(UnsafeRawBufferPointer(rebasing: room[..<size])).writeJSONLine(into: &writer)
-        } catch {
-          preconditionFailure("event \(number) was encoded wrongly: \(error)")
-        }
-        number += 1
-      }
-      try writer.finishJoined().withBuffer { portion throws(IOError) in try body(portion, number) }
     }
   }
 }
