@@ -134,9 +134,14 @@ public struct Attempt<Upstream: Flow, Output>: Flow {
     self.init(upstream, policy, transform, handler: nil)
   }
 
-  /// Binds what lies before, and the topic of dead letters.
+  /// Binds what lies before, inlined so that its stages are specialised, and the topic of dead letters.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    let upstream = try upstream.bound(to: &graph)
+    try registered(behind: upstream.bound(to: &graph), in: &graph)
+  }
+
+  @usableFromInline
+  func registered(behind upstream: Upstream, in graph: inout JobGraph) throws(JobError) -> Self {
     let handler = try FailureHandler(policy, &graph)
     graph.addFailedCount { handler.count }
     return Self(upstream, policy, transform, handler: handler)

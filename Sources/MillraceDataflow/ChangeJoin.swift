@@ -65,10 +65,18 @@ where
       combine: combine, sides: nil)
   }
 
-  /// Registers the state.
+  /// Binds both sides, inlined so that their stages are specialised, and registers the state.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
     let left = try left.bound(to: &graph)
     let right = try right.bound(to: &graph)
+    return try registered(behind: left, right, in: &graph)
+  }
+
+  @usableFromInline
+  func registered(
+    behind left: Exchange<Left, Key>, _ right: Exchange<Right, Key>, in graph: inout JobGraph
+  ) throws(JobError) -> Self {
     let leftStore = try graph.addState(kind: "change-join-left", name: name.map { $0 + ".left" }) {
       ElementStore(
         operatorID: $0, ranking: .value(Left.Output.Value.self), codec: WeightCodec(Left.Output.Value.stateEncoding))

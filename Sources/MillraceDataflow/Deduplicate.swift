@@ -151,9 +151,14 @@ public struct Deduplicate<Upstream: Flow, Key: StreamKey>: Flow {
     self.init(Exchange(upstream, by: key), key: key, within: within, late: late, name: name, store: nil)
   }
 
-  /// Registers the state.
+  /// Binds what lies before, inlined so that its stages are specialised, and registers the state.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    let upstream = try upstream.bound(to: &graph)
+    try registered(behind: upstream.bound(to: &graph), in: &graph)
+  }
+
+  @usableFromInline
+  func registered(behind upstream: Exchange<Upstream, Key>, in graph: inout JobGraph) throws(JobError) -> Self {
     let late = try late?.bound(to: &graph)
     if within != nil { graph.needEventTime() }
     let store = try graph.addState(kind: "deduplicate", name: name) {

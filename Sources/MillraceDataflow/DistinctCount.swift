@@ -107,9 +107,14 @@ public struct DistinctCount<Upstream: Flow, Key: StreamKey, Element: BytesRepres
     self.init(Exchange(upstream, by: key), key: key, element: element, name: name, store: nil)
   }
 
-  /// Registers the state.
+  /// Binds what lies before, inlined so that its stages are specialised, and registers the state.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    let upstream = try upstream.bound(to: &graph)
+    try registered(behind: upstream.bound(to: &graph), in: &graph)
+  }
+
+  @usableFromInline
+  func registered(behind upstream: Exchange<Upstream, Key>, in graph: inout JobGraph) throws(JobError) -> Self {
     return Self(
       upstream, key: key, element: element, name: name,
       store: try graph.addState(kind: "distinct", name: name) { DistinctStore(operatorID: $0) })

@@ -97,9 +97,14 @@ public struct ExtremeOfChanges<Upstream: Flow, Key: StreamKey>: Flow where Upstr
     self.init(Exchange(upstream, by: key), key: key, extreme: extreme, name: name, state: nil, number: number)
   }
 
-  /// Registers the state.
+  /// Binds what lies before, inlined so that its stages are specialised, and registers the state.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    let upstream = try upstream.bound(to: &graph)
+    try registered(behind: upstream.bound(to: &graph), in: &graph)
+  }
+
+  @usableFromInline
+  func registered(behind upstream: Exchange<Upstream, Key>, in graph: inout JobGraph) throws(JobError) -> Self {
     let store = try graph.addState(kind: "extreme", name: name) {
       ElementStore(operatorID: $0, ranking: .number, codec: WeightCodec("number"))
     }

@@ -115,8 +115,8 @@ public struct CommitReceipt: Equatable, Sendable {
 
 /// The outside of one running job: its input topics, its output topics and its state log.
 ///
-/// One value serves one job, a run at a time. All methods but ``interrupt()`` are called by the job's worker thread only, one
-/// at a time; they may block it. Any error ends the run: what was not committed is forgotten, and the next run recovers.
+/// One value serves one job, a run at a time. All methods but ``interrupt()`` and ``decompress(_:_:)`` are called by
+/// one of the job's threads, one at a time; they may block it. Any error ends the run: what was not committed is forgotten, and the next run recovers.
 ///
 /// What the host owes the job:
 /// 1. A commit is applied whole or not at all, and in the order of submission.
@@ -153,7 +153,7 @@ public protocol JobHost: AnyObject, Sendable {
   /// - Throws: `.unknownTopic`, `.closed`.
   func read(_ positions: [InputPosition], maxBytes: Int, wait: Duration) throws(JobError) -> [InputBatch]
 
-  /// The records part of a compressed batch, decompressed.
+  /// The records part of a compressed batch, decompressed. Several of the job's threads may call at a time.
   /// - Throws: `.corruptInput`.
   func decompress(_ batch: Bytes, _ header: RecordBatchHeader) throws(JobError) -> Bytes
 

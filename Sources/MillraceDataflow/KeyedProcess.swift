@@ -245,9 +245,14 @@ public struct KeyedProcess<Upstream: Flow, Key: StreamKey, State: StateCodable, 
     self.init(Exchange(upstream, by: key), key: key, name: name, store: nil, onValue: onValue, onTimer: onTimer)
   }
 
-  /// Registers the state.
+  /// Binds what lies before, inlined so that its stages are specialised, and registers the state.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    let upstream = try upstream.bound(to: &graph)
+    try registered(behind: upstream.bound(to: &graph), in: &graph)
+  }
+
+  @usableFromInline
+  func registered(behind upstream: Exchange<Upstream, Key>, in graph: inout JobGraph) throws(JobError) -> Self {
     graph.needEventTime()
     return Self(
       upstream, key: key, name: name,

@@ -143,9 +143,14 @@ public struct SortByTime<Upstream: Flow, Key: StreamKey>: Flow where Upstream.Ou
     self.init(Exchange(upstream, by: key), key: key, late: late, name: name, store: nil)
   }
 
-  /// Registers the state.
+  /// Binds what lies before, inlined so that its stages are specialised, and registers the state.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    let upstream = try upstream.bound(to: &graph)
+    try registered(behind: upstream.bound(to: &graph), in: &graph)
+  }
+
+  @usableFromInline
+  func registered(behind upstream: Exchange<Upstream, Key>, in graph: inout JobGraph) throws(JobError) -> Self {
     let late = try late?.bound(to: &graph)
     graph.needEventTime()
     let store = try graph.addState(kind: "sort", name: name) { SortStore<Upstream.Output>(operatorID: $0) }

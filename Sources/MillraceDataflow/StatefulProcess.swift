@@ -141,9 +141,14 @@ public struct StatefulProcess<Upstream: Flow, Key: StreamKey, Output>: Flow {
       onTimer: onTimer)
   }
 
-  /// Registers the states.
+  /// Binds what lies before, inlined so that its stages are specialised, and registers the state.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    let upstream = try upstream.bound(to: &graph)
+    try registered(behind: upstream.bound(to: &graph), in: &graph)
+  }
+
+  @usableFromInline
+  func registered(behind upstream: Exchange<Upstream, Key>, in graph: inout JobGraph) throws(JobError) -> Self {
     graph.needEventTime()
     let timers = try graph.addState(kind: "process", name: name) { ProcessStore<Bool>(operatorID: $0) }
     var bound: [(ObjectIdentifier, BoundState)] = []

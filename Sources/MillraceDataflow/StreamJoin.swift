@@ -75,10 +75,18 @@ where Left.Output: StateCodable, Right.Output: StateCodable {
       sides: nil)
   }
 
-  /// Registers the state.
+  /// Binds both sides, inlined so that their stages are specialised, and registers the state.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
     let left = try left.bound(to: &graph)
     let right = try right.bound(to: &graph)
+    return try registered(behind: left, right, in: &graph)
+  }
+
+  @usableFromInline
+  func registered(
+    behind left: Exchange<Left, Key>, _ right: Exchange<Right, Key>, in graph: inout JobGraph
+  ) throws(JobError) -> Self {
     let rule = bounds.map {
       IntervalRule(lower: $0.lowerBound.inMilliseconds, upper: $0.upperBound.inMilliseconds)
     }

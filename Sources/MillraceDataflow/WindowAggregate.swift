@@ -46,9 +46,14 @@ where Fold.Input == Upstream.Output {
       store: nil)
   }
 
-  /// Registers the state.
+  /// Binds what lies before, inlined so that its stages are specialised, and registers the state.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    let upstream = try upstream.bound(to: &graph)
+    try registered(behind: upstream.bound(to: &graph), in: &graph)
+  }
+
+  @usableFromInline
+  func registered(behind upstream: Exchange<Upstream, Key>, in graph: inout JobGraph) throws(JobError) -> Self {
     let late = try late?.bound(to: &graph)
     let store = try windows.makeStore(in: &graph, options: options, codec: Fold.State.codec, name: name)
     graph.addLateCount { store.lateCount }

@@ -87,10 +87,18 @@ where Left.Output: StateCodable, Right.Output: StateCodable {
       sides: nil)
   }
 
-  /// Registers the state.
+  /// Binds both sides, inlined so that their stages are specialised, and registers the state.
+  @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
     let left = try left.bound(to: &graph)
     let right = try right.bound(to: &graph)
+    return try registered(behind: left, right, in: &graph)
+  }
+
+  @usableFromInline
+  func registered(
+    behind left: Exchange<Left, Key>, _ right: Exchange<Right, Key>, in graph: inout JobGraph
+  ) throws(JobError) -> Self {
     let sides = try Sides(
       WindowRule(windows: windows), kind: "window-join", name: name, left: BoxCodec<Left.Output>(),
       right: BoxCodec<Right.Output>(), graph: &graph)
