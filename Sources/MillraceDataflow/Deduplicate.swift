@@ -80,6 +80,8 @@ final class DeduplicateStore: @unchecked Sendable {
 
 extension DeduplicateStore: OperatorState {
   var operatorID: UInt16 { table.operatorID }
+  // What is forgotten goes with the next step.
+  var waitsForTime: Bool { false }
   var count: Int { table.count }
   var changedCount: Int { table.changedCount + (watermark.isChanged ? 1 : 0) }
   var changedSize: Int { table.changedSize + 64 }

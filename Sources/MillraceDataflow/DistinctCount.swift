@@ -43,6 +43,7 @@ final class DistinctStore: @unchecked Sendable {
 
 extension DistinctStore: OperatorState {
   var operatorID: UInt16 { elements.operatorID }
+  var waitsForTime: Bool { false }
   var count: Int { elements.count }
   var changedCount: Int { elements.changedCount }
   var changedSize: Int { elements.changedSize + counts.changedSize }

@@ -65,13 +65,27 @@ public final class EventClock: @unchecked Sendable {
   /// Values with an earlier time are late. `Int64.min` before anything is known, `Int64.max` when nothing can come any more.
   public private(set) var watermark = Timestamp(milliseconds: .min)
 
-  init(_ strategy: WatermarkStrategy, inputs: Set<Int>, table: KeyedTable, notes: TimeNotes? = nil) {
+  init(
+    _ strategy: WatermarkStrategy, inputs: Set<Int>, table: KeyedTable, notes: TimeNotes? = nil,
+    isOfProcessing: Bool = false
+  ) {
     self.notes = notes
+    self.isOfProcessing = isOfProcessing
     table.isShared = true
     self.strategy = strategy
     self.inputs = inputs
     self.table = table
     outOfOrderness = max(0, strategy.outOfOrderness.inMilliseconds)
+  }
+
+  /// Follows the clock on the wall instead of records.
+  let isOfProcessing: Bool
+
+  /// The clock on the wall has come to `time`, or to the end of time with the last of the inputs. The watermark follows, but not back, and not by less than `least` ms.
+  func moveOn(to time: Timestamp, least: Int64) {
+    guard time > watermark, time.milliseconds >= watermark.milliseconds.adding(least) else { return }
+    watermark = time
+    table.update(UnsafeRawBufferPointer(start: nil, count: 0), initial: 0) { $0 = time.milliseconds.stateBits }
   }
 
   /// Takes the watermark from the state, once that was recovered.

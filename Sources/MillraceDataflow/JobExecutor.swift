@@ -132,12 +132,27 @@ public final class JobExecutor {
   /// - Returns: whether event time has moved without a batch.
   private func lookAtTime() -> Bool {
     let now = options.clock()
-    var hasMoved = false
-    for clock in workers.lazy.flatMap(\.graph.clocks) {
+    var hasMoved = workers[0].graph.usesProcessingTime && moveProcessingTime()
+    for clock in workers.lazy.flatMap(\.graph.clocks) where !clock.isOfProcessing {
       clock.now = now
       let before = clock.watermark
       inputs.forEachProgress { clock.look($0) }
       clock.moveOn()
+      if clock.watermark > before { hasMoved = true }
+    }
+    return hasMoved
+  }
+
+  /// Lets clocks follow the one on the wall: with each step, and without one only when an operator waits for that.
+  private func moveProcessingTime() -> Bool {
+    let isIdle = pending.isEmpty
+    guard !isIdle || workers.contains(where: { $0.graph.states.contains(where: \.waitsForTime) }) else { return false }
+    let isAtEnd = isIdle && inputs.areFinished
+    let time = isAtEnd ? Timestamp(milliseconds: .max) : options.wallClock()
+    var hasMoved = false
+    for clock in workers.lazy.flatMap(\.graph.clocks) where clock.isOfProcessing {
+      let before = clock.watermark
+      clock.moveOn(to: time, least: isIdle && !isAtEnd ? options.commitInterval.inMilliseconds : 0)
       if clock.watermark > before { hasMoved = true }
     }
     return hasMoved
@@ -150,7 +165,8 @@ public final class JobExecutor {
 
   private func waitForInput() -> Duration {
     if inputs.areFinished { return .zero }
-    return inFlight.isEmpty && !inputs.haveSources ? options.idleWait : options.briefWait
+    if !inFlight.isEmpty || inputs.haveSources { return options.briefWait }
+    return workers[0].graph.usesProcessingTime ? min(options.idleWait, options.commitInterval) : options.idleWait
   }
 
   private func read(wait: Duration) throws(JobError) {

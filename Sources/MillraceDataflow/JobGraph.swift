@@ -39,6 +39,8 @@ public struct JobGraph {
   private var failedCounts: [() -> UInt64] = []
   /// An operator needs to know how far event time has come.
   public private(set) var usesEventTime = false
+  /// A clock follows the one on the wall.
+  private(set) var usesProcessingTime = false
   /// Where sinks put their records.
   public let output: StepOutput
   /// The worker whose copy of the job this is, from 0.
@@ -227,6 +229,15 @@ public struct JobGraph {
   func observe(_ run: InputRun) {
     if workers > 1 { for clock in assignedClocks { clock.takeNote(run) } }
     inputClocks[run.input]?.observe(run, newest: run.header.maxTimestamp)
+  }
+
+  /// A clock that follows the one on the wall.
+  mutating func addProcessingClock(name: String?) throws(JobError) -> EventClock {
+    let clock = EventClock(
+      .monotonic, inputs: [], table: try addTable(kind: "processing-time", name: name), isOfProcessing: true)
+    clocks.append(clock)
+    usesProcessingTime = true
+    return clock
   }
 
   /// Registers a topic that is written.

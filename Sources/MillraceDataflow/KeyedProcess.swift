@@ -169,6 +169,7 @@ final class ProcessStore<State: StateCodable>: @unchecked Sendable {
 
 extension ProcessStore: OperatorState {
   var operatorID: UInt16 { table.operatorID }
+  var waitsForTime: Bool { !heap.isEmpty }
   var count: Int { table.count }
   var changedCount: Int { table.changedCount + (kept.isChanged ? 1 : 0) }
   // The state's own size is not known before it is written.

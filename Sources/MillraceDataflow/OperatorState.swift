@@ -31,11 +31,14 @@ protocol OperatorState: AnyObject {
   func recovered()
   /// All workers of a job have the same: its records are for all of them, and one of them writes it.
   var isShared: Bool { get }
+  /// Something may be handed on or given up when event time moves.
+  var waitsForTime: Bool { get }
 }
 
 extension OperatorState {
   func recovered() {}
   var isShared: Bool { false }
+  var waitsForTime: Bool { count > 0 }
 }
 
 /// Turns the 64 bits of a keyed table's entries, which then say where the values are, into what stands in the state log.
@@ -51,6 +54,7 @@ public protocol StateCodec: AnyObject {
 }
 
 extension KeyedTable: OperatorState {
+  var waitsForTime: Bool { false }
   func restore(
     _ kind: UInt8, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?
   ) throws(JobError) {

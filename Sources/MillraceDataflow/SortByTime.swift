@@ -64,6 +64,7 @@ final class SortStore<Value: StateCodable>: @unchecked Sendable {
 
 extension SortStore: OperatorState {
   var operatorID: UInt16 { table.operatorID }
+  var waitsForTime: Bool { !heap.isEmpty }
   var count: Int { table.count }
   var changedCount: Int { table.changedCount + (watermark.isChanged ? 1 : 0) }
   // The values' own sizes are not known before they are written.

@@ -198,6 +198,7 @@ final class StateTable<Element: StateCodable, Content: StateCodable>: BoundState
 
 extension StateTable: OperatorState {
   var operatorID: UInt16 { table.operatorID }
+  var waitsForTime: Bool { !heap.isEmpty }
   var count: Int { table.count }
   var changedCount: Int { table.changedCount }
   // What is held has sizes that are not known before it is written.
