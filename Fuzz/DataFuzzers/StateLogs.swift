@@ -7,8 +7,8 @@ import MillraceModel
 import MillraceStreams
 
 /// Even first byte: the rest is a batch of the state log, with a right checksum. Odd: it is cut into keys and values of
-/// records. What the job is, its upper bits say: the word count, windows, sessions, lists as state, a function with timers, or
-/// what the second byte says of EngineJobs. It must start from the state or say why not, and then work.
+/// records. What the job is, its upper bits say: the word count, windows, sessions, lists as state, a function with timers, what
+/// the second byte says of EngineJobs, or joins and tables. It must start from the state or say why not, and then work.
 let stateLogs = FuzzTarget(
   name: "state-logs", allowance: 4 << 20,
   seeds: {
@@ -37,8 +37,19 @@ let stateLogs = FuzzTarget(
     let top: [UInt8] = [245, 0, 5] + number(window) + [4, 0, 97, 15] + ranked + [1] + zeros.dropLast(9) + [1, 1, 98]
     let first: [UInt8] = [245, 2, 5] + number(window) + [1, 0, 97, 8] + zeros.dropLast(9) + [1]
     let different: [UInt8] = [245, 3, 10] + number(window) + element + [98, 8] + zeros.dropLast(8)
+    let one: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 1]
     return [
       map, held, top, first, different,
+      // A line on the left side of a window join, a table's line, a line there twice on the right of a join of changes, and the time.
+      [249, 27] + number(JobGraph.operatorID("w.left")) + [5, 0, 0, 0, 0, 3, 97, 98, 99] + slice + one.dropLast() + [3]
+        + [8] + text + [3, 97, 98, 99],
+      [249, 7] + number(JobGraph.operatorID("t")) + [4, 0, 97, 98, 99] + [16]
+        + Bytes("latest<string>").withBuffer { buffer in
+          withUnsafeBytes(of: UInt32(truncatingIfNeeded: Hashing.stable(buffer)).bigEndian) { Array($0) }
+        } + one + [3, 97, 98, 99],
+      [249, 15] + number(JobGraph.operatorID("c.right")) + [5, 0, 0, 0, 0, 3, 97, 98, 99, 3, 97, 98, 99] + [12] + text
+        + one,
+      [249, 4] + number(JobGraph.operatorID("w.time")) + [1, 0, 8] + one,
       [1, 8, 0, 1, 1, 0, 97, 98, 99, 100, 8, 0, 0, 0, 0, 0, 0, 0, 5], [1, 6, 0, 0, 0, 0, 97, 98, 4, 1, 2, 3, 4],
       [1, 6] + number(words) + [1, 0, 97, 98, 8, 0, 0, 0, 0, 0, 0, 0, 5],
       [129, 13] + number(window) + [2, 0] + slice + [97, 8, 0, 0, 0, 0, 0, 0, 0, 5] + [12] + number(window) + [3, 0]
@@ -57,7 +68,7 @@ let stateLogs = FuzzTarget(
   var choices = Choices(input)
   let state: [Bytes]
   let first = choices.byte()
-  let choice = first < 244 ? 0 : choices.byte()
+  let choice = 244..<248 ~= first ? choices.byte() : 0
   if first % 2 == 0 {
     let bytes = choices.rest()
     guard bytes.count > RecordBatchHeader.size else { return }
@@ -109,9 +120,20 @@ let stateLogs = FuzzTarget(
         emit(Keyed(key: context.key, value: Int64(context.timers.count)))
       }
       .to(topic: "counts").job(named: "word-count")
+    let texts = DataStream.topic("lines").map { $0.value.text }.keyBy { $0 }
+    let rows = DataStream.topic("lines").map { $0.value.text }.asChanges()
+    let joins = StreamOutput.job(
+      named: "word-count",
+      [
+        texts.windowJoin(texts, in: .hopping(.milliseconds(20), every: .milliseconds(10)), name: "w")
+          .map { Keyed(key: $0.key, value: Int64(1)) }.to(topic: "counts"),
+        texts.latest(name: "t").changes().keyBy { $0.value.value }.leftJoin(rows.keyBy { $0.value }, name: "c")
+          .map { Keyed(key: $0.value.left.key, value: $0.weight) }.to(topic: "counts"),
+        rows.keyBy { $0.value }.maximum(name: "m") { Int64($0.utf8.count) }.to(topic: "counts"),
+      ])
     let plain =
       first < 128 ? WordCount.job() : first < 192 ? windows : first < 224 ? sessions : first < 240 ? lists : timers
-    let job = first < 244 ? plain : operatorJob(choice)
+    let job = first < 244 ? plain : first < 248 ? operatorJob(choice) : joins
     let executor = try JobExecutor(job, host: host, options: options)
     _ = try executor.turn()
     try executor.settle()
