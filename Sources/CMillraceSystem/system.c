@@ -22,8 +22,10 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -163,6 +165,66 @@ int mr_connect_blocking(const struct mr_address *address, int timeout_ms) {
   int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return fd;
+}
+// An address has room for 107 bytes. A longer path goes through the directory's descriptor, which is returned and must be
+// closed when the address is done with; -1 when none was needed.
+static int unix_address(const char *directory, const char *name, struct sockaddr_un *out, int *opened) {
+  memset(out, 0, sizeof *out);
+  out->sun_family = AF_UNIX;
+  *opened = -1;
+  int length = snprintf(out->sun_path, sizeof out->sun_path, "%s/%s", directory, name);
+  if (length > 0 && (size_t)length < sizeof out->sun_path) return 0;
+  int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  length = snprintf(out->sun_path, sizeof out->sun_path, "/proc/self/fd/%d/%s", fd, name);
+  if (length > 0 && (size_t)length < sizeof out->sun_path) {
+    *opened = fd;
+    return 0;
+  }
+  close(fd);
+  return -ENAMETOOLONG;
+}
+static int listen_at(const struct sockaddr_un *address, int backlog) {
+  struct stat found;
+  if (lstat(address->sun_path, &found) == 0) {
+    if (!S_ISSOCK(found.st_mode)) return -EEXIST;
+    if (unlink(address->sun_path) < 0) return -errno;
+  }
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  // Nobody can connect before it listens, so that nobody slips in before the mode is set.
+  if (bind(fd, (const struct sockaddr *)address, sizeof *address) < 0 || chmod(address->sun_path, 0600) < 0 ||
+      listen(fd, backlog) < 0) {
+    int error = errno;
+    close(fd);
+    return -error;
+  }
+  return fd;
+}
+int mr_listen_unix(const char *directory, const char *name, int backlog) {
+  struct sockaddr_un address;
+  int opened;
+  int error = unix_address(directory, name, &address, &opened);
+  if (error < 0) return error;
+  int fd = listen_at(&address, backlog);
+  if (opened >= 0) close(opened);
+  return fd;
+}
+int mr_connect_unix_blocking(const char *directory, const char *name, int timeout_ms) {
+  struct sockaddr_un address;
+  int opened;
+  int error = unix_address(directory, name, &address, &opened);
+  if (error < 0) return error;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) error = -errno;
+  struct timeval timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1000};
+  if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+  if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+    error = -errno;
+    close(fd);
+  }
+  if (opened >= 0) close(opened);
+  return error < 0 ? error : fd;
 }
 int mr_local_address(int fd, struct mr_address *out) {
   struct sockaddr_storage native;

@@ -1,10 +1,10 @@
-// BlockingSocket: a client's TCP connection that blocks its caller, with a bound on every wait.
+// BlockingSocket: a client's connection that blocks its caller, with a bound on every wait.
 
 import CMillraceSystem
 import Glibc
 import MillraceBase
 
-/// A TCP connection for programs that do one thing at a time. One thread may use it at once.
+/// A connection by TCP, or to a socket in a directory, for programs that do one thing at a time. One thread may use it at once.
 public final class BlockingSocket {
   private let descriptor: Int32
   /// The peer.
@@ -16,6 +16,11 @@ public final class BlockingSocket {
   /// - Throws: `.failed` when nobody listens, the time is over, or the host is no numeric address.
   public init(connectingTo peer: SocketAddress, timeout: Duration) throws(IOError) {
     self.peer = peer
+    if let directory = peer.directory {
+      let result = mr_connect_unix_blocking(directory, peer.host, BlockingSocket.milliseconds(timeout))
+      descriptor = try IOError.check(result, "connect to", peer.description)
+      return
+    }
     var native = try peer.native(for: "connect to")
     let result = mr_connect_blocking(&native, BlockingSocket.milliseconds(timeout))
     if result == -EINPROGRESS {

@@ -2,21 +2,34 @@
 
 import MillraceBase
 
-/// An IPv4 or IPv6 address and a port.
+/// An IPv4 or IPv6 address and a port, or a socket in a directory.
 public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
-  /// The address in its usual notation, without brackets.
+  /// The address in its usual notation, without brackets; of a socket in a directory its name.
   public let host: String
   /// The port; 0 asks for any free one.
   public let port: UInt16
+  /// Where a socket of the Unix domain stands; nil for an address of the internet's protocols.
+  public let directory: String?
 
   /// An address from its numeric notation. The reactor checks it.
   public init(host: String, port: UInt16) {
     self.host = host
     self.port = port
+    directory = nil
   }
 
-  /// `host:port`, with brackets around IPv6.
-  public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+  /// The socket `name` of the Unix domain in `directory`, whose path may be of any length.
+  public init(directory: String, name: String) {
+    host = name
+    port = 0
+    self.directory = directory
+  }
+
+  /// `host:port`, with brackets around IPv6; the path of a socket in a directory.
+  public var description: String {
+    if let directory { return "\(directory)/\(host)" }
+    return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+  }
 }
 
 /// A connected stream socket, owned by one reactor. All members belong to the reactor's thread.

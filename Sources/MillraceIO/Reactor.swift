@@ -29,7 +29,8 @@ public protocol Reactor: AnyObject, Sendable {
   /// The quickest way to write files that this reactor has; what must block does so on `executor`. Reactor thread only.
   func fileWriter(_ executor: any BlockingExecutor) -> any FileWriter
 
-  /// Listens on `address`; `accept` receives each new connection and returns who handles its input.
+  /// Listens on `address`, which may be a socket in a directory: one that stands there is replaced, and only this user may
+  /// connect. `accept` receives each new connection and returns who handles its input.
   /// - Returns: the listener, with the port that was bound.
   /// - Throws: `.addressInUse`, `.accessDenied` or `.failed`.
   func listen(_ address: SocketAddress, accept: @escaping (any Connection) -> any ConnectionHandler)

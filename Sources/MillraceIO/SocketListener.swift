@@ -21,12 +21,19 @@ final class SocketListener: Listener, EventSource {
     _ wanted: SocketAddress, on reactor: EpollReactor,
     accept: @escaping (any Connection) -> any ConnectionHandler
   ) throws(IOError) {
-    var native = try wanted.native(for: "listen")
-    descriptor = try IOError.check(mr_listen(&native, SocketListener.backlog), "listen", wanted.description)
     self.reactor = reactor
     self.accept = accept
-    let known = mr_local_address(descriptor, &native)
-    address = SocketAddress(native)
+    var known: Int32 = 0
+    if let directory = wanted.directory {
+      descriptor = try IOError.check(
+        mr_listen_unix(directory, wanted.host, SocketListener.backlog), "listen", wanted.description)
+      address = wanted
+    } else {
+      var native = try wanted.native(for: "listen")
+      descriptor = try IOError.check(mr_listen(&native, SocketListener.backlog), "listen", wanted.description)
+      known = mr_local_address(descriptor, &native)
+      address = SocketAddress(native)
+    }
     do throws(IOError) {
       try IOError.check(known, "listen", wanted.description)
       token = try reactor.register(descriptor, UInt32(MR_READABLE), self, address.description)

@@ -46,6 +46,10 @@ struct mr_address {
 int mr_listen(const struct mr_address *address, int backlog);
 int mr_accept(int listener, struct mr_address *peer);
 int mr_connect_blocking(const struct mr_address *address, int timeout_ms);
+// Sockets of the Unix domain that stand as `name` in a directory, however long its path is. Listening makes the socket anew,
+// for its owner alone (mode 0600); what stands under the name and is no socket is left alone (-EEXIST).
+int mr_listen_unix(const char *directory, const char *name, int backlog);
+int mr_connect_unix_blocking(const char *directory, const char *name, int timeout_ms);
 int mr_local_address(int fd, struct mr_address *out);
 int mr_parse_address(const char *text, struct mr_address *out);
 int mr_format_address(const struct mr_address *address, char *out, size_t capacity);
