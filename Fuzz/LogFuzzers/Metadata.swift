@@ -33,6 +33,7 @@ let metadataEvents = FuzzTarget(
             committed: CommittedOffset(
               offset: 7, leaderEpoch: -1, metadata: "m", time: Timestamp(milliseconds: 5)))
         ]), .producerIDsReserved(next: 1000), .jobStarted(name: "j", epoch: 4),
+      .jobOwned(name: "k", epoch: 5, owner: 9), .jobStopped(name: "j", isStopped: true),
       .queue(.virtualHostCreated("v")), .queue(.queueCreated(queue)),
       .queue(.bound(virtualHost: "/", Binding(source: "amq.topic", destination: .queue("q"), key: "#.a"))),
       .queue(

@@ -57,14 +57,17 @@ final class JobRun {
   typealias Step = (step: JobStep, completion: (Result<Offset, BrokerError>) -> Void)
 
   let epoch: Int64
+  /// The number of the worker that runs it; 0 when it runs in this process.
+  let owner: UInt64
   var failure: BrokerError?
   /// Steps handed to the log.
   var inFlight = 0
   /// Steps held back while the log is full, so that one that is refused keeps the later ones out.
   var held = Deque<Step>()
 
-  init(epoch: Int64) {
+  init(epoch: Int64, owner: UInt64) {
     self.epoch = epoch
+    self.owner = owner
   }
 }
 
@@ -74,9 +77,16 @@ extension Broker {
 
   /// Starts a run of a job: fences every earlier one at once; `completion` follows when that is durable.
   ///
-  /// - Parameter name: letters, digits, `.`, `_` and `-`, at most 243 of them.
-  /// - Errors: `.invalidRequest` for the name, `.fencedJob` when another start came after, `.storage`, `.stopped`.
-  public func startJob(_ name: String, completion: @escaping (Result<StartedJob, BrokerError>) -> Void) {
+  /// - Parameters:
+  ///   - name: letters, digits, `.`, `_` and `-`, at most 243 of them.
+  ///   - owner: number of the worker that starts it, the same in all its starts; 0 when it runs in this process.
+  ///   - mayTakeOver: false when only the worker that made the newest start may start it: one that comes back.
+  /// - Errors: `.invalidRequest` for the name, `.fencedJob` when another start came after, or before and may not be
+  ///   followed, `.stoppedJob`, `.storage`, `.stopped`.
+  public func startJob(
+    _ name: String, owner: UInt64 = 0, mayTakeOver: Bool = true,
+    completion: @escaping (Result<StartedJob, BrokerError>) -> Void
+  ) {
     let topic = Broker.stateTopic(ofJob: name)
     if name.isEmpty || TopicName.problem(topic) != nil {
       return completion(
@@ -85,7 +95,11 @@ extension Broker {
             .invalidRequest,
             "the job name \"\(name)\" must be 1 to 243 letters, digits, '.', '_' and '-'")))
     }
-    let run = JobRun(epoch: max(metadata.jobEpoch(name), jobRuns[name]?.epoch ?? 0) + 1)
+    guard !metadata.stoppedJobs.contains(name) else { return completion(.failure(stopped(name))) }
+    guard mayTakeOver || (jobRuns[name]?.owner ?? metadata.jobOwner(name)) == owner else {
+      return completion(.failure(BrokerError(.fencedJob, "another worker has taken over job \(name)")))
+    }
+    let run = JobRun(epoch: max(metadata.jobEpoch(name), jobRuns[name]?.epoch ?? 0) + 1, owner: owner)
     let earlier = jobRuns.updateValue(run, forKey: name)
     while let step = earlier?.held.popFirst() { step.completion(.failure(fenced(name, earlier?.epoch ?? 0))) }
     if metadata.topics[topic] != nil { return begin(name, run, completion) }
@@ -100,7 +114,11 @@ extension Broker {
 
   private func begin(_ name: String, _ run: JobRun, _ completion: @escaping (Result<StartedJob, BrokerError>) -> Void) {
     guard jobRuns[name] === run else { return completion(.failure(fenced(name, run.epoch))) }
-    record(.jobStarted(name: name, epoch: run.epoch)) { [self] error in
+    let event =
+      run.owner == 0
+      ? MetadataEvent.jobStarted(name: name, epoch: run.epoch)
+      : .jobOwned(name: name, epoch: run.epoch, owner: run.owner)
+    record(event) { [self] error in
       if let error {
         run.failure = error
         return completion(.failure(error))
@@ -126,6 +144,10 @@ extension Broker {
     guard let run = jobRuns[job], run.epoch == epoch else { return completion(.failure(fenced(job, epoch))) }
     run.held.append((step, completion))
     pump(job, run)
+  }
+
+  private func stopped(_ job: String) -> BrokerError {
+    BrokerError(.stoppedJob, "job \(job) is stopped; `millrace job resume \(job)` lets it run again")
   }
 
   private func fenced(_ job: String, _ epoch: Int64) -> BrokerError {
@@ -212,5 +234,48 @@ extension Broker {
     } catch {
       throw BrokerError(.corruptBatch, error.description)
     }
+  }
+}
+
+// Jobs as operators see them.
+extension Broker {
+  /// The jobs that have a state, in order.
+  public var jobNames: [String] { metadata.jobNames.filter { topic(Broker.stateTopic(ofJob: $0)) != nil } }
+
+  /// Whether a job may not run until it is resumed.
+  public func isStopped(job: String) -> Bool { metadata.stoppedJobs.contains(job) }
+
+  /// The number of a job's newest run, 0 when it never ran.
+  public func epoch(ofJob job: String) -> Int64 { max(metadata.jobEpoch(job), jobRuns[job]?.epoch ?? 0) }
+
+  /// The log of a job's state; nil when it has none.
+  public func stateLog(ofJob job: String) -> PartitionLog? {
+    topic(Broker.stateTopic(ofJob: job)).flatMap { partition($0, 0) }
+  }
+
+  /// Whether a run of the job was started in this process since it began, and no worker has taken over nor a step failed.
+  public func runsHere(job: String) -> Bool {
+    jobRuns[job].map { $0.owner == 0 && $0.failure == nil } ?? false
+  }
+
+  /// Forbids a job to start, or allows it again; `completion` follows when that is durable. A run that goes on may go on
+  /// committing until ``endRun(ofJob:)``.
+  /// - Errors: `.unknownJob`, `.storage`, `.stopped`.
+  public func setStopped(_ isStopped: Bool, job: String, completion: @escaping (BrokerError?) -> Void) {
+    guard stateLog(ofJob: job) != nil else {
+      return completion(BrokerError(.unknownJob, "there is no job \(job)"))
+    }
+    guard isStopped != metadata.stoppedJobs.contains(job) else { return completion(nil) }
+    record(.jobStopped(name: job, isStopped: isStopped)) { [logger] error in
+      if error == nil { logger.log(.info, "jobs", isStopped ? "job stopped" : "job resumed", ["job": job]) }
+      completion(error)
+    }
+  }
+
+  /// Ends the newest run of a stopped job: no step of it enters the journal any more.
+  public func endRun(ofJob job: String) {
+    guard let run = jobRuns[job], run.failure == nil else { return }
+    run.failure = stopped(job)
+    pump(job, run)
   }
 }

@@ -49,6 +49,8 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case unsupportedAssignor
     case invalidPattern
     case fencedJob
+    case stoppedJob
+    case unknownJob
     case policyViolation
     case unknownGroup
     case groupNotEmpty

@@ -50,7 +50,7 @@ extension KafkaErrorCode {
       case .unreleasedInstance: .unreleasedInstanceID
       case .unsupportedAssignor: .unsupportedAssignor
       case .invalidPattern: .invalidRegularExpression
-      case .fencedJob: .invalidRequest
+      case .fencedJob, .stoppedJob, .unknownJob: .invalidRequest
       case .policyViolation: .policyViolation
       case .unknownGroup: .groupIDNotFound
       case .groupNotEmpty: .nonEmptyGroup

@@ -6,7 +6,8 @@
 // Snapshot bytes: version uint32 2; leader epoch, cluster, next partition, next producer id, topics, offsets, job epochs
 // and transactions in the order of `snapshot()`; then sections, each: tag uint8, length uint32, contents; all in the
 // encoding of events. A section that is empty is left out. Tags: 1 settings of resources other than topics, 2 quotas,
-// 3 epochs of groups, 4 virtual hosts, exchanges, bindings and durable queues, 5 share groups.
+// 3 epochs of groups, 4 virtual hosts, exchanges, bindings and durable queues, 5 share groups, 6 workers of jobs and jobs
+// that are stopped.
 
 import MillraceBase
 import MillraceLog
@@ -54,6 +55,10 @@ public final class Metadata: LogStateMachine {
   /// Producer ids below this one may have been given out.
   public private(set) var reservedProducerIDs: Int64 = 0
   private var jobEpochs: [String: Int64] = [:]
+  /// Numbers of the workers that started the newest runs of jobs, where it was a worker.
+  private var jobOwners: [String: UInt64] = [:]
+  /// Jobs that may not run until they are resumed.
+  public private(set) var stoppedJobs: Set<String> = []
   /// Settings of what is no topic that differ from the standard, by Kafka's names.
   public private(set) var resourceConfigs: [ConfigResource: [String: String]] = [:]
   /// Limits of each entity, by Kafka's names.
@@ -92,6 +97,12 @@ public final class Metadata: LogStateMachine {
 
   /// The epoch of the newest start of a job, 0 when it never ran.
   public func jobEpoch(_ name: String) -> Int64 { jobEpochs[name] ?? 0 }
+
+  /// The number of the worker that made the newest start of a job; 0 when it was no worker.
+  public func jobOwner(_ name: String) -> UInt64 { jobOwners[name] ?? 0 }
+
+  /// The jobs that have ever been started, in order.
+  public var jobNames: [String] { jobEpochs.keys.sorted() }
 
   /// Changes exchanges and bindings that are not durable, without an event: they are in no snapshot, and gone after a
   /// restart. What is durable changes by events only.
@@ -176,6 +187,12 @@ public final class Metadata: LogStateMachine {
       reservedProducerIDs = max(reservedProducerIDs, next)
     case .jobStarted(let name, let epoch):
       jobEpochs[name] = epoch
+      jobOwners[name] = nil
+    case .jobOwned(let name, let epoch, let owner):
+      jobEpochs[name] = epoch
+      jobOwners[name] = owner == 0 ? nil : owner
+    case .jobStopped(let name, let isStopped):
+      if isStopped { stoppedJobs.insert(name) } else { stoppedJobs.remove(name) }
     case .partitionsAdded(let id, let partitions):
       guard let name = topicNames[id], var topic = topics[name] else { return }
       for partition in partitions { log.createPartition(partition) }
@@ -296,6 +313,7 @@ public final class Metadata: LogStateMachine {
     case groupEpochs = 3
     case queues = 4
     case shares = 5
+    case jobs = 6
   }
 
   /// A section's bytes, nil when it has nothing to say.
@@ -329,6 +347,15 @@ public final class Metadata: LogStateMachine {
       }
     case .queues: return queues.snapshot()
     case .shares: return shares.snapshot()
+    case .jobs:
+      if jobOwners.isEmpty && stoppedJobs.isEmpty { return nil }
+      writer.uint32(UInt32(jobOwners.count))
+      for (name, owner) in jobOwners.sorted(by: { $0.key < $1.key }) {
+        writer.text(name)
+        writer.uint64(owner)
+      }
+      writer.uint32(UInt32(stoppedJobs.count))
+      for name in stoppedJobs.sorted() { writer.text(name) }
     }
     return writer.finishJoined()
   }
@@ -356,6 +383,9 @@ public final class Metadata: LogStateMachine {
       queues = try Queues(&reader)
       for number in queues.allNumbers { takeNumbers(queues[number]?.definition.lanes ?? []) }
     case .shares: shares = try ShareStates(&reader)
+    case .jobs:
+      for _ in 0..<(try reader.uint32()) { jobOwners[try reader.text()] = try reader.uint64() }
+      for _ in 0..<(try reader.uint32()) { stoppedJobs.insert(try reader.text()) }
     }
   }
 

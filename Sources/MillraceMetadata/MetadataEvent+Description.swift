@@ -17,6 +17,9 @@ extension MetadataEvent: CustomStringConvertible {
       "group \(quoted(group)): offsets committed in \(offsets.count) partitions"
     case .producerIDsReserved(let next): "producer ids below \(next) reserved"
     case .jobStarted(let name, let epoch): "job \(quoted(name)) started: epoch \(epoch)"
+    case .jobOwned(let name, let epoch, let owner):
+      "job \(quoted(name)) started: epoch \(epoch), by worker \(String(owner, radix: 16))"
+    case .jobStopped(let name, let isStopped): "job \(quoted(name)) \(isStopped ? "stopped" : "resumed")"
     case .partitionsAdded(let id, let partitions): "topic of id \(id): \(numbers(partitions)) added"
     case .topicConfigured(let id, let changes): "topic of id \(id): settings \(settings(changes))"
     case .resourceConfigured(let resource, let changes):

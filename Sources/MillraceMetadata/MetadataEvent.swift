@@ -4,6 +4,7 @@
 // optional strings have a length of 0xffffffff when absent, lists a uint32 count.
 //
 // Kinds: 1 started, 2 topic created, 3 topic deleted, 4 offsets committed, 5 producer ids reserved, 6 job started,
+// 7 job started by a worker, 8 job stopped or resumed,
 // 20 to 25 of transactions, 30 group epochs reserved, 31 consumer group ended, 40 partitions added, 41 topic configured, 42 resource configured, 43 group deleted,
 // 44 offsets deleted, 45 quotas changed, 50 to 52 of share groups, 60 to 68 of queues.
 
@@ -58,6 +59,10 @@ public enum MetadataEvent: Equatable, Sendable {
   case producerIDsReserved(next: Int64)
   /// A stream job started with a new epoch; older ones are fenced.
   case jobStarted(name: String, epoch: Int64)
+  /// A worker started a job with a new epoch; older ones are fenced. The owner is the worker's number.
+  case jobOwned(name: String, epoch: Int64, owner: UInt64)
+  /// A job may not run until it is resumed, or it may again.
+  case jobStopped(name: String, isStopped: Bool)
   /// A topic has more partitions, behind those it had.
   case partitionsAdded(id: TopicID, partitions: [PartitionLogID])
   /// A topic's settings changed; nil takes one back to its standard.
@@ -122,6 +127,15 @@ public enum MetadataEvent: Equatable, Sendable {
       begin(6)
       writer.text(name)
       writer.int64(epoch)
+    case .jobOwned(let name, let epoch, let owner):
+      begin(7)
+      writer.text(name)
+      writer.int64(epoch)
+      writer.uint64(owner)
+    case .jobStopped(let name, let isStopped):
+      begin(8)
+      writer.text(name)
+      writer.bool(isStopped)
     case .partitionsAdded(let id, let partitions):
       begin(40)
       writer.uint64(id.high)
@@ -198,6 +212,8 @@ public enum MetadataEvent: Equatable, Sendable {
       self = .offsetsCommitted(group: group, offsets: offsets)
     case 5: self = .producerIDsReserved(next: try reader.int64())
     case 6: self = .jobStarted(name: try reader.text(), epoch: try reader.int64())
+    case 7: self = .jobOwned(name: try reader.text(), epoch: try reader.int64(), owner: try reader.uint64())
+    case 8: self = .jobStopped(name: try reader.text(), isStopped: try reader.bool())
     case 40:
       let id = TopicID(high: try reader.uint64(), low: try reader.uint64())
       var partitions: [PartitionLogID] = []

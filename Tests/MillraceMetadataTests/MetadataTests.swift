@@ -21,6 +21,7 @@ private let administrative: [MetadataEvent] = [
   .quotasChanged(
     QuotaEntity(user: .standard, clientID: .named("c")), limits: ["producer_byte_rate": 0.1, "request_percentage": nil]),
   .quotasChanged(QuotaEntity(address: .named("::1")), limits: [:]),
+  .jobOwned(name: "j", epoch: 3, owner: .max), .jobStopped(name: "j", isStopped: true),
 ]
 
 @Test("every administrative event is read as it was written", arguments: administrative)
@@ -40,7 +41,7 @@ func everyTruncation(_ event: MetadataEvent) throws {
 
 @Test("the kinds of administrative events keep their numbers, which lie in journals")
 func goldenKinds() {
-  #expect(administrative.map { $0.encoded().withBuffer { $0[0] } } == [40, 41, 42, 42, 43, 44, 45, 45])
+  #expect(administrative.map { $0.encoded().withBuffer { $0[0] } } == [40, 41, 42, 42, 43, 44, 45, 45, 7, 8])
 }
 
 /// A log whose only use is that partitions can be made in it.
@@ -66,6 +67,25 @@ final class MetadataWorld {
 
 private func committed(_ offset: Offset) -> CommittedOffset {
   CommittedOffset(offset: offset, leaderEpoch: 0, metadata: nil, time: Timestamp(milliseconds: 5))
+}
+
+@Test("a job's worker and that it is stopped survive a snapshot, and a start without a worker forgets the worker")
+func jobsSnapshot() throws {
+  let world = try MetadataWorld()
+  try world.apply(.jobOwned(name: "a", epoch: 1, owner: 77))
+  try world.apply(.jobOwned(name: "b", epoch: 4, owner: 78))
+  try world.apply(.jobStarted(name: "b", epoch: 5))
+  try world.apply(.jobStopped(name: "a", isStopped: true))
+  try world.apply(.jobStopped(name: "b", isStopped: true))
+  try world.apply(.jobStopped(name: "b", isStopped: false))
+  let restored = Metadata()
+  try restored.restore(world.metadata.snapshot(), log: world.log)
+  for metadata in [world.metadata, restored] {
+    #expect(metadata.jobNames == ["a", "b"])
+    #expect(metadata.jobEpoch("a") == 1 && metadata.jobOwner("a") == 77)
+    #expect(metadata.jobEpoch("b") == 5 && metadata.jobOwner("b") == 0)
+    #expect(metadata.stoppedJobs == ["a"])
+  }
 }
 
 @Test("settings, partitions, quotas and deletions change the state, and a snapshot gives the same state again")
