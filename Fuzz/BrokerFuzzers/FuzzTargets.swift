@@ -5,7 +5,7 @@ import FuzzHarness
 /// Tests hold this list against docs/internals/fuzzing.md and against the parsers in the sources.
 let fuzzTargets: [FuzzTarget] = [
   connection, amqpConnection, queueCalls, logImages, clientFrames, queueRequests, queueRecords, filePositions,
-  recordLines, commandLines, addresses,
+  recordLines, commandLines, addresses, workerRequests, workerCalls,
 ]
 
 /// libFuzzer's entry before the first input; the harness has the one for each input.

@@ -4,6 +4,7 @@ import FuzzStorage
 import MillraceAMQPServer
 import MillraceBase
 import MillraceBroker
+import MillraceConnectors
 import MillraceIO
 import MillraceKafkaProtocol
 import MillraceKafkaServer
@@ -18,8 +19,10 @@ final class Machine {
   let broker: Broker
   private let server: KafkaServer
   let amqp: AMQPServer
+  private let workers: WorkerServer
   private static let address = SocketAddress(host: "127.0.0.1", port: 9092)
   private static let amqpAddress = SocketAddress(host: "127.0.0.1", port: 5672)
+  private static let workerAddress = SocketAddress(host: "127.0.0.1", port: 9093)
 
   /// A machine over a disk with these files.
   /// - Throws: what keeps the broker from starting.
@@ -41,9 +44,11 @@ final class Machine {
     broker.queues.register(AMQPMessageFormat.shared)
     server = KafkaServer(broker: broker, logger: .silent)
     amqp = AMQPServer(broker: broker, logger: .silent, seed: 1)
+    workers = WorkerServer(broker: broker, logger: .silent)
     do throws(IOError) {
       _ = try server.listen(Machine.address)
       _ = try amqp.listen(Machine.amqpAddress)
+      try workers.listen(Machine.workerAddress)
     } catch {
       preconditionFailure("\(error)")
     }
@@ -52,6 +57,8 @@ final class Machine {
   func connect() -> SimulatedClientConnection { world.network.connect(to: Machine.address) }
 
   func connectByAMQP() -> SimulatedClientConnection { world.network.connect(to: Machine.amqpAddress) }
+
+  func connectAsWorker() -> SimulatedClientConnection { world.network.connect(to: Machine.workerAddress) }
 
   func end() { world.tearDown() }
 }

@@ -3,6 +3,7 @@
 import MillraceAMQPServer
 import MillraceBase
 import MillraceBroker
+import MillraceConnectors
 import MillraceIO
 import MillraceKafkaServer
 import MillraceLog
@@ -53,6 +54,8 @@ package struct BrokerParts: Sendable {
   package let kafka: ReactorBound<KafkaServer>
   /// The AMQP server, which listens nowhere yet.
   package let amqp: ReactorBound<AMQPServer>
+  /// Serves workers of stream jobs; it listens nowhere yet.
+  package let workers: ReactorBound<WorkerServer>
   /// Makes commits durable: two threads keep the device busy.
   package let writer: ThreadPool
   /// Drains, takes snapshots, reads from disk.
@@ -68,7 +71,8 @@ package struct BrokerParts: Sendable {
     let background: ThreadPool
     do throws(IOError) {
       reactor = try EpollReactor(
-        name: name, logger: configuration.logger, inputLimit: configuration.settings.largestRequest + (1 << 20),
+        name: name, logger: configuration.logger,
+        inputLimit: max(configuration.settings.largestRequest, configuration.log.largestUnit + (1 << 20)) + (1 << 20),
         usesRing: configuration.usesRing)
       writer = try ThreadPool(name: "\(name)-journal", threads: 2)
     } catch {
@@ -86,6 +90,7 @@ package struct BrokerParts: Sendable {
         reactor: reactor, writer: writer, background: background, logger: configuration.logger)
       opened.queues.register(AMQPMessageFormat.shared)
       broker = ReactorBound(opened, on: reactor)
+      workers = ReactorBound(WorkerServer(broker: opened, logger: configuration.logger), on: reactor)
       amqp = ReactorBound(AMQPServer(broker: opened, logger: configuration.logger), on: reactor)
       kafka = ReactorBound(
         KafkaServer(broker: opened, logger: configuration.logger, advertised: configuration.advertised), on: reactor)
@@ -127,11 +132,14 @@ package struct BrokerParts: Sendable {
   package func shutDown(_ done: @escaping (BrokerError?) -> Void) {
     let kafka = kafka.take()
     let amqp = amqp.take()
+    let workers = workers.take()
     kafka.stopAccepting()
+    workers.stopAccepting()
     // Before the broker goes, so that nobody gets its refusals for an answer.
     amqp.close {
       broker.take().close { error in
         kafka.close()
+        workers.close()
         // Answers to clients still have a turn to leave.
         reactor.schedule(after: .milliseconds(1)) { done(error) }
       }

@@ -2,6 +2,7 @@
 
 import MillraceBase
 import MillraceBroker
+import MillraceConnectors
 import MillraceIO
 import MillraceLog
 import Synchronization
@@ -151,6 +152,23 @@ public final class EmbeddedBroker: Sendable {
   public func listen(host: String = "127.0.0.1", amqpPort: UInt16) async throws(MillraceError) -> SocketAddress {
     let amqp = parts.amqp
     return try await listen(host, amqpPort) { (address) throws(IOError) in try amqp.take().listen(address) }
+  }
+
+  /// Lets workers of stream jobs join (``JobWorker``), and `millrace job`, through a socket in the data directory that belongs
+  /// to this user alone. `millrace serve` does so by itself.
+  /// - Throws: `.network` when the directory can hold no socket, `.closed`.
+  public func listenForWorkers() async throws(MillraceError) {
+    let workers = parts.workers
+    let address = WorkerProtocol.address(directory: directory)
+    try await ask { (broker, answer: Answer<Void>) in
+      guard broker.isOpen else { return answer.give(.failure(.closed)) }
+      do throws(IOError) {
+        try workers.take().listen(address)
+        answer.give(.success(()))
+      } catch {
+        answer.give(.failure(MillraceError(.network, error.description)))
+      }
+    }
   }
 
   private func listen(

@@ -62,21 +62,7 @@ public final class BrokerJobHost: JobHost {
 
   /// The partitions of a topic, which is made first when it is missing and may be made.
   public func partitionCount(topic: String) throws(JobError) -> Int {
-    let slot: Slot<Int> = ask { broker, reply in
-      if let found = broker.topic(topic) { return reply.answer(.success(found.partitions.count)) }
-      guard broker.settings.createsTopics else {
-        return reply.answer(.failure(JobError(.unknownTopic, "topic \(topic) does not exist")))
-      }
-      broker.createTopic(topic) { result in
-        switch result {
-        case .success(let made): reply.answer(.success(made.partitions.count))
-        case .failure(let error):
-          // Somebody else may have made it while this creation waited.
-          if let found = broker.topic(topic) { return reply.answer(.success(found.partitions.count)) }
-          reply.answer(.failure(JobError(error, or: .unknownTopic)))
-        }
-      }
-    }
+    let slot: Slot<Int> = ask { broker, reply in broker.countPartitions(ofInput: topic) { reply.answer($0) } }
     return try mailbox.wait(for: slot)
   }
 
@@ -95,7 +81,7 @@ public final class BrokerJobHost: JobHost {
       let runs = try mailbox.wait(for: readState(job, from: offset))
       let before = offset
       for run in runs {
-        for (batch, header) in try BrokerJobHost.batches(in: run) where header.nextOffset > offset {
+        for (batch, header) in try FetchedInput.split(run) where header.nextOffset > offset {
           try body(batch)
           offset = header.nextOffset
         }
@@ -105,18 +91,6 @@ public final class BrokerJobHost: JobHost {
       }
     }
     return epoch
-  }
-
-  /// The batches of a run, which the log has verified.
-  private static func batches(in run: Bytes) throws(JobError) -> [(batch: Bytes, header: RecordBatchHeader)] {
-    var found: [(batch: Bytes, header: RecordBatchHeader)] = []
-    var rest = RecordBatchRun(run)
-    do throws(RecordBatchError) {
-      while let next = try rest.next() { found.append(next) }
-    } catch {
-      throw JobError(.corruptInput, error.description)
-    }
-    return found
   }
 
   private func readState(_ job: String, from offset: Offset) -> Slot<[Bytes]> {
@@ -145,25 +119,8 @@ public final class BrokerJobHost: JobHost {
       ? try mailbox.wait(for: slot, until: deadline + .milliseconds(positions.isEmpty ? 0 : 1000))
       : try mailbox.wait(for: slot)
     var batches: [InputBatch] = []
-    for input in fetched ?? [] {
-      let wanted = positions[input.position].offset
-      for run in input.runs {
-        for (batch, header) in try BrokerJobHost.batches(in: run) where header.nextOffset > wanted {
-          batches.append(
-            InputBatch(
-              position: input.position, bytes: batch, endOffset: input.endOffset,
-              isVoid: !input.aborted.letSee(header)))
-        }
-      }
-    }
+    for input in fetched ?? [] { batches += try input.batches(from: positions[input.position].offset) }
     return batches
-  }
-
-  private struct FetchedInput: Sendable {
-    var position: Int
-    var runs: [Bytes]
-    var aborted: [AbortedTransaction]
-    var endOffset: Offset
   }
 
   private func fetch(_ positions: [InputPosition], _ maxBytes: Int, _ wait: Duration) -> Slot<[FetchedInput]> {
@@ -174,51 +131,16 @@ public final class BrokerJobHost: JobHost {
     return ask { [self] broker, reply in
       guard broker.isOpen else { return reply.answer(.failure(.brokerClosed)) }
       additions.store(broker.partitionAdditions, ordering: .relaxed)
-      var targets: [FetchTarget] = []
-      targets.reserveCapacity(positions.count)
-      for step in positions.indices {
-        let position = positions[(first + step) % positions.count]
-        let partition = broker.topic(position.topic).flatMap { broker.partition($0, position.partition) }
-        let offset = max(position.offset, partition?.startOffset ?? 0)
-        // A step's results are committed; what led to them has to be, too.
-        targets.append(
-          FetchTarget(partition: partition, offset: offset, limit: maxBytes, isCommittedOnly: true))
-      }
-      broker.fetch(targets, minimum: wait > .zero ? 1 : 0, limit: maxBytes, wait: wait) { results in
+      broker.readInputs(positions, first: first, maxBytes: maxBytes, wait: wait) { result in
         self.additions.store(broker.partitionAdditions, ordering: .relaxed)
-        reply.answer(BrokerJobHost.inputs(results, of: positions, first: first, isOpen: broker.isOpen))
+        reply.answer(result)
       }
     }
-  }
-
-  private static func inputs(
-    _ results: [FetchedPartition], of positions: [InputPosition], first: Int, isOpen: Bool
-  ) -> Result<[FetchedInput], JobError> {
-    var inputs: [FetchedInput] = []
-    for (step, result) in results.enumerated() {
-      let index = (first + step) % positions.count
-      if let error = result.error {
-        let place = "\(positions[index].topic)-\(positions[index].partition)"
-        return .failure(
-          JobError(
-            JobError(error, or: error.code == .offsetOutOfRange ? .corruptInput : .sourceFailed).code,
-            "reading \(place): \(error.reason)"))
-      }
-      guard !result.batches.isEmpty else { continue }
-      inputs.append(
-        FetchedInput(
-          position: index, runs: result.batches, aborted: result.aborted, endOffset: result.lastStableOffset))
-    }
-    return inputs.isEmpty && !isOpen ? .failure(.brokerClosed) : .success(inputs)
   }
 
   /// The records part of a batch, decompressed: at most 64 MiB.
   public func decompress(_ batch: Bytes, _ header: RecordBatchHeader) throws(JobError) -> Bytes {
-    do throws(BrokerError) {
-      return try Broker.plainRecords(of: batch, header: header)
-    } catch {
-      throw JobError(.corruptInput, "batch at offset \(header.baseOffset): \(error.reason)")
-    }
+    try FetchedInput.plainRecords(of: batch, header)
   }
 
   // MARK: Committing
@@ -266,6 +188,7 @@ extension JobError {
     let own: Code =
       switch error.code {
       case .fencedJob: .fenced
+      case .stoppedJob: .stopped
       case .stopped: .closed
       case .unknownTopicOrPartition, .unknownTopicID, .invalidTopic: .unknownTopic
       case .invalidRequest: .invalidJob

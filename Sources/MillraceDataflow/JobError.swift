@@ -22,8 +22,12 @@ public struct JobError: Error, Equatable, CustomStringConvertible {
     case sourceFailed
     /// A function of the job failed for a value, and the job is to end then.
     case functionFailed
-    /// The host is shutting down.
+    /// The host is shutting down, or the connection to it is gone.
     case closed
+    /// An operator has stopped the job; it may run again once it is resumed.
+    case stopped
+    /// No server is there to be joined.
+    case noServer
   }
 
   /// The kind.

@@ -34,7 +34,7 @@ public final class JobExecutor {
   private let name: String
   private let host: any JobHost
   private let options: JobOptions
-  private let workers: [JobWorker]
+  private let workers: [WorkerShare]
   /// Of several workers.
   private let team: WorkerTeam?
   /// Batches are decoded by a worker that their partition decides, because some go into a sink as they come.
@@ -79,9 +79,9 @@ public final class JobExecutor {
       throw JobError(.invalidJob, "\(options.workers) workers; 1 to \(KeyGroup.count) share the key groups")
     }
     let shared = SharedParts(workers: options.workers)
-    var workers: [JobWorker] = []
+    var workers: [WorkerShare] = []
     for index in 0..<options.workers {
-      workers.append(try JobWorker(job, worker: index, of: shared, host: host))
+      workers.append(try WorkerShare(job, worker: index, of: shared, host: host))
     }
     let first = workers[0].graph
     guard !first.inputs.isEmpty else { throw JobError(.invalidJob, "the job \"\(job.name)\" reads nothing") }
@@ -272,6 +272,9 @@ public final class JobExecutor {
     figures.steps += 1
     figures.stateKeys = workers.reduce(0) { $0 + $1.keyCount }
     figures.lag = inputs.lag
+    // Those of the first worker stand for all.
+    figures.watermark = workers[0].graph.clocks.map(\.watermark).min { $0.milliseconds < $1.milliseconds }
+    if figures.watermark?.milliseconds == .min { figures.watermark = nil }
     figures.lateRecords = workers.reduce(lateBefore) { $0 + $1.graph.lateCount }
     figures.failedRecords = workers.reduce(failedBefore) { $0 + $1.graph.failedCount }
     figuresAtCommit = figures

@@ -50,6 +50,8 @@ public struct JobFigures: Sendable {
   public var stateKeys = 0
   /// Records not yet read, as far as the host tells.
   public var lag: Int64 = 0
+  /// The lowest of the job's watermarks; nil without event time, or while there is none.
+  public var watermark: Timestamp?
   /// Time from handing over a commit until it was durable, in nanoseconds.
   public var commitLatency = Histogram()
 

@@ -10,8 +10,8 @@ public enum MillraceCommand {
     "millrace", "a durable message broker and stream processor",
     discussion: "`millrace COMMAND --help` says more about each command.",
     subcommands: [
-      .demo, .serve, .topic, .group, .produce, .consume, .queue, .exchange, .bind, .unbind, .stats, .top, .inspect,
-      .nexmark,
+      .demo, .serve, .topic, .group, .produce, .consume, .queue, .exchange, .bind, .unbind, .job, .stats, .top,
+      .inspect, .nexmark,
     ])
 
   /// Runs the program with the process's arguments; never returns.

@@ -4,6 +4,7 @@ import Glibc
 import Millrace
 import MillraceBase
 import MillraceBroker
+import MillraceConnectors
 import MillraceIO
 import MillraceLog
 
@@ -98,7 +99,20 @@ public final class ServerProcess {
         try amqp.listen(address)
       }
     }
+    listenForWorkers(configuration.directory)
     _ = try signals.watch(on: reactor) { [unowned self] signal in self.received(signal) }
+  }
+
+  /// Lets workers of stream jobs join. A server whose directory can hold no socket serves everybody else.
+  private func listenForWorkers(_ directory: String) {
+    let address = WorkerProtocol.address(directory: directory)
+    do throws(IOError) {
+      try parts.workers.take().listen(address)
+    } catch {
+      logger.log(
+        .warning, "server", "no worker of stream jobs can join, because the data directory can hold no socket",
+        ["reason": error.description])
+    }
   }
 
   /// Loopback addresses only: without encryption and authentication nothing else is safe to serve.
@@ -157,6 +171,7 @@ public final class ServerProcess {
     isStopping = true
     parts.kafka.take().stopAccepting()
     parts.amqp.take().stopAccepting()
+    parts.workers.take().stopAccepting()
     onStop { [self] in
       parts.shutDown { [self] error in
         if let error {

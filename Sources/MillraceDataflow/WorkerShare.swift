@@ -1,4 +1,4 @@
-// JobWorker: one worker's copy of a job, and its part of a round.
+// WorkerShare: one worker's copy of a job, and its part of a round.
 //
 // A round takes some batches through the whole job. Level by level, with a barrier behind each, every worker runs the stages of the
 // level over all batches of the round in their order. At level 0 a batch is decoded by the worker whose own it is. Event time goes on
@@ -17,7 +17,7 @@ struct RoundItem: Sendable {
 /// One worker of a job. Used by one thread at a time.
 ///
 /// Safety: `@unchecked Sendable` because the team's barriers order the threads that use it.
-final class JobWorker: @unchecked Sendable {
+final class WorkerShare: @unchecked Sendable {
   let index: Int
   let graph: JobGraph
   private let host: any JobHost

@@ -1,0 +1,70 @@
+"""`millrace job` against a running server. That jobs run, stop and go on under it, Tests/crash/worker_crash.py shows."""
+
+import json
+import stat
+
+import pytest
+from millrace_tests.server import Server, run
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A server whose jobs run in its own process."""
+    directory = tmp_path_factory.mktemp("jobs")
+    text = directory / "text.txt"
+    text.write_text("to be or not to be\n" * 100)
+    with Server(directory, command="demo", arguments=["--input", text]) as server:
+        server.start()
+        yield server
+        server.stop()
+
+
+def job(server, *words, expect=0):
+    done = run("job", *words, "--data", server.data)
+    assert done.returncode == expect, done.stderr
+    return done
+
+
+def test_the_socket_is_its_users_alone(demo):
+    mode = (demo.data / "jobs.sock").stat().st_mode
+    assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
+
+
+def test_jobs_are_listed(demo):
+    jobs = json.loads(job(demo, "list", "--json").stdout)
+    assert [(one["name"], one["state"], one["process"]) for one in jobs] == [
+        ("feeder", "embedded", 0), ("word-count", "embedded", 0)]
+    assert job(demo, "list").stdout.splitlines()[0].split() == ["job", "state", "epoch", "process"]
+
+
+def test_a_job_of_the_servers_own_process_is_shown_with_its_positions(demo):
+    for _ in range(200):
+        shown = json.loads(job(demo, "show", "word-count", "--json").stdout)
+        if sum(one["end"] for one in shown["positions"]) == 100 and all(one["lag"] == 0 for one in shown["positions"]):
+            break
+    else:
+        pytest.fail(f"the job has not read its input: {shown}")
+    assert shown["stateBytes"] > 0
+    text = job(demo, "show", "word-count").stdout
+    assert text.startswith("job      word-count\nstate    embedded\nepoch    1\n")
+    assert "topic  partition  position  end  lag" in text
+
+
+def test_what_is_not_there_is_said(demo, tmp_path):
+    for words in ["show", "stop", "resume"]:
+        assert job(demo, words, "nothing", expect=1).stderr == "millrace: there is no job nothing\n"
+    done = run("job", "list", "--data", tmp_path)
+    assert done.returncode == 1
+    assert f"no server runs on {tmp_path}" in done.stderr and f"millrace serve --data {tmp_path}" in done.stderr
+
+
+def test_a_server_that_cannot_make_the_socket_serves_all_the_same(tmp_path):
+    with Server(tmp_path) as server:
+        server.data.mkdir()
+        (server.data / "jobs.sock").write_text("mine")
+        server.start()
+        assert "no worker of stream jobs can join" in server.log_text()
+        assert run("topic", "create", "t", "--bootstrap", server.bootstrap).returncode == 0
+        assert run("job", "list", "--data", server.data).returncode == 1
+        server.stop()
+    assert (tmp_path / "data" / "jobs.sock").read_text() == "mine"
