@@ -38,7 +38,7 @@ build-release:
 	$(SWIFT) build -c release --product millrace -Xswiftc -static-executable
 
 # What comes later is built beside what does not mind: clients have time limits, crashes and simulations have none.
-test: setup-test lint unit build-release clients cli amqp build-simulator
+test: setup-test lint unit build-release build-crash-worker clients cli amqp build-simulator
 	Scripts/beside "$(MAKE) --no-print-directory later-builds" \
 	  "$(MAKE) --no-print-directory nexmark crash-run simulate power-run CYCLES=10 SEEDS=1000 CUTS=10"
 	$(MAKE) --no-print-directory fuzz-smoke
@@ -90,7 +90,11 @@ nexmark-million: setup-test build-release
 cli:
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/cli
 
-crash: setup-test build-release crash-run
+crash: setup-test build-release build-crash-worker crash-run
+
+.PHONY: build-crash-worker
+build-crash-worker:
+	$(SWIFT) build -c release --product CrashWorker -Xswiftc -static-executable
 
 .PHONY: crash-run
 crash-run:
@@ -98,6 +102,7 @@ crash-run:
 	$(PYTHON) Tests/crash/txn_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/crash/count_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/crash/queue_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) Tests/crash/worker_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 
 # The whole broker on a simulated disk, network and clock, a seed at a time; a failing seed is printed and repeats exactly.
 simulate: setup build-simulator

@@ -188,6 +188,9 @@ let package = Package(
         "MillraceAMQPServer", "MillraceAMQPProtocol", "MillraceBroker", "MillraceRouting", "MillraceDelivery",
         "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
+    // A worker of the word count, which Tests/crash kills
+    .executableTarget(
+      name: "CrashWorker", dependencies: ["Millrace"], path: "Tests/crash/worker", swiftSettings: settings),
     // Benchmarks
     .executableTarget(
       name: "WordCountBenchmark",
