@@ -20,6 +20,8 @@ public struct JobError: Error, Equatable, CustomStringConvertible {
     case stepTooLarge
     /// A source failed.
     case sourceFailed
+    /// A sink that is no topic failed.
+    case sinkFailed
     /// A function of the job failed for a value, and the job is to end then.
     case functionFailed
     /// The host is shutting down, or the connection to it is gone.

@@ -95,6 +95,7 @@ public final class JobExecutor {
       for state in worker.graph.states { state.recovered() }
       for clock in worker.graph.clocks { clock.recover() }
     }
+    for participant in participants { try participant.recover(epoch: epoch) }
     self.figures.stateKeys = workers.reduce(0) { $0 + $1.keyCount }
   }
 
@@ -108,6 +109,7 @@ public final class JobExecutor {
         try commit()
         return .progress
       }
+      if try commitForParticipants() { return .progress }
       if !inFlight.isEmpty {
         try settle()
         return .progress
@@ -126,6 +128,17 @@ public final class JobExecutor {
     }
     try commit()
     return .progress
+  }
+
+  /// What takes part in commits; the first worker has it for all.
+  private var participants: [ParticipantState] { workers[0].graph.participants }
+
+  /// Makes a step without input when a participant asks for one.
+  private func commitForParticipants() throws(JobError) -> Bool {
+    let isFinished = inputs.areFinished
+    guard participants.contains(where: { $0.wantsStep(isFinished: isFinished) }) else { return false }
+    try commit()
+    return true
   }
 
   /// Sees which partitions are idle, which have ended, and which are new.
@@ -255,6 +268,7 @@ public final class JobExecutor {
     let outputs = try endStep(at: now)
     while inFlight.count >= max(1, options.commitsInFlight) { try settleOldest() }
     commitNumber += 1
+    for participant in participants { try participant.prepare(commit: commitNumber) }
     let (state, start) = writeState(at: now)
     let submitted = options.clock()
     let commit = StepCommit(job: name, epoch: epoch, outputs: outputs, state: state, stateLogStart: start)
@@ -316,6 +330,7 @@ public final class JobExecutor {
     let oldest = inFlight.removeFirst()
     let receipt = try host.wait(oldest.ticket)
     figures.commitLatency.record(receipt.durableAt - oldest.submitted)
+    for participant in participants { try participant.committed(oldest.number) }
     rounds.acknowledged(commit: oldest.number, offset: receipt.stateLogOffset)
   }
 }

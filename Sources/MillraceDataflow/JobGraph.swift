@@ -32,6 +32,8 @@ public struct JobGraph {
   public private(set) var inputs: [JobInput] = []
   /// The operators' states.
   private(set) var states: [any OperatorState] = []
+  /// What takes part in commits.
+  var participants: [ParticipantState] = []
   /// The event times of the inputs, and of operators that assign others.
   private(set) var clocks: [EventClock] = []
   private var inputClocks: [Int: EventClock] = [:]

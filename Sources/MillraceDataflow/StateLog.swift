@@ -5,7 +5,8 @@
 //   byte  field        type
 //   0     operator id  uint16, big endian; 0 is the runtime itself
 //   2     kind         uint8   0 input position, 1 keyed value, 2 keyed value in a slice of time, 3 end of a slice,
-//                              4 keyed value of an encoding of its own, 5 element of a key
+//                              4 keyed value of an encoding of its own, 5 element of a key,
+//                              6 what a participant's commits remember
 //   3     key group    uint8   of the key that follows (0 for positions and ends of slices)
 //   4     slice        int64, big endian: its first ms; kinds 2 and 3 only
 //   4     key length   uint32, big endian; kind 5 only
@@ -36,6 +37,8 @@ public enum StateRecordKind {
   public static let encodedValue: UInt8 = 4
   /// One of any number of elements that a key has in an operator.
   public static let element: UInt8 = 5
+  /// A key of a ``StepParticipant``.
+  public static let participant: UInt8 = 6
   /// All values of a slice are gone.
   public static let sliceEnd: UInt8 = 3
   /// Bytes before the key.
