@@ -82,7 +82,10 @@ let package = Package(
       ]),
     library(
       "MillraceConnectors",
-      ["MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceDataflow", "MillraceBroker"]),
+      [
+        "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceDataflow", "MillraceStreams",
+        "MillraceBroker",
+      ]),
     // Floor 8
     library("MillraceQueue", ["MillraceBase"]),
     library(
@@ -146,7 +149,7 @@ let package = Package(
       "MillraceConnectorsTests",
       [
         "MillraceConnectors", "MillraceStreams", "MillraceDataflow", "MillraceBroker", "MillraceLog",
-        "MillraceCompression", "MillraceIO", "MillraceModel", "MillraceBase",
+        "MillraceCompression", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
     tests("MillraceTests", ["Millrace"]),
     tests(

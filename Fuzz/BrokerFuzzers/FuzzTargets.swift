@@ -6,6 +6,7 @@ import FuzzHarness
 let fuzzTargets: [FuzzTarget] = [
   connection, amqpConnection, queueCalls, logImages, clientFrames, queueRequests, queueRecords, filePositions,
   recordLines, commandLines, addresses, workerRequests, workerCalls,
+  sourcePositions,
 ]
 
 /// libFuzzer's entry before the first input; the harness has the one for each input.

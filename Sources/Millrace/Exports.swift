@@ -6,6 +6,8 @@
 @_exported import enum MillraceBase.LogLevel
 @_exported import struct MillraceBase.Logger
 @_exported import struct MillraceBase.Timestamp
+@_exported import struct MillraceConnectors.FileRolling
+@_exported import struct MillraceConnectors.FileSinkOptions
 @_exported import MillraceDataflow
 @_exported import struct MillraceIO.SocketAddress
 @_exported import enum MillraceModel.CompressionCodec
