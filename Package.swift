@@ -246,7 +246,7 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
       [
         "FuzzStorage", "MillraceModel", "MillraceIO", "MillraceLog", "MillraceDelivery", "MillraceRouting",
         "MillraceDataflow", "MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceBroker", "MillraceKafkaServer",
-        "MillraceAMQPServer", "MillraceConnectors", "MillraceServer", "MillraceSimulation",
+        "MillraceAMQPServer", "MillraceConnectors", "MillraceServer", "MillraceSimulation", "MillraceStreams",
       ]),
   ]
 }

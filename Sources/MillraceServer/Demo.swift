@@ -18,6 +18,8 @@ public struct DemoConfiguration {
   public var repeats = false
   /// Lines a second when repeating.
   public var linesPerSecond = 2000
+  /// Threads that count.
+  public var workers = 1
 
   /// A demo on a server.
   public init(server: ServerConfiguration) {
@@ -101,7 +103,9 @@ public final class Demo {
       return repeats ? PacedSource(source, recordsPerSecond: rate) : source
     }.to(topic: Demo.lines).job(named: "feeder")
     for job in [feeder, WordCount.job(from: Demo.lines, to: Demo.counts)] {
-      let runner = JobRunner(job, host: BrokerJobHost(broker)) {
+      var options = JobOptions()
+      if job.name != feeder.name { options.workers = configuration.workers }
+      let runner = JobRunner(job, host: BrokerJobHost(broker), options: options) {
         [reactor = server.reactor, box = ReactorBound(self, on: server.reactor)] state in
         reactor.submit { box.take().changed(job.name, state) }
       }

@@ -17,6 +17,8 @@ extension Command {
       CommandOption(flag: "--repeat", "Read the files over and over, at a steady rate."),
       CommandOption(
         "--rate", "N", type: .integer(1...1_000_000), "Lines a second with --repeat (default 2000)."),
+      CommandOption(
+        "--workers", "N", type: .integer(1...256), "Threads that count, each its share of the words (default 1)."),
       .setting, .logLevel,
     ]
   ) { (arguments) throws(CommandFailure) in
@@ -24,6 +26,7 @@ extension Command {
     if arguments.has("--input") { configuration.inputs = arguments.list("--input") }
     configuration.repeats = arguments.has("--repeat")
     if let rate = arguments.integer("--rate") { configuration.linesPerSecond = Int(rate) }
+    if let workers = arguments.integer("--workers") { configuration.workers = Int(workers) }
     let demo = try starting { try Demo(configuration) }
     return demo.run()
   }

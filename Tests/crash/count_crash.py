@@ -5,7 +5,8 @@
 Rounds of two kinds until `--cycles` lives of the server were ended: files read by `millrace demo --input`, and lines that
 kafka-python produces into the topic `lines` of a running demo. When a round's input has ended, the topic `counts` is read
 from its first record by an unmodified consumer: the latest value of every word must equal the independent count, and the
-values of a word must grow from record to record. Exit code 0 only when every round is exact.
+values of a word must grow from record to record. Each life counts with another number of workers. Exit code 0 only when every
+round is exact.
 """
 
 import argparse
@@ -124,6 +125,7 @@ def file_round(directory, choices, most_cycles, files, expected):
         killer = Killer(server, choices, shortest_seconds=0.002, longest_seconds=0.5)
         before, still = -1, 0
         while killer.kills + killer.clean_stops < most_cycles:
+            server.arguments = ["--workers", str(choices.choice([1, 1, 2, 3])), "--input", *map(str, files)]
             killer.cycle()
             if (killer.kills + killer.clean_stops) % 10 == 0:
                 # Two looks without a new line in between: the input has ended, further kills would show little.
@@ -167,6 +169,7 @@ def producer_round(directory, choices, most_cycles, lines):
         server.kill()
         killer = Killer(server, choices)
         while killer.kills + killer.clean_stops < most_cycles:
+            server.arguments = ["--workers", str(choices.choice([1, 1, 2, 3])), "--input", str(empty)]
             killer.cycle()
         server.start()
         stop.set()
