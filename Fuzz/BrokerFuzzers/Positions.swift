@@ -33,6 +33,11 @@ let sourcePositions = FuzzTarget(
     let source: any ReplayableSource
     switch input[0] % 7 {
     case 0: source = CollectionSource((0..<3).map { Record(value: Bytes("\($0)")) })
+    case 1: source = TimerSource(every: .seconds(1), ticks: 5) { Timestamp(milliseconds: 3000) }
+    case 2: return try StandardInputSource().restore(position)
+    case 3: source = try MachineMetricsSource(in: disk)
+    case 4: source = DirectorySource("/", rows: .csv, watches: false, in: disk)
+    case 5: source = DirectorySource("/", watches: false, in: disk)
     default:
       let sink = FileSinkWriter(
         names: PartNames(directory: "/out", prefix: "p", suffix: "txt"), rolling: FileRolling(), header: nil, in: disk,

@@ -8,6 +8,8 @@
 @_exported import struct MillraceBase.Timestamp
 @_exported import struct MillraceConnectors.FileRolling
 @_exported import struct MillraceConnectors.FileSinkOptions
+@_exported import struct MillraceConnectors.MachineMetric
+@_exported import enum MillraceConnectors.RowFormat
 @_exported import MillraceDataflow
 @_exported import struct MillraceIO.SocketAddress
 @_exported import enum MillraceModel.CompressionCodec
