@@ -20,6 +20,8 @@ let package = Package(
     example("ClickWindows"),
     example("FraudRule"),
     example("RecommendationFeed"),
+    example("MachineMetrics"),
+    example("AnomalyDetector"),
     example("EmbeddedBroker"),
     example("QueueWorker"),
   ]
