@@ -2,7 +2,10 @@
 //
 // From the general modules single names only, so that their other names do not get in the way of an embedder's own.
 
+@_exported import struct MillraceBase.ByteReader
+@_exported import struct MillraceBase.ByteWriter
 @_exported import struct MillraceBase.Bytes
+@_exported import struct MillraceBase.DecodingError
 @_exported import enum MillraceBase.LogLevel
 @_exported import struct MillraceBase.Logger
 @_exported import struct MillraceBase.Timestamp

@@ -40,7 +40,7 @@ extension Command {
   }
 
   private static let jobShow = Command(
-    "show", "shows a job: state, positions and lag in its inputs, size of its state, what its worker tells",
+    "show", "shows a job: state, positions, lag, size of its state, its worker",
     discussion: """
       Positions are those of its newest commit. Of a job that no worker runs they are looked for in its state, which takes \
       as long as reading that.
