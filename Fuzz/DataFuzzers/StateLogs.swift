@@ -8,7 +8,7 @@ import MillraceStreams
 
 /// Even first byte: the rest is a batch of the state log, with a right checksum. Odd: it is cut into keys and values of
 /// records. What the job is, its upper bits say: the word count, windows, sessions, lists as state, a function with timers, what
-/// the second byte says of EngineJobs, or joins and tables. It must start from the state or say why not, and then work.
+/// the second byte says of EngineJobs, joins and tables, or windows of so many values. It must start from the state or say why not, and then work.
 let stateLogs = FuzzTarget(
   name: "state-logs", allowance: 4 << 20,
   seeds: {
@@ -59,6 +59,12 @@ let stateLogs = FuzzTarget(
         + [UInt8](repeating: 0, count: 7)
         + [9, 0, 0, 0, 10] + fingerprint + [2, 0, 1, 2, 97, 98],
       [241, 5] + number(window) + [4, 0, 97] + [16] + process + [1, 1, 98, 1] + [UInt8](repeating: 0, count: 7) + [1],
+      // Windows of 4 values every 2.
+      [253, 5] + number(window) + [4, 0, 97] + [32] + [UInt8](repeating: 0, count: 7) + [1]
+        + [UInt8](repeating: 0, count: 7) + [3] + [UInt8](repeating: 0, count: 7) + [9]
+        + [UInt8](repeating: 0, count: 7) + [2] + [4] + number(window) + [1, 0, 32] + [UInt8](repeating: 0, count: 15)
+        + [2]
+        + [UInt8](repeating: 0, count: 7) + [4] + [UInt8](repeating: 0, count: 7) + [2],
       [193, 5] + number(window) + [4, 0, 97] + [24] + [UInt8](repeating: 0, count: 7) + [3]
         + [UInt8](repeating: 0, count: 7)
         + [9] + [UInt8](repeating: 0, count: 7) + [2],
@@ -131,9 +137,11 @@ let stateLogs = FuzzTarget(
           .map { Keyed(key: $0.value.left.key, value: $0.weight) }.to(topic: "counts"),
         rows.keyBy { $0.value }.maximum(name: "m") { Int64($0.utf8.count) }.to(topic: "counts"),
       ])
+    let panes = DataStream.topic("lines").keyBy { $0.value }.window(.count(4, every: 2))
+      .count(name: "w").to(topic: "counts").job(named: "word-count")
     let plain =
       first < 128 ? WordCount.job() : first < 192 ? windows : first < 224 ? sessions : first < 240 ? lists : timers
-    let job = first < 244 ? plain : first < 248 ? operatorJob(choice) : joins
+    let job = first < 244 ? plain : first < 248 ? operatorJob(choice) : first < 252 ? joins : panes
     let executor = try JobExecutor(job, host: host, options: options)
     _ = try executor.turn()
     try executor.settle()

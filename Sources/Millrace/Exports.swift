@@ -5,7 +5,6 @@
 @_exported import struct MillraceBase.ByteReader
 @_exported import struct MillraceBase.ByteWriter
 @_exported import struct MillraceBase.Bytes
-@_exported import struct MillraceBase.DecodingError
 @_exported import enum MillraceBase.LogLevel
 @_exported import struct MillraceBase.Logger
 @_exported import struct MillraceBase.Timestamp

@@ -4,22 +4,11 @@
 // which the first of their sessions is due. Entries of the heap are not moved when a session grows: one that comes up early goes
 // back with the time that holds by then.
 //
-// In the state log a key's value is its sessions: of each the first and last event time int64, then its state: 64 bits, or its
-// length uint32 and what its encoding says; big endian. A
-// record of the operator itself (kind 1, no key) says how far event time has come and how long the gap is: two int64.
+// In the state log a key's value is its sessions (Stretch.swift), one behind the other. A record of the operator itself
+// (kind 1, no key) says how far event time has come and how long the gap is: two int64, big endian.
 
 import MillraceBase
 import MillraceModel
-
-/// Values of a key that follow each other without a longer pause.
-struct Session: Equatable {
-  /// Event time of the first value.
-  var first: Int64
-  /// Event time of the last value.
-  var last: Int64
-  /// What the aggregation made of them.
-  var bits: UInt64
-}
 
 /// Keyed state of one operator: sessions.
 ///
@@ -27,7 +16,7 @@ struct Session: Equatable {
 public final class SessionStore: @unchecked Sendable {
   private struct Cell {
     /// Rising, with more than the gap between them.
-    var sessions: [Session] = []
+    var sessions: [Stretch] = []
     /// The number of the key's entry in the table; −1 for a cell that is free.
     var entry = -1
     /// The time of the cell's entry in the heap; `.max` without one.
@@ -86,18 +75,7 @@ public final class SessionStore: @unchecked Sendable {
     }
 
     func write(_ bits: UInt64, into writer: inout ByteWriter) {
-      for session in list[Int(bits)].sessions {
-        writer.int64(session.first)
-        writer.int64(session.last)
-        guard let codec else {
-          writer.uint64(session.bits)
-          continue
-        }
-        let at = writer.count
-        writer.int32(0)
-        codec.write(session.bits, into: &writer)
-        writer.patchInt32(Int32(writer.count - at - 4), at: at)
-      }
+      for session in list[Int(bits)].sessions { session.write(codec, into: &writer) }
     }
 
     func read(_ value: UnsafeRawBufferPointer) throws(JobError) -> UInt64 {
@@ -105,30 +83,14 @@ public final class SessionStore: @unchecked Sendable {
       let cell = make()
       do throws(DecodingError) {
         repeat {
-          let at = reader.position
-          let (first, last) = (try reader.int64(), try reader.int64())
-          guard first <= last, list[cell].sessions.last.map({ $0.last < first }) ?? true,
-            first > -TimeWindows.farthest, last < TimeWindows.farthest
-          else { throw DecodingError("a session from \(first) to \(last) ms", at: at) }
-          let bits = codec == nil ? try reader.uint64() : try content(&reader)
-          list[cell].sessions.append(Session(first: first, last: last, bits: bits))
+          let behind = list[cell].sessions.last?.last ?? -TimeWindows.farthest
+          list[cell].sessions.append(try Stretch(from: &reader, "session", behind: behind, codec))
         } while reader.remaining > 0
       } catch {
         release(UInt64(cell))
         throw JobError(.corruptState, "sessions of \(value.count) bytes: \(error)")
       }
       return UInt64(cell)
-    }
-
-    private func content(_ reader: inout ByteReader) throws(DecodingError) -> UInt64 {
-      let at = reader.position
-      let bytes = try reader.slice(Int(try reader.uint32()))
-      defer { extendLifetime(bytes) }
-      do throws(JobError) {
-        return try codec?.read(bytes.buffer) ?? 0
-      } catch {
-        throw DecodingError(error.reason, at: at)
-      }
     }
 
     func release(_ bits: UInt64) {
@@ -155,7 +117,7 @@ public final class SessionStore: @unchecked Sendable {
     let sessions = known.map { cells.list[$0].sessions } ?? []
     let from = sessions.firstIndex { $0.last.adding(gap) >= time } ?? sessions.count
     let to = sessions[from...].firstIndex { $0.first > time.adding(gap) } ?? sessions.count
-    var joined = Session(first: time, last: time, bits: 0)
+    var joined = Stretch(first: time, last: time, bits: 0)
     if from < to {
       joined.first = min(time, sessions[from].first)
       joined.last = max(time, sessions[to - 1].last)
@@ -184,9 +146,9 @@ public final class SessionStore: @unchecked Sendable {
   }
 
   /// No value in time can join it any more.
-  private func isClosed(_ session: Session) -> Bool { watermark > session.last.adding(gap) }
+  private func isClosed(_ session: Stretch) -> Bool { watermark > session.last.adding(gap) }
   /// No value at all can join it any more.
-  private func isOver(_ session: Session) -> Bool { watermark > session.last.adding(gap).adding(lateness) }
+  private func isOver(_ session: Stretch) -> Bool { watermark > session.last.adding(gap).adding(lateness) }
 
   /// Sees to it that the heap knows when the cell is due.
   private func arm(_ cell: Int) {
@@ -267,7 +229,7 @@ public final class SessionStore: @unchecked Sendable {
   }
 
   /// From the first value until the gap behind the last one.
-  private func window(_ session: Session) -> Window {
+  private func window(_ session: Stretch) -> Window {
     Window(
       start: Timestamp(milliseconds: session.first), end: Timestamp(milliseconds: session.last.adding(gap)))
   }

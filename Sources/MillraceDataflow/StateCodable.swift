@@ -5,6 +5,9 @@
 
 import MillraceBase
 
+/// What reading state back throws: our own error, under a name that does not hide the one of the standard library.
+public typealias StateDecodingError = DecodingError
+
 /// A value that keyed state holds, of any size.
 ///
 ///     struct Visit: StateCodable {
@@ -15,7 +18,7 @@ import MillraceBase
 ///         page.encode(into: &writer)
 ///         seconds.encode(into: &writer)
 ///       }
-///       init(from reader: inout ByteReader) throws(DecodingError) {
+///       init(from reader: inout ByteReader) throws(StateDecodingError) {
 ///         page = try String(from: &reader)
 ///         seconds = try Int64(from: &reader)
 ///       }

@@ -60,8 +60,10 @@ extension WindowEmission {
 }
 
 extension Int64 {
-  /// The highest multiple of `interval` that event time came to by going on from `before` to this time; nil for none.
+  /// The highest multiple of `interval` that event time came to by going on from `before` to this time; nil for none, as when nothing
+  /// was known of it before.
   func multiple(of interval: Int64, behind before: Int64) -> Int64? {
+    guard before > .min || self == .max else { return nil }
     let multiple = self - flooredRemainder(by: interval)
     return multiple > before ? multiple : nil
   }

@@ -88,7 +88,7 @@ private func expected(_ plan: Plan) -> (results: [[Result]], late: Int) {
     for group in groups where before <= group.last + plan.gap && watermark > group.last + plan.gap {
       out.append(result(group))
     }
-    if case .early(let every) = plan.emission {
+    if case .early(let every) = plan.emission, before > Int64.min / 2 {
       var multiple = watermark
       while multiple % every.inMilliseconds != 0 { multiple -= 1 }
       for group in groups where multiple > before && group.start < multiple && watermark <= group.last + plan.gap {

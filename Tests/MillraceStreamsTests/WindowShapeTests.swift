@@ -99,7 +99,7 @@ private func expected(_ plan: Plan) -> (results: [[Result]], late: UInt64) {
     let before = watermark
     watermark = max(watermark, newest - plan.outOfOrderness)
     for window in windows.keys where window.upperBound > before && window.upperBound <= watermark { handOn(window) }
-    if let early = plan.early {
+    if let early = plan.early, before > Int64.min / 2 {
       // The last multiple that event time has come to.
       var multiple = watermark
       while multiple % early != 0 { multiple -= 1 }

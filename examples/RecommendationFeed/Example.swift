@@ -23,7 +23,7 @@ struct Suggestion: StateCodable {
     product.encode(into: &writer)
     count.encode(into: &writer)
   }
-  init(from reader: inout ByteReader) throws(DecodingError) {
+  init(from reader: inout ByteReader) throws(StateDecodingError) {
     user = try String(from: &reader)
     product = try String(from: &reader)
     count = try Int64(from: &reader)
