@@ -28,7 +28,8 @@ public final class SliceStore: @unchecked Sendable {
   private var lastStart = Int64.min
   private var lastTable: KeyedTable?
 
-  /// Length of a slice, and the first ms of one of them, less than that.
+  /// Length of a slice, and the first ms of one of them, less than that. With a length below 0, which stands for the unit of a
+  /// calendar, the other stands for its zone, and slices begin anywhere: zones change their rules.
   private let length: Int64
   private let phase: Int64
 
@@ -135,6 +136,12 @@ extension SliceStore: OperatorState {
     if kind == StateRecordKind.keyedValue, key.count == 0, let value, value.count == 24 {
       let found = (length: value.number(8), phase: value.number(16))
       guard found == (length, phase) else {
+        guard min(length, found.length) > 0 else {
+          throw JobError(
+            .corruptState,
+            "operator \(operatorID) has other windows in its state, of another calendar or of none; give it another name to begin "
+              + "anew")
+        }
         throw JobError(
           .corruptState,
           "operator \(operatorID) has slices of \(found.length) ms in its state, its windows are cut into \(length) ms now"
@@ -151,7 +158,7 @@ extension SliceStore: OperatorState {
     }
     let start = key.number(0)
     guard start > -TimeWindows.farthest, start < TimeWindows.farthest,
-      (start - phase).flooredRemainder(by: length) == 0
+      length < 0 || (start - phase).flooredRemainder(by: length) == 0
     else {
       throw JobError(
         .corruptState, "a slice of operator \(operatorID) that begins at \(start) ms, with slices of \(length) ms")
