@@ -160,9 +160,6 @@ extension ElementStore {
   /// Adds `weight` to how often `value` is there.
   @usableFromInline
   func add<Value: StateCodable>(_ weight: Int64, value: Value, of key: UnsafeRawBufferPointer) {
-    var writer = ByteWriter(capacity: 64)
-    value.encode(into: &writer)
-    let bytes = writer.finishJoined()
-    bytes.withBuffer { add(weight, to: $0, rank: Int64(bitPattern: Hashing.stable($0)), of: key) }
+    value.stateBytes.withBuffer { add(weight, to: $0, rank: Int64(bitPattern: Hashing.stable($0)), of: key) }
   }
 }

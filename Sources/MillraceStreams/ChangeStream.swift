@@ -48,3 +48,19 @@ extension KeyedStream where Source.Output: Weighted {
       ExtremeOfChanges(flow, key: key, extreme: .highest, name: name, number: number))
   }
 }
+
+extension DataStream where Source.Output: Weighted, Source.Output.Value: StateCodable {
+  /// Each value that is there, once, however often it is there; as changes, at the end of the step. Values are equal
+  /// when their encodings are. The state is a count for each value.
+  ///
+  /// - Parameter name: owns the counts in the job's state; give one when the job's code may change.
+  @inlinable
+  public func distinct(
+    name: String? = nil
+  ) -> DataStream<
+    FlatMap<TableAggregate<Source, Bytes, Presence<Source.Output>>, PresenceChanges<Source.Output.Value>>
+  > {
+    keyBy { $0.value.stateBytes }.table.fold(Presence<Source.Output>(), kind: "distinct", name: name)
+      .flatMap(PresenceChanges<Source.Output.Value>())
+  }
+}

@@ -157,3 +157,44 @@ func leftJoinRetracts() throws {
   #expect(try Set(step(3, -1)) == ["-2 2 3", "-1 4 3"])
   #expect(try step(3, -1).sorted() == ["-1 4 3", "-2 2 3", "1 4 -", "2 2 -"])
 }
+
+@Test("oracle: distinct values of changes, over crashes")
+func distinctHistories() throws {
+  let job = DataStream.topic("in").map(TimedEvent.init).map { Change($0.key, weight: $0.number) }.distinct(name: "d")
+    .map { "\($0.weight) \($0.value)" }.to(topic: "out").job(named: "distinct")
+  var failures = 0
+  for seed in UInt64(0)..<40 {
+    var random = SeededRandom(seed: seed)
+    let batches = (0..<40).map { _ in
+      (0..<Int.random(in: 1...4, using: &random)).map { _ in
+        TimedEvent(
+          key: "k\(Int.random(in: 0..<5, using: &random))", number: .random(in: -2...2, using: &random), time: 0)
+      }
+    }
+    let history = try History(
+      of: job, over: batches.map { $0.map(\.record) }, using: &random, crashes: seed % 2 == 1)
+    failures += history.failures
+    let models =
+      [[]]
+      + batches.indices.map { last in
+        var counts: [String: Int64] = [:]
+        for event in batches[...last].joined() { counts[event.key, default: 0] += event.number }
+        return Set(counts.filter { $0.value > 0 }.keys)
+      }
+    var present: Set<String> = []
+    var (at, begin) = (0, 0)
+    for end in history.steps {
+      for text in history.out[begin..<end] {
+        let parts = text.split(separator: " ")
+        let isRight =
+          parts[0] == "1" ? present.insert(String(parts[1])).inserted : present.remove(String(parts[1])) != nil
+        #expect(isRight, "seed \(seed): \(text)")
+      }
+      begin = end
+      while at < models.count, models[at] != present { at += 1 }
+    }
+    #expect(at < models.count, "seed \(seed)")
+    #expect(present == models.last, "seed \(seed)")
+  }
+  #expect(failures > 20)
+}
