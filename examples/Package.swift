@@ -22,6 +22,7 @@ let package = Package(
     example("RecommendationFeed"),
     example("MachineMetrics"),
     example("AnomalyDetector"),
+    example("OrderPayments"),
     example("EmbeddedBroker"),
     example("QueueWorker"),
   ]
