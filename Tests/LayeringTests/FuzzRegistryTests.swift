@@ -70,7 +70,7 @@ func tableNamesTargets() throws {
 func everyParserHasAFuzzer() throws {
   let named = Set(try table().flatMap(\.parsers))
   // What only passes readers on, or defines them.
-  let exempt: Set<String> = ["ByteReader.swift", "ByteWriter+Kafka.swift", "BorrowedBytes.swift"]
+  let exempt: Set<String> = ["ByteReader.swift", "ByteWriter+Kafka.swift", "BorrowedBytes.swift", "Exports.swift"]
   var found: Set<String> = []
   for file in try files(below: "Sources") where file.deletingLastPathComponent().lastPathComponent != "Messages" {
     let source = try String(contentsOf: file, encoding: .utf8)
@@ -78,7 +78,7 @@ func everyParserHasAFuzzer() throws {
     found.insert(file.lastPathComponent)
   }
   let missing = found.subtracting(named).subtracting(exempt)
-  #expect(missing.isEmpty, "add them to a target of Fuzz/Fuzzers and to docs/internals/fuzzing.md: \(missing.sorted())")
+  #expect(missing.isEmpty, "add them to a target of Fuzz and to docs/internals/fuzzing.md: \(missing.sorted())")
   // And the table names only files that there are.
   let all = Set(try files(below: "Sources").map(\.lastPathComponent))
   #expect(named.subtracting(all).subtracting(["Messages/"]).isEmpty)

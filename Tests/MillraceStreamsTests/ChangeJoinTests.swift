@@ -174,7 +174,7 @@ func distinctHistories() throws {
     let history = try History(
       of: job, over: batches.map { $0.map(\.record) }, using: &random, crashes: seed % 2 == 1)
     failures += history.failures
-    let models =
+    let models: [Set<String>] =
       [[]]
       + batches.indices.map { last in
         var counts: [String: Int64] = [:]
