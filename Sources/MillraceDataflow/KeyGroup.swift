@@ -15,7 +15,7 @@ public enum KeyGroup {
 
   /// The worker that has the keys of `group`, of `workers` that are numbered from 0: groups side by side, as evenly as can be.
   @inlinable
-  public static func worker(of group: UInt8, among workers: Int) -> Int { Int(group) &* workers >> 8 }
+  public static func worker(of group: UInt8, among workers: Int) -> Int { (Int(group) &* workers) >> 8 }
 
   /// The group of a key.
   @inlinable

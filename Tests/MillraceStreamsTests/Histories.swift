@@ -39,6 +39,9 @@ struct History {
   var late: UInt64
   /// Commits that failed.
   var failures = 0
+  /// More than one worker ran it for a while. A step writes what one worker has behind what another one has, so that only the order of
+  /// each key's values is part of the result.
+  private(set) var isOfSeveral = false
 
   /// Runs `job`, which reads the topic `in` and writes `out`, of one partition each, until all batches are through.
   /// - Parameters:
@@ -71,6 +74,7 @@ struct History {
       options.commitsInFlight = Int.random(in: 1...3, using: &random)
       // Each run takes over the state from another number of workers.
       options.workers = random.oneIn(2) ? workers.lowerBound : Int.random(in: workers, using: &random)
+      isOfSeveral = isOfSeveral || options.workers > 1
       options.wakeBytes = random.oneIn(2) ? 0 : .max
       do throws(JobError) {
         let executor = try JobExecutor(job, host: host, options: options)
@@ -108,6 +112,28 @@ struct History {
       at = end
       return state
     }
+  }
+}
+
+extension History {
+  /// Whether `values`, which stand for those in `out`, are those that batch after batch leads to, of each batch in any order; where several
+  /// workers were at work, for each key by itself, which is the first word unless told otherwise.
+  func agrees(
+    _ values: [String], with batches: [[String]], key: (String) -> String = { String($0.prefix { $0 != " " }) }
+  ) -> Bool {
+    guard isOfSeveral else { return History.agree(values, batches) }
+    let sorted = Dictionary(grouping: values, by: key)
+    let keys = Set(sorted.keys).union(batches.joined().map(key))
+    return keys.allSatisfy { one in History.agree(sorted[one] ?? [], batches.map { $0.filter { key($0) == one } }) }
+  }
+
+  private static func agree(_ values: [String], _ batches: [[String]]) -> Bool {
+    var rest = values[...]
+    for batch in batches {
+      guard rest.prefix(batch.count).sorted() == batch.sorted() else { return false }
+      rest = rest.dropFirst(batch.count)
+    }
+    return rest.isEmpty
   }
 }
 

@@ -82,15 +82,8 @@ func processHistories(_ part: UInt64) throws {
         batch.map { Record(key: Bytes($0.key), value: Bytes("v"), timestamp: Timestamp(milliseconds: $0.time)) }
       }, using: &random, crashes: seed % 2 == 1)
     failures += history.failures
-    let out = history.out
-    var at = 0
-    for (number, batch) in expected(batches).enumerated() {
-      let got = out[min(at, out.count)..<min(at + batch.count, out.count)]
-      let isRight = got.sorted() == batch.sorted()
-      #expect(isRight, "part \(part) seed \(seed) batch \(number)")
-      at += batch.count
-    }
-    #expect(out.count == at, "part \(part) seed \(seed)")
+    let isRight = history.agrees(history.out, with: expected(batches))
+    #expect(isRight, "part \(part) seed \(seed)")
   }
   #expect(failures > 20)
 }

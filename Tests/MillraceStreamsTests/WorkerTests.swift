@@ -66,6 +66,16 @@ private func randomBatches(_ count: Int, seed: UInt64) -> [[Record]] {
     #expect(driver.figures.stateKeys >= expected.count)
   }
 
+  @Test("the key groups fall to the workers side by side, as evenly as can be")
+  func groups() {
+    for workers in [1, 2, 3, 5, 7, 255, 256] {
+      let owners = (0...255).map { KeyGroup.worker(of: UInt8($0), among: workers) }
+      #expect(owners == owners.sorted())
+      let sizes = (0..<workers).map { worker in owners.count { $0 == worker } }
+      #expect(sizes.allSatisfy { $0 == 256 / workers || $0 == 256 / workers + 1 }, "\(workers): \(sizes)")
+    }
+  }
+
   @Test("two keyed operators behind each other, windows of windows, and a merge of streams of different depth")
   func deep() throws {
     struct Word: ExchangeValue {
