@@ -147,6 +147,12 @@ bench: setup-test build-release
 	$(SWIFT) build -c release --package-path Benchmarks/Library --scratch-path .build/library-benchmarks
 	$(PYTHON) Benchmarks/run.py --runs $(RUNS) --write docs/benchmarks.md
 
+# The Nexmark queries on one core, over events in memory: half a minute.
+.PHONY: bench-nexmark
+bench-nexmark: setup
+	$(SWIFT) build -c release --product NexmarkBenchmark -Xswiftc -static-executable
+	.build/release/NexmarkBenchmark 1 $(RUNS)
+
 # AMQP beside RabbitMQ: some ten minutes, and a table of its own.
 bench-amqp: setup-test build-release
 	@Scripts/setup amqp-bench

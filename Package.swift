@@ -204,7 +204,8 @@ let package = Package(
       dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceNexmark"],
       path: "Benchmarks/CodecBenchmark", swiftSettings: settings),
     .executableTarget(
-      name: "NexmarkBenchmark", dependencies: ["MillraceBase", "MillraceNexmark", "MillraceNexmarkQueries"],
+      name: "NexmarkBenchmark",
+      dependencies: ["MillraceBase", "MillraceDataflow", "MillraceNexmark", "MillraceNexmarkQueries"],
       path: "Benchmarks/NexmarkBenchmark", swiftSettings: settings),
   ]
 )

@@ -1,65 +1,47 @@
-// NexmarkBenchmark: how fast events are generated on one core: encoded, as JSON lines, and as the batches that a job reads.
+// NexmarkBenchmark: what a core does in a second: the Nexmark queries over encoded events in memory, and making events.
 
 import Glibc
 import MillraceBase
+import MillraceDataflow
 import MillraceNexmark
+import MillraceNexmarkQueries
 
-/// Arguments: millions of events (default 10).
+/// Arguments: millions of events (default 1), runs of each query (default 5), and queries (default all, and the
+/// generator).
 @main
 enum NexmarkBenchmark {
   static func main() {
     let arguments = CommandLine.arguments
-    let events = Int64(max(1, arguments.count > 1 ? Int(arguments[1]) ?? 10 : 10)) * 1_000_000
-    let generator = NexmarkGenerator()
-    let room = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: NexmarkGenerator.encodedSizeLimit, alignment: 16)
-    defer { room.deallocate() }
-    measure("encoded", events) {
-      var bytes = 0
-      for number in 0..<events { bytes += generator.encode(number, into: room) }
-      return bytes
-    }
-    measure("JSON lines", events) {
-      var bytes = 0
-      var writer = ByteWriter(capacity: 1 << 20)
-      for number in 0..<events {
-        let size = generator.encode(number, into: room)
-        do throws(DecodingError) {
-          try EncodedEvent(UnsafeRawBufferPointer(rebasing: room[..<size])).writeJSONLine(into: &writer)
-        } catch {
-          fatalError("event \(number): \(error)")
-        }
-        guard writer.count > 512 << 10 else { continue }
-        bytes += writer.count
-        writer = ByteWriter(capacity: 1 << 20)
-      }
-      return bytes + writer.count
-    }
-    measure("batches", events) {
-      let source = NexmarkSource(generator, events: 0..<events)
-      var bytes = 0
-      do {
-        while true {
-          let batch = try source.next(maxBytes: 256 << 10)
-          bytes += batch.batch?.count ?? 0
-          if batch.isFinished { return bytes }
-        }
+    let events = Int64(max(1, arguments.count > 1 ? Int(arguments[1]) ?? 1 : 1)) * 1_000_000
+    let runs = max(1, arguments.count > 2 ? Int(arguments[2]) ?? 5 : 5)
+    let names = arguments.dropFirst(3)
+    for query in NexmarkQuery.all where names.isEmpty || names.contains(query.name) { measure(query, events, runs) }
+    if names.isEmpty { GeneratorBenchmark.run(events) }
+  }
+
+  /// Prints the median of what a query took of the processor, decoding of events, state and encoded results included.
+  private static func measure(_ query: NexmarkQuery, _ events: Int64, _ runs: Int) {
+    var run = NexmarkRun(query, NexmarkGenerator(), events: 0..<events)
+    run.isPrepared = true
+    run.keepsRows = false
+    var seconds: [Double] = []
+    var rows: Int64 = 0
+    for _ in 0..<runs {
+      do throws(JobError) {
+        let outcome = try run.run()
+        seconds.append(Double(outcome.processor.inNanoseconds) / 1e9 / (Double(events) / 1e6))
+        rows = outcome.outputRecords
       } catch {
-        fatalError("\(error)")
+        fatalError("\(query.name): \(error)")
       }
     }
-  }
-
-  /// Prints what `body`, which returns how many bytes it made, took of the processor.
-  private static func measure(_ what: String, _ events: Int64, _ body: () -> Int) {
-    let begin = ProcessorTime.thread
-    let bytes = body()
-    let seconds = Double((ProcessorTime.thread - begin).inNanoseconds) / 1e9
-    let (rate, megabytes) = (Double(events) / seconds / 1e6, Double(bytes) / seconds / 1e6)
+    seconds.sort()
+    let median = seconds[seconds.count / 2]
     print(
-      "\(what): \(tenths(rate)) M events/s per core, \(tenths(megabytes)) MB/s, "
-        + "\(tenths(Double(bytes) / Double(events))) bytes an event")
+      "\(query.name): \(thousandths(median)) CPU-seconds for a million events (\(thousandths(seconds[0])) to "
+        + "\(thousandths(seconds[seconds.count - 1]))), \(tenths(1 / median)) M events/s per core, \(rows) rows")
   }
 
-  private static func tenths(_ value: Double) -> String { "\((value * 10).rounded() / 10)" }
+  private static func thousandths(_ value: Double) -> String { "\((value * 1000).rounded() / 1000)" }
+  static func tenths(_ value: Double) -> String { "\((value * 10).rounded() / 10)" }
 }

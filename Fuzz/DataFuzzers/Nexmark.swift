@@ -73,8 +73,9 @@ let nexmarkPositions = FuzzTarget(
   }
 }
 
-/// The first byte chooses. Below 128: a query, whose state log holds the records that the rest is cut into, each of one of the
-/// queries' operators; its job must start from it or say why not, and then work. From 128 on: the rest is a row of a result.
+/// The first byte chooses. Below 128: a query, whose state log holds the records that the rest is cut into, each of one
+/// of the queries' operators; its job must start from it or say why not, and then work. From 128 on: the rest is a row
+/// of a result.
 let nexmarkQueries = FuzzTarget(
   name: "nexmark-queries", allowance: 4 << 20,
   seeds: {
@@ -86,7 +87,7 @@ let nexmarkQueries = FuzzTarget(
     let number = [UInt8](repeating: 0, count: 7) + [5]
     var row: [UInt8] = [128, 0]
     row += number + [1, 0, 0, 0, 2, 97, 34, 2] + number + [3] + number
-    return [row, state(7, 3, 4, "bid-statistics/1", number + number + number + number + number + number)]
+    return [row, state(10, 3, 4, "bid-statistics/1", number + number + number + number + number + number)]
   }
 ) { input in
   var choices = Choices(input)
@@ -109,7 +110,10 @@ let nexmarkQueries = FuzzTarget(
     return
   }
   let query = NexmarkQuery.all[first % NexmarkQuery.all.count]
-  let names = ["bids", "most", "highest", "statistics", "sellers", "sessions", "contenders"]
+  let names = [
+    "bids", "most", "highest", "statistics", "sellers", "sessions", "contenders", "winning", "averages", "last",
+    "top", "local.left", "local.right", "auctions.left", "auctions.right",
+  ]
   var writer = StateLogWriter(timestamp: Timestamp(milliseconds: 1))
   while !choices.isEmpty {
     let id = JobGraph.operatorID(names[choices.byte() % names.count])

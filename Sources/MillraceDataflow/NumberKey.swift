@@ -5,11 +5,13 @@ import MillraceBase
 /// A number, or two, as a key: 8 bytes each, big endian, which is cheaper to hash and to compare than text.
 ///
 ///     bids.keyBy { NumberKey($0.auction) }.count()
-public struct NumberKey: StreamKey, Hashable, Sendable {
+public struct NumberKey: StreamKey, ExchangeValue, Hashable, Sendable {
   /// The number.
   public let number: Int64
   /// The key of `number`.
   @inlinable public init(_ number: Int64) { self.number = number }
+  /// It owns what it holds.
+  public static var needsKeeping: Bool { false }
   /// The number's bytes.
   @inlinable @inline(__always)
   public func withBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
@@ -23,7 +25,7 @@ public struct NumberKey: StreamKey, Hashable, Sendable {
 }
 
 /// Two numbers as a key; see ``NumberKey``.
-public struct NumberPairKey: StreamKey, Hashable, Sendable {
+public struct NumberPairKey: StreamKey, ExchangeValue, Hashable, Sendable {
   /// The first one.
   public let first: Int64
   /// The second one.
@@ -33,6 +35,8 @@ public struct NumberPairKey: StreamKey, Hashable, Sendable {
     self.first = first
     self.second = second
   }
+  /// It owns what it holds.
+  public static var needsKeeping: Bool { false }
   /// The bytes of both.
   @inlinable @inline(__always)
   public func withBytes(_ body: (UnsafeRawBufferPointer) -> Void) {

@@ -5,7 +5,7 @@ import MillraceDataflow
 import MillraceModel
 
 /// An event that is read in place: one of a kind, or any.
-public protocol EncodedEventKind {
+public protocol EncodedEventKind: ExchangeValue {
   /// The event that `buffer` holds, and nothing else; nil when it is of another kind.
   /// - Throws: when it holds another version or an unknown kind, or more or fewer bytes than its lengths say.
   /// - Complexity: O(1).
@@ -13,6 +13,11 @@ public protocol EncodedEventKind {
 
   /// The memory that it was read from: its encoding.
   var encoded: UnsafeRawBufferPointer { get }
+}
+
+extension EncodedEventKind {
+  /// It lies in its batch, which stays until the step ends.
+  public static var needsKeeping: Bool { false }
 }
 
 extension EncodedEvent: EncodedEventKind {

@@ -5,7 +5,7 @@ import MillraceDataflow
 import MillraceNexmark
 
 /// A copy of an event.
-public struct KeptEvent<Event: EncodedEventKind>: StateCodable, Sendable {
+public struct KeptEvent<Event: EncodedEventKind>: StateCodable, Equatable, Sendable {
   /// The event's encoding; it was read once.
   private let bytes: Bytes
 

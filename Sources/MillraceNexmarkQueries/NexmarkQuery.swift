@@ -17,7 +17,7 @@ public struct NexmarkQuery: Sendable {
   public static let results = "results"
 
   /// All queries there are, in order.
-  public static let all = [q0, q1, q2, q5, q7, q8, q11, q17]
+  public static let all = [q0, q1, q2, q3, q4, q5, q7, q8, q9, q11, q17, q18, q19, q20]
 
   init(
     _ name: String, _ summary: String, _ columns: String, _ output: @escaping @Sendable (NexmarkEvents) -> StreamOutput

@@ -4,9 +4,11 @@ import MillraceBase
 import MillraceDataflow
 import MillraceModel
 
-/// Keeps what a job commits, by reference. A commit counts once the job has waited for it: a crash loses what is in flight.
+/// Keeps what a job commits, by reference. A commit counts once the job has waited for it: a crash loses what is in
+/// flight.
 ///
-/// Safety: `@unchecked Sendable` because it is used by the thread that makes the job's steps, and by others only behind those.
+/// Safety: `@unchecked Sendable` because it is used by the thread that makes the job's steps, and by others only behind
+/// those.
 public final class ResultHost: JobHost, @unchecked Sendable {
   private struct StateBatch {
     let end: Offset

@@ -1,4 +1,4 @@
-// ResultLines: the result of a query over a finite input as lines of JSON, sorted by their bytes: docs/reference/nexmark.md.
+// ResultLines: the result of a query over a finite input: lines of JSON, sorted by their bytes.
 
 import Glibc
 import MillraceBase

@@ -30,20 +30,22 @@ private final class MadeSource: ReplayableSource {
   }
 }
 
-/// The lines of a query's result, by batches of every size.
+/// The lines of a query's result, by batches of every size, on one and on two workers.
 private func lines(_ query: NexmarkQuery, _ events: [NexmarkEvent]) throws -> [String] {
   var all: Set<[String]> = []
-  for size in 1...events.count {
+  for (size, workers) in (1...events.count).flatMap({ [($0, 1), ($0, 2)] }) {
     let host = ResultHost(keepsOutputs: true)
     let source = NexmarkEvents.source("made") { MadeSource(events, by: size) }
-    let executor = try JobExecutor(query.output(source).job(named: query.name), host: host)
+    var options = JobOptions()
+    options.workers = workers
+    let executor = try JobExecutor(query.output(source).job(named: query.name), host: host, options: options)
     while try executor.turn() != .finished {}
     try executor.settle()
     var text = ""
     try ResultLines(host.outputs, columns: query.columns).write { text += String(decoding: $0, as: UTF8.self) }
     all.insert(text.split(separator: "\n").map(String.init))
   }
-  #expect(all.count == 1, "\(query.name) depends on the batches: \(all)")
+  #expect(all.count == 1, "\(query.name) depends on batches or workers: \(all)")
   return try #require(all.first)
 }
 
@@ -126,6 +128,61 @@ func statisticsOfDays() throws {
   #expect(
     try lines(.q17, events).last == #"{"auction":1,"day":"1970-01-02","# + rest
       + #""avg_price":669999,"sum_price":2009999}"#)
+}
+
+/// What stands in a column of each line.
+private func column(_ name: String, _ lines: [String]) -> [String] {
+  lines.map { line in
+    let parts = line.split(separator: "\"\(name)\":", maxSplits: 1)
+    return parts.count == 2 ? String(parts[1].prefix { $0 != "," && $0 != "}" }) : "no \(name)"
+  }
+}
+
+@Test("q3 and q20 join whatever comes first")
+func joinsWhateverComesFirst() throws {
+  let events = [
+    bid(1, at: 0, "first"), auction(1, seller: 4), person(4, at: 0, state: "id"), bid(1, at: 1, "last"),
+    auction(2, seller: 4, category: 11), bid(2), person(5, at: 0, state: "wa"), auction(3, seller: 5),
+    auction(6, seller: 4),
+  ]
+  #expect(column("bid_extra", try lines(.q20, events)) == [#""first""#, #""last""#])
+  #expect(column("id", try lines(.q3, events)) == ["1", "6"])
+}
+
+@Test("q4 and q9 count bids from opening to expiry, inclusive, also those that come before their auction")
+func bidsWhileAnAuctionIsOpen() throws {
+  let events = [
+    bid(1, price: 50, at: 99), bid(1, price: 7, at: 100), auction(1, at: 100, expires: 200),
+    bid(1, price: 8, at: 200), bid(1, price: 60, at: 201), auction(2, at: 200, expires: 400),
+    bid(2, price: 17, at: 300),
+  ]
+  let won = try lines(.q9, events)
+  #expect(column("id", won) == ["1", "2"] && column("price", won) == ["8", "17"])
+  // (8 + 17) / 2, without its fraction.
+  #expect(try lines(.q4, events) == [#"{"category":10,"final":12}"#])
+}
+
+@Test("q9 takes the earliest of equal bids, and of those the first to come")
+func earliestOfEqualBids() throws {
+  var events = [bid(at: 5, "before its auction"), auction(1, at: 0, expires: 9)]
+  #expect(column("bid_extra", try lines(.q9, events)) == [#""before its auction""#])
+  events += [bid(at: 6, "late"), bid(at: 4, "early"), bid(at: 4, "as early")]
+  #expect(column("bid_extra", try lines(.q9, events)) == [#""early""#])
+}
+
+@Test("q18 takes the latest bid, and of equally late ones the last to come")
+func latestBids() throws {
+  let events = [bid(at: 5, "a"), bid(at: 5, "b"), bid(at: 4, "c"), bid(bidder: 2, at: 1, "d"), bid(2, at: 0, "e")]
+  #expect(column("extra", try lines(.q18, events)) == [#""b""#, #""d""#, #""e""#])
+}
+
+@Test("q19 ranks ten bids, and equal prices in the order in which they came")
+func ranksOfPrices() throws {
+  let events = (0..<12).map { bid(price: $0 % 2 == 1 ? 7 : 5, at: Int64(100 - $0), "\($0)") }
+  let rows = try lines(.q19, events)
+  let ranked = zip(column("rank_number", rows), column("extra", rows)).sorted { Int($0.0) ?? 0 < Int($1.0) ?? 0 }
+  #expect(ranked.map(\.0) == (1...10).map { "\($0)" })
+  #expect(ranked.map(\.1) == [1, 3, 5, 7, 9, 11, 0, 2, 4, 6].map { "\"\($0)\"" })
 }
 
 @Test("a record that holds no event ends the job", arguments: NexmarkQuery.all.map(\.name))

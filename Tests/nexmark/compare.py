@@ -12,9 +12,6 @@ import oracle
 from millrace_tests.server import BINARY, environment
 from postgres import Postgres, PostgresFailed
 
-# Those that Millrace runs.
-QUERIES = ["q0", "q1", "q2", "q5", "q7", "q8", "q11", "q17"]
-
 
 class RunFailed(Exception):
     """The program ended with an error; the message has what it said."""
@@ -43,6 +40,7 @@ def main():
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--rate", type=int, default=10_000)
     parser.add_argument("--crash-at", type=int)
+    parser.add_argument("--workers", type=int, default=1)
     chosen = parser.parse_args()
     events = ["--events", chosen.events, "--rate", chosen.rate]
     differing = []
@@ -50,10 +48,10 @@ def main():
         database = oracle.Oracle(postgres)
         with oracle.generated(*events) as lines:
             database.load(lines)
-        for query in chosen.queries or QUERIES:
+        for query in chosen.queries or oracle.QUERIES:
             begin = time.monotonic()
             theirs = database.answer(query)
-            ours, told = run(query, *events, *(["--crash-at", chosen.crash_at] if chosen.crash_at else []))
+            ours, told = run(query, *events, "--workers", chosen.workers, *(["--crash-at", chosen.crash_at] if chosen.crash_at else []))
             found = difference(ours, theirs)
             print(f"{query}: {found or f'{len(ours)} rows agree'}, {time.monotonic() - begin:.1f} s\n  {told}", flush=True)
             if found:

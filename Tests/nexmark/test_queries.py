@@ -8,8 +8,8 @@ import postgres
 import pytest
 from millrace_tests.server import run
 
-# Events, events a second, and after how many the job crashes.
-SETTINGS = [(20_000, 100, None), (20_000, 10_000, 9_000), (200_000, 1_000, 130_000), (200_000, 10_000, None)]
+# Events, events a second, after how many the job crashes, and on how many threads it runs.
+SETTINGS = [(20_000, 100, None, 1), (20_000, 10_000, 9_000, 1), (200_000, 1_000, 130_000, 2), (200_000, 10_000, None, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +24,16 @@ def database():
 @pytest.fixture(scope="module", params=SETTINGS, ids=lambda one: "-".join(map(str, one)))
 def setting(database, request):
     """The oracle with the setting's events, and the setting."""
-    events, rate, crash = request.param
+    events, rate, crash, workers = request.param
     with oracle.generated("--events", events, "--rate", rate) as lines:
         assert database.load(lines) == events
-    return database, events, rate, crash
+    return database, events, rate, crash, workers
 
 
-@pytest.mark.parametrize("query", compare.QUERIES)
+@pytest.mark.parametrize("query", oracle.QUERIES)
 def test_a_query_gives_what_postgres_gives(setting, query):
-    loaded, events, rate, crash = setting
-    arguments = ["--events", events, "--rate", rate]
+    loaded, events, rate, crash, workers = setting
+    arguments = ["--events", events, "--rate", rate, "--workers", workers]
     expected = loaded.answer(query)
     assert len(expected) > 0
     ours, told = compare.run(query, *arguments, *(["--crash-at", crash] if crash else []))

@@ -117,7 +117,9 @@ struct HottestAuctions: WideAggregation {
 }
 
 /// A bid in a window, or at the very end of one.
-struct Contender {
+struct Contender: ExchangeValue {
+  /// Its bid lies in the step's input.
+  static var needsKeeping: Bool { false }
   let bid: EncodedBid
   let time: Timestamp
   let isAtEnd: Bool
@@ -172,7 +174,9 @@ struct HighestBids: WideAggregation {
 }
 
 /// Somebody who registers, or who opens an auction.
-struct Sighting {
+struct Sighting: ExchangeValue {
+  /// The name lies in the step's input.
+  static var needsKeeping: Bool { false }
   let person: Int64
   let name: BorrowedBytes?
 }

@@ -27,6 +27,7 @@ extension Command {
         "--from", "N", type: .integer(0...NexmarkGenerator.eventLimit), "The number of the first event (default 0)."),
       CommandOption(flag: "--float-times", "Times in 32-bit floating point, as nexmark-rs computes them."),
       CommandOption(flag: "--prepared", "Encodes all events into memory before the clock starts."),
+      CommandOption("--workers", "W", type: .integer(1...256), "Threads that run the job (default 1)."),
       CommandOption(
         "--crash-at", "N", type: .integer(1...NexmarkGenerator.eventLimit),
         "Drops the job once it has read N events; it is started again from what was committed."),
@@ -51,6 +52,7 @@ extension Command {
     var run = NexmarkRun(query, generator, events: from..<(from + count))
     run.isPrepared = arguments.has("--prepared")
     run.crashAt = crash
+    run.options.workers = Int(arguments.integer("--workers") ?? 1)
     run.keepsRows = arguments.has("--output")
     let outcome: NexmarkOutcome
     do throws(JobError) { outcome = try run.run() } catch { throw CommandFailure(.failed, error.description) }
