@@ -240,7 +240,11 @@ public final class JobExecutor {
     let workers = workers
     let levels = workers[0].graph.stages.count
     workers[0].beginRound(of: items.count)
-    for level in 0..<levels { phase(isLarge: bytes >= options.wakeBytes) { workers[$0].run(level, of: items) } }
+    for level in 0..<levels {
+      phase(isLarge: bytes >= options.wakeBytes) { workers[$0].run(level, of: items) }
+      // What one that failed has not sent, the others must not look for.
+      for worker in workers { try worker.check() }
+    }
     if levels == 1 { phase(isLarge: false) { workers[$0].goOn(items) } }
     for worker in workers {
       worker.endRound()
@@ -302,8 +306,8 @@ public final class JobExecutor {
     let isLarge = batchesInStep > 0 && workers.contains { $0.changedSize >= options.wakeBytes }
     for level in workers[0].graph.stages.indices {
       phase(isLarge: isLarge && level > 0) { workers[$0].endStep(level) }
+      for worker in workers { try worker.check() }
     }
-    for worker in workers { try worker.check() }
     figures.recordsOut += workers.reduce(0) { $0 + UInt64($1.graph.output.recordCount) }
     return workers.flatMap { $0.graph.output.take() }
   }

@@ -2,13 +2,11 @@
 //
 // A step that is made is not committed yet, and may never be. So a participant does its work in two halves:
 //
-//   prepare    before the commit is handed over: makes durable, where nobody sees it, what the step led to, and says
-//   what the commit
-//              is to remember of it
+//   prepare    before the commit is handed over: makes durable, where nobody sees it, what the step led to, and says what the
+//              commit is to remember of it
 //   committed  once that commit is durable: makes it visible
-//   recover    at the start of a run, with what the last durable commit remembers: does what `committed` may not have
-//   come to, and
-//              takes away what no commit remembers
+//   recover    at the start of a run, with what the last durable commit remembers: does what `committed` may not have come
+//              to, and takes away what no commit remembers
 //
 // Between `prepare` and `committed` of one commit there may be `prepare` of later ones; both come in the order of the
 // commits.

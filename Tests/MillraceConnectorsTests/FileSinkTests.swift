@@ -63,6 +63,7 @@ private func options(_ random: inout SeededRandom) -> JobOptions {
   options.stepBytes = random.oneIn(2) ? 1 : 2000
   options.commitsInFlight = Int.random(in: 1...3, using: &random)
   options.workers = Int.random(in: 1...3, using: &random)
+  options.wakeBytes = random.oneIn(2) ? 0 : .max
   return options
 }
 

@@ -32,6 +32,27 @@ private func results(of job: JobDefinition, workers: Int, partitions: Int = 3, o
   return try texts(driver, "out")
 }
 
+/// Brings one batch, which says that it is compressed although nobody can decompress it, or not.
+private final class OneBatch: ReplayableSource {
+  private let isCorrupt: Bool
+  private var isRead = false
+
+  init(isCorrupt: Bool) { self.isCorrupt = isCorrupt }
+
+  func restore(_ position: Bytes?) { isRead = position != nil }
+
+  func next(maxBytes: Int) -> SourceBatch {
+    guard !isRead else { return SourceBatch(batch: nil, position: Bytes([1]), isFinished: true) }
+    isRead = true
+    var builder = RecordBatchBuilder()
+    builder.append(Record(value: Bytes("word"), timestamp: Timestamp(milliseconds: 1)))
+    var bytes = builder.finish().withBuffer { Array($0) }
+    // The codec stands in the lowest bits of the attributes, behind the checksum.
+    if isCorrupt { bytes[22] |= 1 }
+    return SourceBatch(batch: Bytes(bytes), position: Bytes([1]), isFinished: false)
+  }
+}
+
 private func randomBatches(_ count: Int, seed: UInt64) -> [[Record]] {
   var random = SeededRandom(seed: seed)
   var time: Int64 = 1000
@@ -106,6 +127,51 @@ private func randomBatches(_ count: Int, seed: UInt64) -> [[Record]] {
       #expect(one.count > 30)
       for workers in 2...4 { #expect(try results(of: job, workers: workers, over: batches) == one) }
     }
+  }
+
+  @Test("what breaks on one worker ends the job with its error, wherever it breaks", arguments: [1, 2, 5])
+  func failures(workers: Int) throws {
+    struct Refusal: Error {}
+    let words = DataStream.topic("in").map { $0.value.text }
+    func refused<Source: Flow<String>>(_ stream: DataStream<Source>) -> DataStream<some Flow<String>> {
+      stream.map(onError: .fail) { word in
+        if word.hasPrefix("bad") { throw Refusal() }
+        return word
+      }
+    }
+    // Before the keys, behind them as values come, and at the end of the step.
+    let jobs = [
+      refused(words).keyBy { $0 }.count().to(topic: "out").job(named: "before"),
+      refused(
+        words.keyBy { $0 }.process(state: Int64.self) { word, _, emit in emit(word) }
+      ).keyBy { $0 }.count().to(topic: "out").job(named: "behind"),
+      refused(words.keyBy { $0 }.count().map { $0.key }).keyBy { $0 }.count().to(topic: "out").job(named: "end"),
+    ]
+    for job in jobs {
+      let driver = TestDriver(job, partitions: 3, options: options(workers: workers))
+      for number in 0..<30 {
+        try driver.send("in", value: number == 17 ? "bad" : "w\(number)", partition: Int32(number % 3))
+      }
+      let error = #expect(throws: JobError.self) { try driver.run() }
+      #expect(error?.code == .functionFailed, "\(job.name)")
+      #expect(try driver.output("out").isEmpty, "\(job.name)")
+    }
+  }
+
+  @Test("a batch that cannot be read ends the job, while others of the round wait to be taken", arguments: [1, 3])
+  func corruptBatch(workers: Int) throws {
+    let job = StreamOutput.job(
+      named: "corrupt",
+      [
+        DataStream.source("bad") { OneBatch(isCorrupt: true) }.merge(
+          DataStream.source("good") { OneBatch(isCorrupt: false) }
+        )
+        .map { $0.value.text }.keyBy { $0 }.count().to(topic: "out")
+      ])
+    let driver = TestDriver(job, options: options(workers: workers))
+    let error = #expect(throws: JobError.self) { try driver.run() }
+    #expect(error?.code == .corruptInput)
+    #expect(try driver.output("out").isEmpty)
   }
 
   @Test("what has no keys keeps the order of its partition")
