@@ -8,37 +8,45 @@ public struct AssignTime<Upstream: Flow>: Flow {
   public typealias Output = Upstream.Output
   @usableFromInline let upstream: Upstream
   @usableFromInline let time: @Sendable (Upstream.Output) -> Timestamp
+  /// What a value says of the watermark; without it, the newest time says it.
+  @usableFromInline let mark: (@Sendable (Upstream.Output, Timestamp) -> Timestamp?)?
   @usableFromInline let strategy: WatermarkStrategy
   @usableFromInline let name: String?
   @usableFromInline let clock: EventClock?
 
   @usableFromInline
   init(
-    _ upstream: Upstream, _ time: @escaping @Sendable (Upstream.Output) -> Timestamp, _ strategy: WatermarkStrategy,
-    _ name: String?, clock: EventClock?
+    _ upstream: Upstream, _ time: @escaping @Sendable (Upstream.Output) -> Timestamp,
+    _ mark: (@Sendable (Upstream.Output, Timestamp) -> Timestamp?)?, _ strategy: WatermarkStrategy, _ name: String?,
+    clock: EventClock?
   ) {
     self.upstream = upstream
     self.time = time
+    self.mark = mark
     self.strategy = strategy
     self.name = name
     self.clock = clock
   }
 
   /// Assigns `time` behind `upstream`.
-  /// - Parameter name: owns what is known of the partitions in the job's state; see ``JobGraph/addTable(kind:name:)``.
+  /// - Parameters:
+  ///   - name: owns what is known of the partitions in the job's state; see ``JobGraph/addTable(kind:name:)``.
+  ///   - mark: the watermark of a partition after a value, which is given with its time; nil when the value does not say. What is lower
+  ///     than what was said before changes nothing.
   @inlinable
   public init(
     _ upstream: Upstream, watermarks strategy: WatermarkStrategy, name: String?,
+    mark: (@Sendable (Upstream.Output, Timestamp) -> Timestamp?)? = nil,
     time: @escaping @Sendable (Upstream.Output) -> Timestamp
   ) {
-    self.init(upstream, time, strategy, name, clock: nil)
+    self.init(upstream, time, mark, strategy, name, clock: nil)
   }
 
   /// Registers the clock, which follows the inputs before it.
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
     let (upstream, inputs) = try graph.bindHead(upstream, for: "event times are assigned")
     return Self(
-      upstream, time, strategy, name, clock: try graph.addClock(strategy, inputs: inputs, name: name))
+      upstream, time, mark, strategy, name, clock: try graph.addClock(strategy, inputs: inputs, name: name))
   }
 
   @usableFromInline
@@ -53,7 +61,11 @@ public struct AssignTime<Upstream: Flow>: Flow {
     var newest = Timestamp(milliseconds: .min)
     try upstream.process(run) { value, _ in
       let at = time(value)
-      if at > newest { newest = at }
+      if let mark {
+        if let marked = mark(value, at), marked > newest { newest = marked }
+      } else if at > newest {
+        newest = at
+      }
       body(value, at)
     }
     boundClock.note(run, newest: newest)

@@ -83,3 +83,8 @@ public struct Exchange<Upstream: Flow, Key: StreamKey>: Flow {
     upstream.endStep(body)
   }
 }
+
+/// An exchange of whatever values.
+protocol ExchangeFlow: Flow {}
+
+extension Exchange: ExchangeFlow {}

@@ -41,13 +41,26 @@ public struct BoundPipeline {
 public struct Pipeline: Sendable {
   /// Makes the pipeline of one run.
   public let bind: @Sendable (inout JobGraph) throws(JobError) -> BoundPipeline
+  /// The description itself, to be looked at.
+  let flow: any Flow
+  let sink: any RecordSink
+
+  @usableFromInline
+  init(
+    _ flow: any Flow, _ sink: any RecordSink,
+    bind: @escaping @Sendable (inout JobGraph) throws(JobError) -> BoundPipeline
+  ) {
+    self.flow = flow
+    self.sink = sink
+    self.bind = bind
+  }
 
   /// `flow` into `sink`.
   ///
   /// Inlined where the types are known, so that the closures below are the whole pipeline, specialised.
   @inlinable
   public init<Source: Flow, Sink: RecordSink>(_ flow: Source, into sink: Sink) where Sink.Input == Source.Output {
-    bind = { (graph: inout JobGraph) throws(JobError) -> BoundPipeline in
+    self.init(flow, sink) { (graph: inout JobGraph) throws(JobError) -> BoundPipeline in
       let flow = try flow.bound(to: &graph)
       let sink = try sink.bound(to: &graph)
       return BoundPipeline(

@@ -80,6 +80,25 @@ extension DataStream {
     DataStream<AssignTime<Source>>(AssignTime(flow, watermarks: watermarks, name: name, time: time))
   }
 
+  /// The same values with event times that a closure reads from them, and watermarks that the values themselves say: a mark in the stream,
+  /// the end of a file, a source that knows how far it is.
+  ///
+  /// - Parameters:
+  ///   - idleness: after this time without records a partition that was read to its end holds event time up no longer; nil for never.
+  ///   - name: owns what is known of the inputs' times in the job's state; give one when the job's code may change.
+  ///   - mark: called with each value and its time: values of its partition that follow the batch and have an earlier time than this are
+  ///     late; nil when the value does not say.
+  @inlinable
+  public func eventTime(
+    idleness: Duration? = .seconds(5), name: String? = nil,
+    watermark mark: @escaping @Sendable (Source.Output, Timestamp) -> Timestamp?,
+    _ time: @escaping @Sendable (Source.Output) -> Timestamp
+  ) -> DataStream<AssignTime<Source>> {
+    DataStream<AssignTime<Source>>(
+      AssignTime(
+        flow, watermarks: .boundedOutOfOrderness(.zero, idleness: idleness), name: name, mark: mark, time: time))
+  }
+
   /// The values of both streams. Event time is where the slower of the two is.
   @inlinable
   public func merge<Other: Flow>(_ other: DataStream<Other>) -> DataStream<Merge<Source, Other>>
