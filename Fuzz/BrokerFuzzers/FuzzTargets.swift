@@ -5,7 +5,7 @@ import FuzzHarness
 /// Tests hold this list against docs/internals/fuzzing.md and against the parsers in the sources.
 let fuzzTargets: [FuzzTarget] = [
   connection, amqpConnection, queueCalls, logImages, clientFrames, queueRequests, queueRecords, filePositions,
-  recordLines, commandLines, addresses, workerRequests, workerCalls,
+  recordLines, commandLines, addresses, workerRequests, workerCalls, savepoints,
   sourcePositions,
 ]
 

@@ -1,6 +1,7 @@
 // Positions: what sources and sinks that are no topics find in a job's state, and going on from there.
 
 import FuzzHarness
+import FuzzStorage
 import MillraceBase
 import MillraceDataflow
 import MillraceIO
@@ -28,7 +29,7 @@ let sourcePositions = FuzzTarget(
   let world = SimulatedWorld(seed: 1)
   defer { world.tearDown() }
   let disk = SimulatedFileSystem(world: world)
-  Machine.write([("/a", Array("x,y\n1,2\n".utf8)), ("/b", Array("x\n\"\n\"".utf8))], to: disk)
+  write([("/a", Array("x,y\n1,2\n".utf8)), ("/b", Array("x\n\"\n\"".utf8))], to: disk)
   do throws(JobError) {
     let source: any ReplayableSource
     switch input[0] % 7 {

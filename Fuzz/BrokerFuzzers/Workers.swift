@@ -81,7 +81,8 @@ let workerRequests = FuzzTarget(
       let request = try WorkerRequest(from: &reader)
       let once = encoded(request)
       var again = ByteReader(Bytes(once))
-      precondition(encoded(try WorkerRequest(from: &again)) == once, "a request changes when written and read again")
+      let copy = try WorkerRequest(from: &again)
+      precondition(encoded(copy) == once, "a request changes when written and read again")
       if case .commit(let commit) = request {
         var positions = JobPositions()
         for batch in commit.state { positions.take(batch) }
@@ -89,7 +90,8 @@ let workerRequests = FuzzTarget(
     } else {
       let frame = try WorkerFrame(bytes)
       let once = joined(frame)
-      precondition(joined(try WorkerFrame(once)) == once, "an answer changes when written and read again")
+      let copy = try WorkerFrame(once)
+      precondition(joined(copy) == once, "an answer changes when written and read again")
       guard case .batches(let inputs) = frame.answer else { return }
       // Batches that cannot be taken apart end the run.
       for input in inputs { do throws(JobError) { _ = try input.batches(from: 0) } catch {} }
@@ -146,4 +148,31 @@ let workerCalls = FuzzTarget(
   }
   client.close()
   machine.world.run(for: .milliseconds(5))
+}
+
+/// A savepoint, read as a worker reads it; checksums of batches are as they are.
+let savepoints = FuzzTarget(
+  name: "savepoints",
+  seeds: {
+    var writer = ByteWriter()
+    writer.append(SavepointReader.head(job: "j", epoch: 2))
+    for batch in [batch([0, 1, 1, 9, 9], [0]), position] { writer.bytes(batch) }
+    writer.uint32(0)
+    writer.uint64(2)
+    return [writer.finishJoined().array]
+  }
+) { input in
+  let bytes = input.withBuffer { Bytes(copying: $0) }
+  do throws(JobError) {
+    let reader = try SavepointReader(size: Int64(bytes.count)) { (position, count) throws(JobError) in
+      bytes[Int(position)..<(Int(position) + count)]
+    }
+    var count = 0
+    var lasts = 0
+    try reader.forEachBatch { (_, isLast) throws(JobError) in
+      count += 1
+      lasts += isLast ? 1 : 0
+    }
+    precondition(lasts == min(count, 1), "\(lasts) of \(count) batches are the last one")
+  } catch {}
 }

@@ -22,6 +22,10 @@ public final class JobWorker: Sendable {
     /// How long a server that has gone away may be missing, as while it is started again; nil for ever. It is not waited for when
     /// it is not there to begin with.
     public var reconnectTimeout: Duration?
+    /// A file that `millrace job savepoint` has written: a job without a state begins with that one, also one of another name. It
+    /// is `.corruptState` when it holds state of an operator that the job does not have. A job that has begun goes on where
+    /// it was, so that the name may stay here.
+    public var savepoint: String?
     /// Receives what operators should know; nothing is logged unless set.
     public var logger = Logger.silent
 
@@ -105,7 +109,7 @@ public final class JobWorker: Sendable {
   /// Runs the job, over and over while its server comes and goes.
   private func supervise() -> Result<Void, JobError> {
     let host = WorkerHost(
-      directory: directory, figures: { [weak self] in self?.figures },
+      directory: directory, savepoint: configuration.savepoint, figures: { [weak self] in self?.figures },
       onStop: { [weak self] in self?.shared.withLock { $0.runner }?.stop() })
     defer { host.disconnect() }
     var lostAt: MonotonicTime?

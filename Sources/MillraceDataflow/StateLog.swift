@@ -41,6 +41,8 @@ public enum StateRecordKind {
   public static let participant: UInt8 = 6
   /// All values of a slice are gone.
   public static let sliceEnd: UInt8 = 3
+  /// A mark that is no state: its value is 0 where a savepoint that the job begins with begins, and 1 where it ends.
+  public static let savepoint: UInt8 = 255
   /// Bytes before the key.
   public static let prefixSize = 4
 }

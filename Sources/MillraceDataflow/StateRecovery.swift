@@ -16,15 +16,21 @@ struct StateRecovery {
     job: String, host: any JobHost, states: [[any OperatorState]]
   ) throws(JobError) -> StateRecovery {
     var positions: [[UInt8]: Bytes] = [:]
+    var isPartial = false
     let byOperator = states.map { Dictionary(uniqueKeysWithValues: $0.map { ($0.operatorID, $0) }) }
     let epoch = try host.open(job: job) { (batch: Bytes) throws(JobError) in
-      try apply(batch, job: job, byOperator, &positions)
+      try apply(batch, job: job, byOperator, &positions, &isPartial)
+    }
+    guard !isPartial else {
+      throw JobError(
+        .corruptState, "\"\(job)\" was to begin with a savepoint, of which only a part is there: begin with it again")
     }
     return StateRecovery(epoch: epoch, positions: positions)
   }
 
   private static func apply(
-    _ batch: Bytes, job: String, _ states: [[UInt16: any OperatorState]], _ positions: inout [[UInt8]: Bytes]
+    _ batch: Bytes, job: String, _ states: [[UInt16: any OperatorState]], _ positions: inout [[UInt8]: Bytes],
+    _ isPartial: inout Bool
   ) throws(JobError) {
     var failure: JobError?
     do throws(RecordBatchError) {
@@ -36,7 +42,7 @@ struct StateRecovery {
       try RecordReader.forEach(in: records.buffer, count: Int(header.recordCount)) { record in
         guard failure == nil else { return }
         do throws(JobError) {
-          try apply(record, states, &positions)
+          try apply(record, states, &positions, &isPartial)
         } catch {
           failure = error
         }
@@ -49,7 +55,8 @@ struct StateRecovery {
   }
 
   private static func apply(
-    _ record: RawRecord, _ states: [[UInt16: any OperatorState]], _ positions: inout [[UInt8]: Bytes]
+    _ record: RawRecord, _ states: [[UInt16: any OperatorState]], _ positions: inout [[UInt8]: Bytes],
+    _ isPartial: inout Bool
   ) throws(JobError) {
     guard record.key.count >= StateRecordKind.prefixSize else {
       throw JobError(.corruptState, "a state record with a key of \(record.key.count) bytes")
@@ -60,6 +67,7 @@ struct StateRecovery {
     switch record.key[2] {
     case StateRecordKind.position:
       positions[Array(key)] = value.map { Bytes(copying: $0) }
+    case StateRecordKind.savepoint: isPartial = value?.first == 0
     case let kind:
       guard let first = states[0][id] else {
         throw JobError(.corruptState, "state of operator \(id), which the job does not have")

@@ -63,7 +63,10 @@ private func sourceImports() throws -> [Import] {
     while let file = files?.nextObject() as? String {
       guard file.hasSuffix(".swift") else { continue }
       let text = try String(contentsOf: folder.appending(path: file), encoding: .utf8)
-      found += imports(in: text).map { Import(target: target, file: "\(target)/\(file)", module: $0) }
+      // Programs that a program writes are no part of it: every other piece between three quotes is text.
+      let code = text.split(separator: #/"""/#, omittingEmptySubsequences: false).enumerated()
+        .filter { $0.offset % 2 == 0 }.map(\.element).joined(separator: "\n")
+      found += imports(in: code).map { Import(target: target, file: "\(target)/\(file)", module: $0) }
     }
   }
   return found

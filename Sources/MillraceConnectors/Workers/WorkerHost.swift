@@ -24,6 +24,7 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
   }
 
   private let directory: String
+  private let savepoint: String?
   /// The worker's number, the same in all its runs.
   private let owner: UInt64
   private let shared = Mutex(Shared())
@@ -43,13 +44,15 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
 
   /// A host for one job of the server whose data lie in `directory`. Nothing is opened there but the socket.
   /// - Parameters:
+  ///   - savepoint: a file that a job without a state begins with; a job that has one goes on with that.
   ///   - figures: what the server is told about once a second, for `millrace job show`.
   ///   - onStop: called on the worker thread once the server says that the job is to stop.
   public init(
-    directory: String, figures: @escaping @Sendable () -> JobFigures? = { nil },
+    directory: String, savepoint: String? = nil, figures: @escaping @Sendable () -> JobFigures? = { nil },
     onStop: @escaping @Sendable () -> Void = {}
   ) {
     self.directory = directory
+    self.savepoint = savepoint
     self.figures = figures
     self.onStop = onStop
     var random = SystemRandomNumberGenerator()
@@ -104,7 +107,7 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
 
   /// Waits for the answer with this number, keeping those of commits.
   /// - Parameter patience: nil waits for as long as the connection lasts.
-  private func answer(
+  func answer(
     to number: UInt32, _ socket: WorkerSocket, patience: Duration? = WorkerSocket.patience
   ) throws(JobError) -> WorkerAnswer {
     let deadline = patience.map { MonotonicTime.now + $0 }
@@ -154,24 +157,43 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
       let request = WorkerRequest.open(job: job, owner: owner, mayTakeOver: !hasOpened)
       // Opening waits for the disk, which may be full.
       let given = try answer(to: socket.send(request), socket, patience: nil)
-      guard case .opened(let epoch, var offset, let end) = given else { throw WorkerSocket.unexpected(given) }
+      guard case .opened(let epoch, let start, let end) = given else { throw WorkerSocket.unexpected(given) }
       hasOpened = true
-      while offset < end {
-        let given = try answer(to: socket.send(.state(job: job, from: offset)), socket)
-        guard case .state(let runs, _, _) = given else { throw WorkerSocket.unexpected(given) }
-        let before = offset
-        for run in runs {
-          for (batch, header) in try FetchedInput.split(run) where header.nextOffset > offset {
-            try body(batch)
-            offset = header.nextOffset
-          }
-        }
-        guard offset > before else {
-          throw JobError(
-            .corruptState, "the state log of \"\(job)\" has nothing at offset \(before), it ends at \(end)")
-        }
+      let offsets = start..<max(start, end)
+      var begins = offsets.isEmpty
+      if savepoint != nil, !begins { begins = try isPartial(job, offsets, socket) }
+      if let savepoint, begins {
+        try begin(with: savepoint, job: job, epoch: epoch, end: end, socket, body)
+        return epoch
+      }
+      try forEachState(job, offsets, socket) { (batch) throws(JobError) in
+        try body(batch)
+        return true
       }
       return epoch
+    }
+  }
+
+  /// Hands on the batches of a part of the state log, until `body` says false.
+  func forEachState(
+    _ job: String, _ offsets: Range<Offset>, _ socket: WorkerSocket, _ body: (Bytes) throws(JobError) -> Bool
+  ) throws(JobError) {
+    var offset = offsets.lowerBound
+    while offset < offsets.upperBound {
+      let given = try answer(to: socket.send(.state(job: job, from: offset)), socket)
+      guard case .state(let runs, _, _) = given else { throw WorkerSocket.unexpected(given) }
+      let before = offset
+      for run in runs {
+        for (batch, header) in try FetchedInput.split(run) where header.nextOffset > offset {
+          guard try body(batch) else { return }
+          offset = header.nextOffset
+        }
+      }
+      guard offset > before else {
+        throw JobError(
+          .corruptState,
+          "the state log of \"\(job)\" has nothing at offset \(before), it ends at \(offsets.upperBound)")
+      }
     }
   }
 

@@ -10,7 +10,7 @@ extension Command {
   static let job = Command(
     "job", "shows stream jobs of a running server, stops them and lets them run again",
     discussion: "These commands reach the server through the socket in its data directory.",
-    subcommands: [.jobList, .jobShow, .jobStop, .jobResume])
+    subcommands: [.jobList, .jobShow, .jobStop, .jobResume, .jobSavepoint])
 
   private static let jobOperand = Operand("NAME", "The job's name.")
   private static let directory = CommandOption(
@@ -86,6 +86,22 @@ extension Command {
     let name = arguments.operands[0]
     try CommandFailure.job { () throws(JobError) in try control(arguments).resume(name) }
     try OutputStream.standardOutput.print("job \(Shown.safe(name)) may run\n")
+    return .done
+  }
+
+  private static let jobSavepoint = Command(
+    "savepoint", "writes a job's state and positions as of one commit into a file",
+    discussion: """
+      The job may run meanwhile. A job that has no state yet can begin with the file, under any name: \
+      `JobWorker.Configuration.savepoint`. One of the same name is replaced once the new one is whole and durable.
+      """,
+    operands: [jobOperand],
+    options: [CommandOption("--output", "FILE", isRequired: true, "The file to write."), directory]
+  ) { (arguments) throws(CommandFailure) in
+    let name = arguments.operands[0]
+    let path = arguments.text("--output") ?? ""
+    let size = try CommandFailure.job { () throws(JobError) in try control(arguments).savepoint(name, to: path) }
+    try OutputStream.standardOutput.print("wrote \(Shown.bytes(Double(size))) of job \(Shown.safe(name)) to \(path)\n")
     return .done
   }
 
