@@ -112,7 +112,7 @@ final class ExchangeEnd<Value>: @unchecked Sendable {
   @usableFromInline let workers: Int
   @usableFromInline let keep: ((Value, ExchangeArena) -> Value)?
   @usableFromInline let arena = ExchangeArena()
-  /// The operators before the exchange hold nothing back: only batches send values.
+  /// No exchange lies before it: all workers let event time go on together there, so that nobody may hand anything on because of it.
   private let isHead: Bool
   private let matrix: LaneMatrix<Value>
   // Safety: allocated in init, freed in deinit, not changed in between.
@@ -191,7 +191,12 @@ final class ExchangeEnd<Value>: @unchecked Sendable {
   @usableFromInline
   func markTime(_ watermark: Timestamp) {
     watermarks.append(watermark)
-    guard !isHead else { return }
+    guard !isHead else {
+      precondition(
+        (0..<workers).allSatisfy { freed[$0].pointee.count == 0 },
+        "an operator before the first exchange hands on values because of event time: it must stand behind an Exchange")
+      return
+    }
     for to in 0..<workers { matrix.ofTime[worker * workers + to].mark() }
   }
 
@@ -246,9 +251,7 @@ final class LaneReader<Value>: @unchecked Sendable {
 
   /// Hands what all workers sent at the end of the step to `body`.
   @inlinable @inline(never)
-  func receiveEnd(_ body: (Value, Timestamp) -> Void) {
-    if end.lanesOfTimeAreUsed { receiveRun(body) }
-  }
+  func receiveEnd(_ body: (Value, Timestamp) -> Void) { receiveRun(body) }
 
   @inlinable @inline(__always)
   static func hand(_ lane: Lane<Value>, _ mark: Int, _ body: (Value, Timestamp) -> Void) {

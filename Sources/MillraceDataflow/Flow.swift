@@ -27,6 +27,7 @@ public protocol Flow<Output>: Sendable {
 
   /// Hands on what was held back until event time had come this far. Called after each batch, and when event time moved
   /// without one: in jobs where an operator asked for it (``JobGraph/needEventTime()``), in others never.
+  /// An operator that hands on values here stands behind an ``Exchange``, as those with keyed state do.
   /// - Returns: the watermark behind the operator: values with an earlier time are late from now on. It never falls.
   func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp
 

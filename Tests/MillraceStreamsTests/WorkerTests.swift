@@ -53,6 +53,32 @@ private final class OneBatch: ReplayableSource {
   }
 }
 
+/// An operator of one's own before the keys: holds what comes back until the step's end.
+private struct HoldBack<Upstream: Flow>: Flow {
+  private final class Held: @unchecked Sendable {
+    // Safety: of one worker's copy.
+    var values: [(Upstream.Output, Timestamp)] = []
+  }
+
+  let upstream: Upstream
+  private let held = Held()
+
+  init(_ upstream: Upstream) { self.upstream = upstream }
+
+  func bound(to graph: inout JobGraph) throws(JobError) -> Self { Self(try upstream.bound(to: &graph)) }
+
+  func process(_ run: InputRun, _ body: (Upstream.Output, Timestamp) -> Void) throws(JobError) {
+    try upstream.process(run) { held.values.append(($0, $1)) }
+  }
+
+  func advance(_ body: (Upstream.Output, Timestamp) -> Void) -> Timestamp { upstream.advance(body) }
+
+  func endStep(_ body: (Upstream.Output, Timestamp) -> Void) {
+    for (value, time) in held.values { body(value, time) }
+    held.values = []
+  }
+}
+
 private func randomBatches(_ count: Int, seed: UInt64) -> [[Record]] {
   var random = SeededRandom(seed: seed)
   var time: Int64 = 1000
@@ -172,6 +198,20 @@ private func randomBatches(_ count: Int, seed: UInt64) -> [[Record]] {
     let error = #expect(throws: JobError.self) { try driver.run() }
     #expect(error?.code == .corruptInput)
     #expect(try driver.output("out").isEmpty)
+  }
+
+  @Test(
+    "what an operator of one's own holds back until the step's end goes to the worker that has the key",
+    arguments: [1, 3])
+  func heldBack(workers: Int) throws {
+    let stream = DataStream(HoldBack(DataStream.topic("in").map { $0.value.text }.flow))
+    let job = stream.keyBy { $0 }.count().to(topic: "out").job(named: "held")
+    let driver = TestDriver(job, partitions: 3, options: options(workers: workers))
+    for number in 0..<30 { try driver.send("in", value: "w\(number % 10)", partition: Int32(number % 3)) }
+    try driver.run()
+    var last: [String: String] = [:]
+    for record in try driver.output("out") { last[record.key?.text ?? ""] = record.value?.text }
+    #expect(last == Dictionary(uniqueKeysWithValues: (0..<10).map { ("w\($0)", "3") }))
   }
 
   @Test("what has no keys keeps the order of its partition")

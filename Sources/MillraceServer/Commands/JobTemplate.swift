@@ -101,7 +101,7 @@ struct JobTemplate {
     """
     // The program: joins the server whose data directory is named, and runs the job until it is stopped.
 
-    import Foundation
+    import Glibc
     import Millrace
     import \(module)Job
 
@@ -109,16 +109,22 @@ struct JobTemplate {
     enum Program {
       static func main() async {
         guard CommandLine.arguments.count == 2 else {
-          print("usage: \(name) DIRECTORY   the directory of `millrace serve --data DIRECTORY`")
+          say("usage: \(name) DIRECTORY   the directory of `millrace serve --data DIRECTORY`")
           exit(64)
         }
         let worker = JobWorker(job, directory: CommandLine.arguments[1])
         do throws(JobError) {
           try await worker.run()
         } catch {
-          FileHandle.standardError.write(Data("\(name): \\(error)\\n".utf8))
+          say("\(name): \\(error)")
           exit(1)
         }
+      }
+
+      /// Writes a line to standard error.
+      private static func say(_ text: String) {
+        let line = text + "\\n"
+        _ = write(STDERR_FILENO, line, line.utf8.count)
       }
     }
 
