@@ -4,7 +4,7 @@
 #   run.sh list                                    prints the targets
 #   run.sh build                                   builds, and no more
 #
-# FUZZ_JOBS of them run at a time, 1 unless told.
+# FUZZ_JOBS of them run at a time, 1 unless told. With SECONDS, FUZZ_MOST inputs are the end as well.
 # The corpus of a target grows in .build/fuzz/TARGET/corpus; an input that breaks something stays in .build/fuzz/TARGET.
 # The targets are spread over several programs (Fuzz/*Fuzzers); of one target only its program is built.
 # `all` ends with the canary, whose planted bug must be found, or the run fails.
@@ -60,10 +60,12 @@ fuzz() {
   elif [[ $amount == *x ]]; then
     limit=-runs=${amount%x}
   else
-    limit=-max_total_time=$amount
+    limit="-max_total_time=$amount ${FUZZ_MOST:+-runs=$FUZZ_MOST}"
   fi
-  # The smoke run names a seed, so that it finds the same on every machine; what is new is looked for by longer ones.
-  FUZZ_TARGET=$target "$program" "$limit" ${FUZZ_SEED:+-seed=$FUZZ_SEED} -max_len=16384 -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=128 \
+  # The smoke run names a seed and a number of inputs, so that a faster machine looks at the same ones; what is new is
+  # looked for by longer runs.
+  # shellcheck disable=SC2086
+  FUZZ_TARGET=$target "$program" $limit ${FUZZ_SEED:+-seed=$FUZZ_SEED} -max_len=16384 -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=128 \
     -print_final_stats=1 -artifact_prefix="$work/$target/" "$work/$target/corpus" "$work/$target/seeds" \
     >"$work/$target/log" 2>&1 || { tail -40 "$work/$target/log"; return 1; }
   printf '%-20s %s, coverage %s\n' "$target" "$(sed -n 's/^fuzz: //p' "$work/$target/log" | tail -1)" \

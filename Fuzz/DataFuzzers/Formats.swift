@@ -40,11 +40,12 @@ private func checkWriting<Record: TypedRecord>(_ record: Record, _ format: TextF
     let encoder = try RecordEncoder<Record>(format)
     let text = encoder.text(of: record)
     let written = Bytes(text)
-    guard let again = try RecordDecoder<Record>(format).decode(written.buffer) else {
-      preconditionFailure("taken for a header: \(text)")
-    }
+    // Lends what it took escapes out of: it must live as long as the record.
+    let decoder = try RecordDecoder<Record>(format)
+    guard let again = try decoder.decode(written.buffer) else { preconditionFailure("taken for a header: \(text)") }
     precondition(encoder.text(of: again) == text, "\(text) was read as another record")
     extendLifetime(written)
+    extendLifetime(decoder)
   } catch {
     preconditionFailure("what was written is refused: \(error)")
   }
@@ -75,6 +76,7 @@ let jsonRecords = FuzzTarget(
     } catch {
       precondition(error.position >= 0 && error.position <= input.count, "position \(error.position) of \(input.count)")
     }
+    extendLifetime(decoder)
   } catch {
     preconditionFailure("\(error)")
   }
@@ -99,6 +101,7 @@ let csvRecords = FuzzTarget(
     } catch {
       precondition(error.position >= 0 && error.position <= input.count, "position \(error.position) of \(input.count)")
     }
+    extendLifetime(decoder)
   } catch {
     preconditionFailure("\(error)")
   }

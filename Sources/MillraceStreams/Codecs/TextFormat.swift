@@ -57,7 +57,8 @@ public final class RecordDecoder<Record: TypedRecord>: @unchecked Sendable {
     place.deallocate()
   }
 
-  /// Reads one record. What it lends, ``BorrowedBytes``, is valid as long as `text`, and until the next call.
+  /// Reads one record. What it lends, ``BorrowedBytes``, stands in `text` or in the decoder: it is valid as long as both
+  /// live, and until the next call.
   ///
   /// - Parameter key: of the record; the header, with ``CSVColumns/recordKey``.
   /// - Returns: nil for a header.
