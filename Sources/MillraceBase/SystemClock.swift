@@ -1,5 +1,6 @@
 // SystemClock: waiting, for threads that have nothing else to do.
 
+import CMillraceSystem
 import Glibc
 
 /// The system's clock as something to wait on. Reactors must not: they schedule timers.
@@ -10,4 +11,7 @@ public enum SystemClock {
     var wait = timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
     nanosleep(&wait, nil)
   }
+
+  /// Some processor cycles without work, for a thread that looks again and again for what another one writes.
+  public static func pause() { mr_pause() }
 }

@@ -12,12 +12,35 @@ public protocol Aggregation<Input, State>: Sendable {
   var initial: State { get }
   /// Changes the state.
   func add(_ input: Input, to state: inout State)
+  /// How states are put together that came of different values of a key, whatever the order of the values was; nil when the order matters, or
+  /// when they cannot be put together. With it, each worker of a job folds its own values before it hands anything over.
+  var unorderedMerge: UnorderedMerge<State>? { get }
+}
+
+/// Adds what the first state holds to the second.
+public typealias UnorderedMerge<State> = @Sendable (State, inout State) -> Void
+
+extension Aggregation {
+  /// None: a key's values come one by one, in their order.
+  @inlinable public var unorderedMerge: UnorderedMerge<State>? { nil }
 }
 
 /// An aggregation whose states can be put together, so that windows that overlap share what they have in common.
 public protocol MergeableAggregation<Input, State>: Aggregation {
   /// Adds what `other` holds to `state`. Merging with ``Aggregation/initial`` changes nothing.
   func merge(_ other: State, into state: inout State)
+  /// Whether the order of a key's values does not matter; false unless said otherwise.
+  var isCommutative: Bool { get }
+}
+
+extension MergeableAggregation {
+  /// The order may matter.
+  @inlinable public var isCommutative: Bool { false }
+  /// The merge, when the order does not matter.
+  @inlinable public var unorderedMerge: UnorderedMerge<State>? {
+    guard isCommutative else { return nil }
+    return { part, state in merge(part, into: &state) }
+  }
 }
 
 /// Counts the values of a key.
@@ -29,6 +52,8 @@ public struct Counting<Input>: MergeableAggregation {
   /// One more; wraps beyond 2⁶³−1.
   @inlinable @inline(__always)
   public func add(_ input: Input, to state: inout Int64) { state &+= 1 }
+  /// It is.
+  @inlinable public var isCommutative: Bool { true }
   /// The sum.
   @inlinable public func merge(_ other: Int64, into state: inout Int64) { state &+= other }
 }
@@ -43,6 +68,8 @@ public struct Summing<Input>: MergeableAggregation {
   /// Adds; wraps beyond 64 bits.
   @inlinable @inline(__always)
   public func add(_ input: Input, to state: inout Int64) { state &+= number(input) }
+  /// It is.
+  @inlinable public var isCommutative: Bool { true }
   /// The sum.
   @inlinable public func merge(_ other: Int64, into state: inout Int64) { state &+= other }
 }
@@ -57,6 +84,8 @@ public struct Minimum<Input>: MergeableAggregation {
   /// Keeps the lower one.
   @inlinable @inline(__always)
   public func add(_ input: Input, to state: inout Int64) { state = min(state, number(input)) }
+  /// It is.
+  @inlinable public var isCommutative: Bool { true }
   /// Keeps the lower one.
   @inlinable public func merge(_ other: Int64, into state: inout Int64) { state = min(state, other) }
 }
@@ -71,6 +100,8 @@ public struct Maximum<Input>: MergeableAggregation {
   /// Keeps the higher one.
   @inlinable @inline(__always)
   public func add(_ input: Input, to state: inout Int64) { state = max(state, number(input)) }
+  /// It is.
+  @inlinable public var isCommutative: Bool { true }
   /// Keeps the higher one.
   @inlinable public func merge(_ other: Int64, into state: inout Int64) { state = max(state, other) }
 }

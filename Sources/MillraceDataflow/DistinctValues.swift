@@ -72,6 +72,8 @@ public struct DistinctValues<Input, Element: BytesRepresentable>: WideAggregatio
   /// One more, unless it is there.
   @inlinable
   public func add(_ input: Input, to state: inout DistinctSet) { element(input).withBytes { state.insert($0) } }
+  /// It is.
+  @inlinable public var isCommutative: Bool { true }
   /// Those of both.
   @inlinable
   public func merge(_ other: DistinctSet, into state: inout DistinctSet) { state.formUnion(other) }

@@ -45,7 +45,7 @@ final class Lane<Value>: @unchecked Sendable {
   @usableFromInline private(set) var marks: [Int] = []
 
   init() {
-    core = .allocate(capacity: 1)
+    core = .allocateOnOwnLines()
     core.initialize(to: Core(capacity: Lane.initialCapacity))
   }
 

@@ -97,7 +97,7 @@ public final class ExchangeArena: @unchecked Sendable {
   private var large: [UnsafeMutableRawPointer] = []
 
   init() {
-    place = .allocate(capacity: 1)
+    place = .allocateOnOwnLines()
     place.initialize(to: Place())
   }
 

@@ -183,7 +183,8 @@ public final class JobExecutor {
   }
 
   private func read(wait: Duration) throws(JobError) {
-    for batch in try inputs.read(host: host, maxBytes: options.readBytes, wait: wait) { pending.append(batch) }
+    let batches = try inputs.read(host: host, maxBytes: options.readBytes, batches: workers.count, wait: wait)
+    for batch in batches { pending.append(batch) }
   }
 
   /// Runs the batches that were read through the operators, until the step is full.
@@ -222,7 +223,7 @@ public final class JobExecutor {
         items.append(RoundItem(batch: batch, owner: owner))
         figures.recordsIn += UInt64(batch.header.recordCount)
       }
-      if singleBatchSteps > 0 || bytes >= options.readBytes { break }
+      if singleBatchSteps > 0 || bytes >= options.readBytes * workers.count { break }
     }
     batchesInStep += passed.count
     try run(items, bytes: bytes)
@@ -305,7 +306,8 @@ public final class JobExecutor {
     for worker in workers { worker.graph.output.stepTime = now }
     let isLarge = batchesInStep > 0 && workers.contains { $0.changedSize >= options.wakeBytes }
     for level in workers[0].graph.stages.indices {
-      phase(isLarge: isLarge && level > 0) { workers[$0].endStep(level) }
+      // At level 0 nothing is held back but what was prepared.
+      phase(isLarge: isLarge && (level > 0 || workers[0].hasPrepared(at: 0))) { workers[$0].endStep(level) }
       for worker in workers { try worker.check() }
     }
     figures.recordsOut += workers.reduce(0) { $0 + UInt64($1.graph.output.recordCount) }
@@ -317,12 +319,18 @@ public final class JobExecutor {
     let start = rounds.takeStart()
     let begins = rounds.needsRound
     if begins { rounds.begin(commit: commitNumber) }
+    var first = StateLogWriter(timestamp: now)
+    inputs.writePositions(all: begins, into: &first)
+    workers[0].begin(writing: first)
+    for worker in workers.dropFirst() { worker.begin(writing: StateLogWriter(timestamp: now)) }
+    let workers = workers
+    let limit = host.largestCommit / 2 / workers.count
+    phase(isLarge: workers.contains { $0.changedSize >= options.wakeBytes }) {
+      workers[$0].writeState(beginsRound: begins, quota: SweepRounds.minimumQuota, upTo: limit)
+    }
     var batches: [Bytes] = []
     for worker in workers {
-      var writer = StateLogWriter(timestamp: now)
-      if worker.index == 0 { inputs.writePositions(all: begins, into: &writer) }
-      let written = worker.writeState(
-        beginsRound: begins, quota: SweepRounds.minimumQuota, upTo: host.largestCommit / 2 / workers.count, writer)
+      let written = worker.takeWritten()
       figures.stateRecords += UInt64(written.count)
       batches += written.batches
     }

@@ -4,7 +4,7 @@ import MillraceBase
 
 /// Limits of a job's steps.
 public struct JobOptions: Sendable {
-  /// Bytes asked for in one read.
+  /// Bytes asked for in one read, for each worker.
   public var readBytes = 1 << 20
   /// A step takes no further read once it has this many bytes.
   public var stepBytes = 4 << 20

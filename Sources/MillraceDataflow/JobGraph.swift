@@ -60,6 +60,8 @@ public struct JobGraph {
   private(set) var stages: [[BoundPipeline]] = []
   /// A sink takes what comes from batches without an exchange in between.
   private(set) var hasHeadSinks = false
+  /// What the worker prepares for others, by the level of its stage.
+  private(set) var preparations: [(level: Int, states: PreparedStates)] = []
   /// The clocks of operators that assign times.
   private(set) var assignedClocks: [EventClock] = []
   /// Shared flows by their identity, and those that the pipeline reads which is being bound.
@@ -225,6 +227,14 @@ public struct JobGraph {
     while stages.count <= level { stages.append([]) }
     stages[level].append(stage)
     scope.level = max(scope.level, level + 1)
+  }
+
+  /// States that the worker prepares of its own values, in a stage of `level`.
+  @usableFromInline
+  mutating func prepareStates(level: Int, codec: (any StateCodec)?) throws(JobError) -> PreparedStates {
+    let states = PreparedStates(try exchangeEnd(level: level), codec: codec)
+    preparations.append((level, states))
+    return states
   }
 
   /// Takes in what a batch that was run tells of its input's own time, and, of several workers, what they noted of it.

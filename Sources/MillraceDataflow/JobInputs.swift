@@ -140,25 +140,37 @@ struct JobInputs {
   }
 
   /// The next batches; waits for them when there are none.
-  mutating func read(host: any JobHost, maxBytes: Int, wait: Duration) throws(JobError) -> [Batch] {
+  /// - Parameters:
+  ///   - maxBytes: of a batch of a source; of all batches of topics, times `batches`.
+  ///   - batches: how many of each source, so that several workers have something to do.
+  mutating func read(
+    host: any JobHost, maxBytes: Int, batches: Int, wait: Duration
+  ) throws(JobError) -> [Batch] {
     try takeNewPartitions(host: host)
     var taken: [Batch] = []
-    for index in sources.indices where !sources[index].isFinished {
+    for index in sources.indices { try take(&taken, from: index, maxBytes: maxBytes, batches: batches) }
+    if positions.isEmpty && (!taken.isEmpty || wait == .zero) { return taken }
+    // What brings no records, such as the end of a transaction, is no reason to call a topic read to its end.
+    let mostBytes = maxBytes * batches
+    while try take(&taken, host: host, maxBytes: mostBytes, wait: taken.isEmpty ? wait : .zero), taken.isEmpty {}
+    return taken
+  }
+
+  /// Reads from a source until it has given so many batches, or has none.
+  private mutating func take(
+    _ taken: inout [Batch], from index: Int, maxBytes: Int, batches: Int
+  ) throws(JobError) {
+    for _ in 0..<batches {
+      guard !sources[index].isFinished else { return }
       let got = try sources[index].source.next(maxBytes: maxBytes)
       sources[index].isFinished = got.isFinished
-      guard let bytes = got.batch else { continue }
-      let header = try JobInputs.header(bytes)
+      guard let bytes = got.batch else { return }
       sources[index].unrun += 1
       taken.append(
         Batch(
           origin: .source(index, position: got.position), nextOffset: 0, input: sources[index].input, partition: 0,
-          bytes: bytes,
-          header: header, firstOffset: 0))
+          bytes: bytes, header: try JobInputs.header(bytes), firstOffset: 0))
     }
-    if positions.isEmpty && (!taken.isEmpty || wait == .zero) { return taken }
-    // What brings no records, such as the end of a transaction, is no reason to call a topic read to its end.
-    while try take(&taken, host: host, maxBytes: maxBytes, wait: taken.isEmpty ? wait : .zero), taken.isEmpty {}
-    return taken
   }
 
   /// Reads from the topics once.

@@ -32,11 +32,13 @@ where Fold.Input == Upstream.Output {
   @usableFromInline let kind: String
   @usableFromInline let name: String?
   @usableFromInline let table: KeyedTable
+  /// Of several workers: states that they made of their own values.
+  @usableFromInline let prepared: LaneReader<PreparedState>?
 
   @usableFromInline
   init(
     upstream: Exchange<Upstream, Key>, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, kind: String,
-    name: String?, table: KeyedTable
+    name: String?, table: KeyedTable, prepared: LaneReader<PreparedState>?
   ) {
     self.upstream = upstream
     self.key = key
@@ -44,6 +46,7 @@ where Fold.Input == Upstream.Output {
     self.kind = kind
     self.name = name
     self.table = table
+    self.prepared = prepared
   }
 
   /// Folds by `key` behind `upstream`. For `kind` and `name` see ``JobGraph/addTable(kind:name:)``.
@@ -53,27 +56,65 @@ where Fold.Input == Upstream.Output {
   ) {
     self.init(
       upstream: Exchange(upstream, by: key), key: key, fold: fold, kind: kind, name: name,
-      table: KeyedTable(operatorID: 0))
+      table: KeyedTable(operatorID: 0), prepared: nil)
   }
 
-  /// Registers the state.
+  /// Registers the state. With several workers, and when the order of a key's values does not matter, each prepares states of its own.
   @inlinable
   public func bound(to graph: inout JobGraph) throws(JobError) -> Self {
-    let upstream = try upstream.bound(to: &graph)
-    return Self(
+    if graph.workers > 1, fold.unorderedMerge != nil { return try boundPreparing(in: &graph) }
+    return try registered(behind: try upstream.bound(to: &graph), prepared: nil, in: &graph)
+  }
+
+  @usableFromInline
+  func registered(
+    behind upstream: Exchange<Upstream, Key>, prepared: LaneReader<PreparedState>?, in graph: inout JobGraph
+  ) throws(JobError) -> Self {
+    Self(
       upstream: upstream, key: key, fold: fold, kind: kind, name: name,
-      table: try graph.addTable(kind: kind, name: name, codec: Fold.State.codec))
+      table: try graph.addTable(kind: kind, name: name, codec: Fold.State.codec), prepared: prepared)
+  }
+
+  /// Binds what lies before as a stage that prepares states and hands them over when the step ends.
+  @inlinable
+  func boundPreparing(in graph: inout JobGraph) throws(JobError) -> Self {
+    let (source, level) = try graph.bindStage(upstream.upstream)
+    let end: ExchangeEnd<Upstream.Output> = try graph.exchangeEnd(level: level)
+    let own = try graph.prepareStates(level: level, codec: Fold.State.codec)
+    let (key, fold) = (key, fold)
+    @inline(__always) func take(_ input: Upstream.Output, _ time: Timestamp) {
+      key(input).withBytes { bytes in
+        guard own.preparesNext() else { return end.send(input, time, hash: Hashing.stable(bytes), on: end.runs) }
+        own.table.note(time)
+        own.table.update(bytes, initial: fold.initial.ownedStateBits()) { fold.add(input, toBits: &$0) }
+      }
+    }
+    graph.addStage(
+      BoundPipeline(
+        begin: {
+          end.begin()
+          own.begin()
+        },
+        process: { (run: InputRun) throws(JobError) in
+          try source.process(run) { take($0, $1) }
+          end.markRun()
+        },
+        advance: { end.markTime(source.advance { take($0, $1) }) },
+        endStep: {
+          source.endStep { take($0, $1) }
+          own.send()
+          end.markRun()
+          own.end.markRun()
+        }), level: level)
+    return try registered(
+      behind: Exchange(upstream.upstream, by: key, lanes: end.reader()), prepared: own.end.reader(), in: &graph)
   }
 
   @inlinable @inline(__always)
   func take(_ input: Upstream.Output, _ time: Timestamp) {
     table.note(time)
     key(input).withBytes { bytes in
-      table.update(bytes, initial: fold.initial.ownedStateBits()) { bits in
-        var state = Fold.State(stateBits: bits)
-        fold.add(input, to: &state)
-        bits = state.stateBits
-      }
+      table.update(bytes, initial: fold.initial.ownedStateBits()) { fold.add(input, toBits: &$0) }
     }
   }
 
@@ -91,10 +132,25 @@ where Fold.Input == Upstream.Output {
   @inlinable
   public func endStep(_ body: (Output, Timestamp) -> Void) {
     upstream.endStep { take($0, $1) }
+    if let prepared { receive(prepared) }
     let time = table.takeNewestTime()
     table.forEachChange { key, bits in
       guard let bits else { return }
       body(Keyed(key: Key(keyBytes: key), value: Fold.State(stateBits: bits)), time)
+    }
+  }
+
+  /// Takes in the states that the workers prepared.
+  @inlinable
+  func receive(_ prepared: LaneReader<PreparedState>) {
+    guard let merge = fold.unorderedMerge else { return }
+    prepared.receiveEnd { part, time in
+      table.note(time)
+      table.update(part.key, initial: fold.initial.ownedStateBits()) { bits in
+        var state = Fold.State(stateBits: bits)
+        merge(Fold.State(stateBits: part.bits), &state)
+        bits = state.stateBits
+      }
     }
   }
 }

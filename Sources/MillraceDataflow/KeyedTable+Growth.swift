@@ -90,6 +90,27 @@ extension KeyedTable {
     free.append(UInt32(number))
   }
 
+  /// Takes all keys out, of a table that does not stand in the state log; its memory is kept unless it was much.
+  func removeAll() {
+    if let codec { forEachEntry { codec.release($1) } }
+    let kept = 1 << 16
+    if core.pointee.mask + 1 > kept {
+      core.pointee.slots.deallocate()
+      core.pointee.slots = .allocate(capacity: 16)
+      core.pointee.mask = 15
+    }
+    core.pointee.slots.initialize(repeating: 0, count: core.pointee.mask + 1)
+    core.pointee.entryCount = 0
+    core.pointee.dirtyCount = 0
+    core.pointee.liveCount = 0
+    core.pointee.slotsUsed = 0
+    core.pointee.cursor = 0
+    free.removeAll()
+    changedKeyBytes = 0
+    deadKeyBytes = 0
+    arena = KeyArena()
+  }
+
   /// Copies the living keys into a new arena when more than half of a large one is dead.
   func compactKeys() {
     guard deadKeyBytes > 64 * 1024, deadKeyBytes * 2 > arena.used else { return }

@@ -95,7 +95,7 @@ public final class KeyedTable: @unchecked Sendable {
     self.kind = kind
     self.scope = scope
     keyOffset = StateRecordKind.prefixSize + scope.count
-    core = .allocate(capacity: 1)
+    core = .allocateOnOwnLines()
     let slots = UnsafeMutablePointer<UInt64>.allocate(capacity: 16)
     slots.initialize(repeating: 0, count: 16)
     core.initialize(

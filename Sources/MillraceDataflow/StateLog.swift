@@ -70,11 +70,7 @@ public struct StateLogWriter {
   public mutating func put(key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer?) {
     builder.append(key: key, value: value, timestamp: timestamp)
     count += 1
-    if builder.size >= StateLogWriter.batchSize {
-      let bytes = builder.finish()
-      closedSize += bytes.count
-      batches.append(bytes)
-    }
+    if builder.size >= StateLogWriter.batchSize { close() }
   }
 
   /// Writes a 64-bit value.
@@ -96,9 +92,17 @@ public struct StateLogWriter {
     key.withUnsafeBytes { key in position.withBuffer { put(key: key, value: $0) } }
   }
 
+  /// Closes the batch that is being filled, if there is one.
+  mutating func close() {
+    guard builder.count > 0 else { return }
+    let bytes = builder.finish()
+    closedSize += bytes.count
+    batches.append(bytes)
+  }
+
   /// The batches; the writer is done with.
   public consuming func finish() -> [Bytes] {
-    if builder.count > 0 { batches.append(builder.finish()) }
+    close()
     return batches
   }
 }

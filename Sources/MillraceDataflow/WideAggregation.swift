@@ -14,6 +14,14 @@ public protocol WideAggregation<Input, State>: Sendable {
   func add(_ input: Input, to state: inout State)
   /// Adds what `other` holds to `state`. Merging with ``initial`` changes nothing.
   func merge(_ other: State, into state: inout State)
+  /// Whether the order of a key's values does not matter; false unless said otherwise. When it is, each worker of a job folds
+  /// its own values before it hands anything over.
+  var isCommutative: Bool { get }
+}
+
+extension WideAggregation {
+  /// The order may matter.
+  @inlinable public var isCommutative: Bool { false }
 }
 
 /// A wide aggregation where one of 64 bits is expected.
@@ -21,6 +29,8 @@ public struct Boxing<Wide: WideAggregation>: MergeableAggregation {
   @usableFromInline let wide: Wide
   /// The same aggregation.
   @inlinable public init(_ wide: Wide) { self.wide = wide }
+  /// Whether the wide one is.
+  @inlinable public var isCommutative: Bool { wide.isCommutative }
   /// A box of its own.
   @inlinable public var initial: Boxed<Wide.State> { Boxed(wide.initial) }
   /// Changes what is in the box.
@@ -99,6 +109,8 @@ public struct Averaging<Input>: WideAggregation {
     state.sum &+= number(input)
     state.count &+= 1
   }
+  /// It is.
+  @inlinable public var isCommutative: Bool { true }
   /// Both.
   @inlinable
   public func merge(_ other: AverageState, into state: inout AverageState) {

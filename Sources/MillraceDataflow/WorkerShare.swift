@@ -23,6 +23,8 @@ final class WorkerShare: @unchecked Sendable {
   private let host: any JobHost
   /// Decompressed batches of the round.
   private var held: [Bytes] = []
+  /// The state records of the step.
+  private var writer = StateLogWriter(timestamp: .none)
 
   /// Binds the job for one of the team's workers.
   init(_ job: JobDefinition, worker index: Int, of team: SharedParts, host: any JobHost) throws(JobError) {
@@ -121,11 +123,11 @@ final class WorkerShare: @unchecked Sendable {
 
   // MARK: State
 
+  /// Begins the state records of a step with what is in `writer`.
+  func begin(writing writer: StateLogWriter) { self.writer = writer }
+
   /// Writes what changed and sweeps.
-  /// - Returns: the batches, and how many records they have.
-  func writeState(
-    beginsRound: Bool, quota: Int, upTo size: Int, _ writer: consuming StateLogWriter
-  ) -> (batches: [Bytes], count: Int) {
+  func writeState(beginsRound: Bool, quota: Int, upTo size: Int) {
     // What all workers have is written by one of them.
     var unwritten = StateLogWriter(timestamp: .none)
     if beginsRound { for state in graph.states { state.beginRound() } }
@@ -141,12 +143,23 @@ final class WorkerShare: @unchecked Sendable {
     for state in graph.states where quota > 0 && !(state.isShared && index > 0) {
       quota -= state.sweep(quota, upTo: size, into: &writer)
     }
-    let count = writer.count
-    return (writer.finish(), count)
+    writer.close()
+  }
+
+  /// - Returns: the batches with the step's state records, and how many records they have.
+  func takeWritten() -> (batches: [Bytes], count: Int) {
+    defer { writer = StateLogWriter(timestamp: .none) }
+    return (writer.finish(), writer.count)
   }
 
   /// About the bytes of what the step has led to so far.
-  var changedSize: Int { graph.output.size + graph.states.reduce(0) { $0 + $1.changedSize } }
+  var changedSize: Int {
+    graph.output.size + graph.states.reduce(0) { $0 + $1.changedSize }
+      + graph.preparations.reduce(0) { $0 + $1.states.changedSize }
+  }
+
+  /// Whether something was prepared at a level that goes to other workers when the step ends.
+  func hasPrepared(at level: Int) -> Bool { graph.preparations.contains { $0.level == level } }
 
   /// Whether every key was written in this sweep round.
   var roundIsDone: Bool { graph.states.allSatisfy { $0.roundIsDone || ($0.isShared && index > 0) } }

@@ -1,97 +1,94 @@
 // WorkerTeam: the threads of a job of several workers, and the barrier between the phases of their work.
 
-import Glibc
 import MillraceBase
+import Synchronization
 
 /// Threads that do one piece of work after the other, each its share. The caller's thread does share 0.
 ///
-/// Safety: `@unchecked Sendable` because what is mutable is only used with the mutex held.
-final class WorkerTeam: @unchecked Sendable {
-  private struct Work {
-    var number: UInt64 = 0
-    /// The closure is not used after the call of ``run(_:)`` that brought it.
-    var body: (@Sendable (Int) -> Void)?
-    var left = 0
-    var isOver = false
-  }
-
+/// A piece of work takes as long as it takes a thread to fall asleep and to be woken a few times, so that both sides look for the next
+/// one for some microseconds before they sleep.
+final class WorkerTeam: Sendable {
   let count: Int
-  // Safety: allocated in init, freed in deinit, when no thread is left.
-  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let begun: UnsafeMutablePointer<pthread_cond_t>
-  private let done: UnsafeMutablePointer<pthread_cond_t>
-  private let work: UnsafeMutablePointer<Work>
-  private var threads: [WorkerThread] = []
+  private let board: WorkBoard
+  private let threads: [WorkerThread]
 
   /// Starts `count` − 1 threads.
   init(count: Int) {
     self.count = count
-    mutex = .allocate(capacity: 1)
-    begun = .allocate(capacity: 1)
-    done = .allocate(capacity: 1)
-    work = .allocate(capacity: 1)
-    pthread_mutex_init(mutex, nil)
-    pthread_cond_init(begun, nil)
-    pthread_cond_init(done, nil)
-    work.initialize(to: Work())
-    let parts = Parts(mutex: mutex, begun: begun, done: done, work: work)
-    threads = (1..<count).map { share in WorkerThread { parts.serve(share) } }
+    let board = WorkBoard()
+    self.board = board
+    threads = (1..<count).map { share in WorkerThread { board.serve(share) } }
   }
 
   deinit {
-    pthread_mutex_lock(mutex)
-    work.pointee.isOver = true
-    pthread_cond_broadcast(begun)
-    pthread_mutex_unlock(mutex)
+    board.close()
     for thread in threads { thread.join() }
-    pthread_cond_destroy(begun)
-    pthread_cond_destroy(done)
-    pthread_mutex_destroy(mutex)
-    begun.deallocate()
-    done.deallocate()
-    mutex.deallocate()
-    work.deinitialize(count: 1)
-    work.deallocate()
   }
 
   /// Calls `body` with each share, each on its thread, and returns when all have returned. What was written before is seen by
   /// all, and what they write is seen afterwards. One thread at a time may call.
   func run(_ body: @escaping @Sendable (Int) -> Void) {
-    pthread_mutex_lock(mutex)
-    work.pointee.number += 1
-    work.pointee.body = body
-    work.pointee.left = count - 1
-    pthread_cond_broadcast(begun)
-    pthread_mutex_unlock(mutex)
+    board.post(body, to: count - 1)
     body(0)
-    pthread_mutex_lock(mutex)
-    while work.pointee.left > 0 { pthread_cond_wait(done, mutex) }
-    work.pointee.body = nil
-    pthread_mutex_unlock(mutex)
+    board.waitForAll()
+  }
+}
+
+/// Where a team's work is posted, and where it is told that a share was done.
+///
+/// Safety: `@unchecked Sendable` because `body` is written while nobody works, before the number that announces it.
+private final class WorkBoard: @unchecked Sendable {
+  /// How often one looks before it sleeps: some tens of microseconds.
+  private static var looks: Int { 2000 }
+  private static var closed: UInt64 { 1 << 63 }
+
+  /// Number of the work that was posted last; the highest bit says that no more comes.
+  private let number = Atomic<UInt64>(0)
+  private let left = Atomic<Int>(0)
+  private var body: (@Sendable (Int) -> Void)?
+  private let posted = ThreadSignal()
+  private let done = ThreadSignal()
+
+  func post(_ body: @escaping @Sendable (Int) -> Void, to count: Int) {
+    self.body = body
+    left.store(count, ordering: .relaxed)
+    announce(number.load(ordering: .relaxed) + 1)
   }
 
-  /// What the threads need; it does not keep the team alive.
-  private struct Parts: @unchecked Sendable {
-    let mutex: UnsafeMutablePointer<pthread_mutex_t>
-    let begun: UnsafeMutablePointer<pthread_cond_t>
-    let done: UnsafeMutablePointer<pthread_cond_t>
-    let work: UnsafeMutablePointer<Work>
+  /// Ends all ``serve(_:)``.
+  func close() { announce(WorkBoard.closed) }
 
-    func serve(_ share: Int) {
-      var seen: UInt64 = 0
-      pthread_mutex_lock(mutex)
-      while true {
-        while work.pointee.number == seen, !work.pointee.isOver { pthread_cond_wait(begun, mutex) }
-        if work.pointee.isOver { break }
-        seen = work.pointee.number
-        let body = work.pointee.body
-        pthread_mutex_unlock(mutex)
-        body?(share)
-        pthread_mutex_lock(mutex)
-        work.pointee.left -= 1
-        if work.pointee.left == 0 { pthread_cond_signal(done) }
-      }
-      pthread_mutex_unlock(mutex)
+  private func announce(_ next: UInt64) {
+    posted.locked {
+      number.store(next, ordering: .releasing)
+      posted.signal()
     }
+  }
+
+  /// Returns when every thread has done its share.
+  func waitForAll() {
+    wait(done) { left.load(ordering: .acquiring) == 0 }
+    body = nil
+  }
+
+  /// Does `share` of whatever is posted, until no more comes.
+  func serve(_ share: Int) {
+    var seen: UInt64 = 0
+    while true {
+      wait(posted) { number.load(ordering: .acquiring) != seen }
+      seen = number.load(ordering: .acquiring)
+      if seen == WorkBoard.closed { return }
+      body?(share)
+      if left.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 { done.locked { done.signal() } }
+    }
+  }
+
+  /// Looks for a while, and then sleeps, until `isDone`; who makes it so signals afterwards.
+  private func wait(_ signal: ThreadSignal, _ isDone: () -> Bool) {
+    for _ in 0..<WorkBoard.looks {
+      if isDone() { return }
+      SystemClock.pause()
+    }
+    signal.locked { while !isDone() { signal.wait() } }
   }
 }

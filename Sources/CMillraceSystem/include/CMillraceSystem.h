@@ -19,6 +19,15 @@ int64_t mr_monotonic_ns(void);
 int64_t mr_realtime_ns(void);
 int64_t mr_thread_cpu_ns(void);
 
+// Tells the processor that the thread looks again and again for what another one writes.
+static inline void mr_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
 // epoll
 struct mr_event {
   uint64_t token;

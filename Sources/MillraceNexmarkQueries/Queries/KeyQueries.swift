@@ -67,6 +67,8 @@ struct BidStatistics: WideAggregation {
     state.sum &+= price
   }
 
+  var isCommutative: Bool { true }
+
   func merge(_ other: State, into state: inout State) {
     state.low &+= other.low
     state.middle &+= other.middle
