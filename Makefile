@@ -17,6 +17,7 @@ CYCLES ?= 200
 SEED ?=
 SEEDS ?= 2000
 CUTS ?= 40
+SCALE ?= 10
 MINUTES ?= 10
 RUNS ?= 5
 DATA ?= data/demo
@@ -26,7 +27,7 @@ TARGET ?= all
 SMOKE_SECONDS ?= 2
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
-.PHONY: run build test simulate power lint unit clients cli nexmark-oracle amqp amqp-reference crash crash-counts faults soak examples bench bench-large bench-amqp fuzz fuzz-smoke format clean setup setup-test
+.PHONY: run build test simulate power lint unit clients cli nexmark-oracle amqp amqp-reference crash crash-counts faults soak oracles examples bench bench-large bench-amqp fuzz fuzz-smoke format clean setup setup-test
 
 run: setup build-release
 	$(BINARY) demo --data $(DATA) $(DEMO)
@@ -137,6 +138,10 @@ soak: setup-test build-release
 .PHONY: soak-smoke
 soak-smoke:
 	$(PYTHON) Tests/soak/soak.py --seconds 10 $(if $(SEED),--seed $(SEED))
+
+# The stream engine over SCALE times as many random histories as its tests were first run over.
+oracles: setup
+	MILLRACE_ORACLE_SCALE=$(SCALE) $(SWIFT) test --filter MillraceStreamsTests
 
 examples:
 	Scripts/examples

@@ -22,7 +22,7 @@ private func job(_ policy: ErrorPolicy) -> JobDefinition {
 @Test("what a function fails for is left out or becomes a dead letter, once, over crashes", arguments: [false, true])
 func oracleAttempts(_ isSkipped: Bool) throws {
   var failures = 0
-  for seed in UInt64(0)..<40 {
+  for seed in UInt64(0)..<histories(40) {
     var random = SeededRandom(seed: seed)
     let batches = randomBatches(40, keys: 3, using: &random)
     // Dead letters go to the same topic, so that their order shows.
@@ -41,7 +41,7 @@ func oracleAttempts(_ isSkipped: Bool) throws {
     }
     #expect(history.out == expected, "seed \(seed)")
   }
-  #expect(failures > 40)
+  #expect(failures > histories(40) / 2)
 }
 
 @Test("a dead letter has its record's key, value, time and headers, and what was thrown, also behind a shared stream")

@@ -69,7 +69,7 @@ private func expected(_ shape: Shape, _ events: some Sequence<TimedEvent>) -> [S
 @Test("oracle: joins of tables and changes, inner and left, over crashes", arguments: Shape.allCases)
 private func changeJoinHistories(_ shape: Shape) throws {
   var failures = 0
-  for seed in UInt64(0)..<50 {
+  for seed in UInt64(0)..<histories(50) {
     var random = SeededRandom(seed: seed)
     let batches = (0..<30).map { _ in
       (0..<Int.random(in: 1...4, using: &random)).map { _ in
@@ -96,7 +96,7 @@ private func changeJoinHistories(_ shape: Shape) throws {
     #expect(at < models.count, "\(shape) seed \(seed)")
     #expect(rows == models.last, "\(shape) seed \(seed)")
   }
-  #expect(failures > 20)
+  #expect(failures > histories(20) / 2)
 }
 
 /// Moves money between accounts; what an account has is what it got less what it gave, by a join of two tables.
@@ -114,7 +114,7 @@ private func accounts() -> JobDefinition {
 
 @Test("internal consistency: over transfers between accounts, the total is 0 in every output of every commit")
 func transfersAddUpToNothing() throws {
-  for seed in UInt64(0)..<40 {
+  for seed in UInt64(0)..<histories(40) {
     var random = SeededRandom(seed: seed)
     // The first batch sees to it that every account has both given and got.
     var batches = [(0..<8).map { TimedEvent(key: "\($0)>\(($0 + 1) % 8)", number: 100, time: 0) }]
@@ -163,7 +163,7 @@ func distinctHistories() throws {
   let job = DataStream.topic("in").map(TimedEvent.init).map { Change($0.key, weight: $0.number) }.distinct(name: "d")
     .map { "\($0.weight) \($0.value)" }.to(topic: "out").job(named: "distinct")
   var failures = 0
-  for seed in UInt64(0)..<40 {
+  for seed in UInt64(0)..<histories(40) {
     var random = SeededRandom(seed: seed)
     let batches = (0..<40).map { _ in
       (0..<Int.random(in: 1...4, using: &random)).map { _ in
@@ -196,5 +196,5 @@ func distinctHistories() throws {
     #expect(at < models.count, "seed \(seed)")
     #expect(present == models.last, "seed \(seed)")
   }
-  #expect(failures > 20)
+  #expect(failures > histories(20) / 2)
 }

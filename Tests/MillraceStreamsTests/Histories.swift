@@ -1,9 +1,17 @@
 // Histories: jobs run over batches that come while they run, with steps of random size and commits that fail.
 
+import Glibc
 import MillraceBase
 import MillraceDataflow
 import MillraceModel
 import Testing
+
+/// How many random histories a test looks at that asks for `count`: a third of them, so that all tests are quick; `make oracles` says how many times
+/// as many.
+func histories<Number: BinaryInteger>(_ count: Number) -> Number {
+  let scale = getenv("MILLRACE_ORACLE_SCALE").flatMap { Int(String(cString: $0)) }
+  return scale.map { count * Number($0) } ?? (count + 2) / 3
+}
 
 /// A value with a key and an event time.
 struct TimedEvent: ExchangeValue {

@@ -157,7 +157,7 @@ private func run(_ plan: Plan, _ random: inout SeededRandom, crashes: Bool) thro
   "cumulating windows, and early results of them and of hopping ones: what is handed on, and when",
   arguments: [(true, false), (true, true), (false, true)], 0..<4)
 func windowShapeHistories(_ shape: (cumulating: Bool, early: Bool), _ part: UInt64) throws {
-  for seed in 0..<50 {
+  for seed in 0..<histories(50) {
     var random = SeededRandom(seed: 3_000_000 &+ part &* 1000 &+ UInt64(seed))
     let plan = Plan(using: &random, cumulating: shape.cumulating, early: shape.early)
     let (wanted, late) = expected(plan)
@@ -179,7 +179,7 @@ func windowShapeHistories(_ shape: (cumulating: Bool, early: Bool), _ part: UInt
   "cumulating windows and early results over crashes", arguments: [(true, false), (true, true), (false, true)], 0..<4)
 func windowShapeCrashes(_ shape: (cumulating: Bool, early: Bool), _ part: UInt64) throws {
   var failures = 0
-  for seed in 0..<30 {
+  for seed in 0..<histories(30) {
     var random = SeededRandom(seed: 4_000_000 &+ part &* 1000 &+ UInt64(seed))
     let plan = Plan(using: &random, cumulating: shape.cumulating, early: shape.early)
     let wanted = expected(plan).results.joined()
@@ -188,7 +188,7 @@ func windowShapeCrashes(_ shape: (cumulating: Bool, early: Bool), _ part: UInt64
     let isRight = counts(got.results) == counts(wanted)
     #expect(isRight, "\(shape) part \(part) seed \(seed)")
   }
-  #expect(failures > 30)
+  #expect(failures > histories(30) / 2)
 }
 
 @Test("windows that cumulate are described by whole numbers of steps")
