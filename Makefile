@@ -67,7 +67,7 @@ clients:
 	$(MAKE) --no-print-directory -C Tests/clients/drivers
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/harness Tests/crash Tests/clients
 
-amqp:
+amqp: build-crash-worker
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/amqp --amqp-backend millrace
 
 # The same tests against RabbitMQ, which shows that they expect what RabbitMQ does.
