@@ -61,7 +61,7 @@ public struct JobGraph {
   /// A sink takes what comes from batches without an exchange in between.
   private(set) var hasHeadSinks = false
   /// What the worker prepares for others, by the level of its stage.
-  private(set) var preparations: [(level: Int, states: PreparedStates)] = []
+  private(set) var preparations: [(level: Int, changedSize: () -> Int)] = []
   /// The clocks of operators that assign times.
   private(set) var assignedClocks: [EventClock] = []
   /// Shared flows by their identity, and those that the pipeline reads which is being bound.
@@ -233,8 +233,18 @@ public struct JobGraph {
   @usableFromInline
   mutating func prepareStates(level: Int, codec: (any StateCodec)?) throws(JobError) -> PreparedStates {
     let states = PreparedStates(try exchangeEnd(level: level), codec: codec)
-    preparations.append((level, states))
+    preparations.append((level, { states.changedSize }))
     return states
+  }
+
+  /// States that the worker prepares of its own values in windows, in a stage of `level`.
+  @usableFromInline
+  mutating func prepareSlices(
+    _ end: ExchangeEnd<PreparedState>, of store: SliceWindowStore, level: Int, codec: (any StateCodec)?
+  ) -> PreparedSlices {
+    let slices = PreparedSlices(end, store.windows, codec: codec)
+    preparations.append((level, { slices.changedSize }))
+    return slices
   }
 
   /// Takes in what a batch that was run tells of its input's own time, and, of several workers, what they noted of it.

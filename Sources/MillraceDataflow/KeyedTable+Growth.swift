@@ -91,8 +91,9 @@ extension KeyedTable {
   }
 
   /// Takes all keys out, of a table that does not stand in the state log; its memory is kept unless it was much.
-  func removeAll() {
-    if let codec { forEachEntry { codec.release($1) } }
+  /// - Parameter isReleasing: what is kept in boxes is let go; otherwise somebody else does that.
+  func removeAll(releasing isReleasing: Bool = true) {
+    if let codec, isReleasing { forEachEntry { codec.release($1) } }
     let kept = 1 << 16
     if core.pointee.mask + 1 > kept {
       core.pointee.slots.deallocate()

@@ -14,6 +14,13 @@ extension SliceWindowStore: WindowStore {
     return true
   }
 
+  /// Changes a slice by what came of some of its values.
+  @inlinable
+  func take<Fold: MergeableAggregation>(_ part: PreparedState, _ fold: Fold) {
+    guard let slice = slice(for: part.slice, part.key, values: part.values) else { return }
+    slice.update(part.key, initial: fold.initial.ownedStateBits()) { fold.merge(bits: part.bits, intoBits: &$0) }
+  }
+
   /// Hands on the windows that close, and those that late values changed.
   @inlinable
   public func advance<Fold: MergeableAggregation>(

@@ -11,7 +11,7 @@ import MillraceBase
 ///
 /// Safety: `@unchecked Sendable` because it is handed to the job's worker thread once and used there only.
 public final class SliceWindowStore: @unchecked Sendable {
-  private let windows: any SlicedWindows
+  let windows: any SlicedWindows
   private let options: WindowOptions
   private let store: SliceStore
   private let lateness: Int64
@@ -54,28 +54,29 @@ public final class SliceWindowStore: @unchecked Sendable {
   }
 
   /// The slice for a value of `time`; nil when it is late for every window.
+  /// - Parameter values: how many values are late then.
   @usableFromInline @inline(__always)
-  func slice(for time: Timestamp, _ key: UnsafeRawBufferPointer) -> KeyedTable? {
+  func slice(for time: Timestamp, _ key: UnsafeRawBufferPointer, values: UInt64 = 1) -> KeyedTable? {
     let distance = time.milliseconds &- last.start
     if distance >= 0, distance < last.length, let table = last.table { return table }
-    return findSlice(for: time.milliseconds, key)
+    return findSlice(for: time.milliseconds, key, values)
   }
 
-  private func findSlice(for time: Int64, _ key: UnsafeRawBufferPointer) -> KeyedTable? {
+  private func findSlice(for time: Int64, _ key: UnsafeRawBufferPointer, _ values: UInt64) -> KeyedTable? {
     let distance = time &- lastButOne.start
     if distance >= 0, distance < lastButOne.length, let table = lastButOne.table {
       swap(&last, &lastButOne)
       return table
     }
     guard time > -TimeWindows.farthest, time < TimeWindows.farthest else {
-      lateCount += 1
+      lateCount += values
       return nil
     }
     let range = windows.slice(of: time)
     let start = range.lowerBound
     let lastEnd = windows.lastEnd(ofSlice: start)
     guard watermark < lastEnd.adding(lateness) else {
-      lateCount += 1
+      lateCount += values
       return nil
     }
     let firstEnd = windows.firstEnd(ofSlice: start)

@@ -155,7 +155,7 @@ final class WorkerShare: @unchecked Sendable {
   /// About the bytes of what the step has led to so far.
   var changedSize: Int {
     graph.output.size + graph.states.reduce(0) { $0 + $1.changedSize }
-      + graph.preparations.reduce(0) { $0 + $1.states.changedSize }
+      + graph.preparations.reduce(0) { $0 + $1.changedSize() }
   }
 
   /// Whether something was prepared at a level that goes to other workers when the step ends.

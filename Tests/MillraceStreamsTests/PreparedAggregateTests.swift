@@ -61,4 +61,49 @@ import Testing
       #expect(last == expected, "\(topic)")
     }
   }
+
+  @Test("windows of several workers hold and leave out what those of one do")
+  func windows() throws {
+    var random = SeededRandom(seed: 12)
+    // One partition, so that what is late does not depend on which batch is read first.
+    let batches = Self.batches().prefix(10).map { batch in
+      batch.map { record in
+        var record = record
+        let delay = Int64.random(in: 0..<50, using: &random) == 0 ? Int64.random(in: 0...9000, using: &random) : 0
+        record.timestamp = Timestamp(milliseconds: record.timestamp.milliseconds - delay)
+        return record
+      }
+    }
+    let keyed = DataStream.topic("in").keyBy { Self.parts($0).key }
+    let job = StreamOutput.job(
+      named: "prepared",
+      [
+        keyed.window(.tumbling(.milliseconds(2000))).allowedLateness(.milliseconds(1500)).count(name: "counts")
+          .keyBy { _ in "all" }.window(.tumbling(.milliseconds(4000))).sum(name: "all") { $0.value }
+          .to(topic: "out"),
+        keyed.window(.hopping(.milliseconds(3000), every: .milliseconds(1000)))
+          .average(name: "averages") { Self.parts($0).number }
+          .map { Windowed(key: $0.key, window: $0.window, value: "\($0.value.sum) of \($0.value.count)") }
+          .to(topic: "out"),
+      ])
+    func run(_ workers: Int) throws -> (out: [String], late: UInt64) {
+      var options = JobOptions()
+      options.workers = workers
+      options.wakeBytes = 0
+      let driver = TestDriver(job, options: options)
+      for batch in batches { try driver.send("in", batch, partition: 0) }
+      try driver.run()
+      let out = try driver.output("out").map {
+        "\($0.timestamp.milliseconds) \($0.key?.text ?? "-") \($0.value?.text ?? "-")"
+      }
+      return (out.sorted(), driver.figures.lateRecords)
+    }
+    let one = try run(1)
+    #expect(one.out.count > 10_000 && one.late > 50)
+    for workers in [3] {
+      let several = try run(workers)
+      #expect(several.out == one.out, "\(workers) workers")
+      #expect(several.late == one.late, "\(workers) workers")
+    }
+  }
 }

@@ -111,6 +111,8 @@ struct HottestAuctions: WideAggregation {
     state.auctions.append(input.key.number)
   }
 
+  var isCommutative: Bool { true }
+
   func merge(_ other: State, into state: inout State) {
     if other.bids > state.bids { state = other } else if other.bids == state.bids { state.auctions += other.auctions }
   }
@@ -163,6 +165,8 @@ struct HighestBids: WideAggregation {
     state.within.append(KeptEvent(input.bid))
   }
 
+  var isCommutative: Bool { true }
+
   func merge(_ other: State, into state: inout State) {
     if other.price > state.price {
       state.price = other.price
@@ -207,6 +211,8 @@ struct NewSeller: WideAggregation {
   func add(_ input: Sighting, to state: inout State) {
     if let name = input.name { state.name = name.text } else { state.hasSold = true }
   }
+
+  var isCommutative: Bool { true }
 
   func merge(_ other: State, into state: inout State) {
     state.name = state.name ?? other.name
