@@ -12,12 +12,13 @@ BINARY := .build/release/millrace
 SWIFT_FOLDERS := Package.swift $(wildcard Sources Tests Benchmarks Fuzz Simulator examples)
 
 # Knobs: make run DATA=/somewhere/else DEMO='--repeat', make crash CYCLES=1000 SEED=7, make faults SEED=7, make soak MINUTES=60,
-# make fuzz TARGET=json SECONDS=60 (or RUNS=100000), make bench RUNS=9
+# make transfers TRANSFERS=10000000 CYCLES=40, make fuzz TARGET=json SECONDS=60 (or RUNS=100000), make bench RUNS=9
 CYCLES ?= 200
 SEED ?=
 SEEDS ?= 2000
 CUTS ?= 40
 SCALE ?= 10
+TRANSFERS ?= 10000000
 MINUTES ?= 10
 RUNS ?= 5
 DATA ?= data/demo
@@ -27,7 +28,7 @@ TARGET ?= all
 SMOKE_SECONDS ?= 2
 FUZZ_AMOUNT = $(if $(filter command,$(firstword $(origin RUNS))),$(RUNS)x,$(SECONDS))
 
-.PHONY: run build test simulate power lint unit clients cli nexmark-oracle amqp amqp-reference crash crash-counts faults soak oracles examples bench bench-large bench-amqp fuzz fuzz-smoke format clean setup setup-test
+.PHONY: run build test simulate power lint unit clients cli nexmark-oracle amqp amqp-reference crash crash-counts transfers faults soak oracles examples bench bench-large bench-amqp fuzz fuzz-smoke format clean setup setup-test
 
 run: setup build-release
 	$(BINARY) demo --data $(DATA) $(DEMO)
@@ -104,6 +105,11 @@ crash-run:
 	$(PYTHON) Tests/crash/count_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/crash/queue_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) Tests/crash/worker_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) Tests/crash/balance_crash.py --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+
+# Ten million transfers, through kills of server and workers: totals are 0 at every commit. Some minutes.
+transfers: setup-test build-release build-crash-worker
+	$(PYTHON) Tests/crash/balance_crash.py --transfers $(TRANSFERS) --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 
 # The whole broker on a simulated disk, network and clock, a seed at a time; a failing seed is printed and repeats exactly.
 simulate: setup build-simulator

@@ -191,7 +191,7 @@ let package = Package(
         "MillraceAMQPServer", "MillraceAMQPProtocol", "MillraceBroker", "MillraceRouting", "MillraceDelivery",
         "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
-    // A worker of the word count, which Tests/crash kills
+    // Jobs as workers, which Tests/crash kills
     .executableTarget(
       name: "CrashWorker", dependencies: ["Millrace"], path: "Tests/crash/worker", swiftSettings: settings),
     // Benchmarks

@@ -38,13 +38,13 @@ class Failed(Exception):
 
 
 class Worker:
-    """One process that runs the job."""
+    """One process that runs a job: the one that `arguments` name, or the word count."""
 
-    def __init__(self, server):
+    def __init__(self, server, arguments=()):
         self.is_running = False
         self.log = server.directory / "worker.log"
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([str(WORKER), str(server.data)], stdout=subprocess.PIPE, stderr=log,
+            self.process = subprocess.Popen([str(WORKER), str(server.data), *arguments], stdout=subprocess.PIPE, stderr=log,
                                             stdin=subprocess.DEVNULL, env=environment())
 
     def await_running(self):
@@ -117,11 +117,16 @@ class Feeder:
 class Cycles:
     """What is done to the worker and to the server; `worker` is the one that should run the job."""
 
-    def __init__(self, server, choices):
+    def __init__(self, server, choices, job="word-count", arguments=()):
         self.server = server
         self.choices = choices
-        self.worker = Worker(server).await_running()
+        self.job_name = job
+        self.arguments = arguments
+        self.worker = self.new_worker().await_running()
         self.done = dict.fromkeys(["kill worker", "kill server", "kill both", "two workers", "wake", "stop"], 0)
+
+    def new_worker(self):
+        return Worker(self.server, self.arguments)
 
     def moment(self, longest=0.6):
         time.sleep(0.01 * (longest / 0.01) ** self.choices.random())
@@ -134,7 +139,7 @@ class Cycles:
 
     def restart(self):
         """A worker that is started may be killed before it has recovered."""
-        self.worker = Worker(self.server)
+        self.worker = self.new_worker()
         if self.choices.random() < 0.7:
             self.worker.await_running()
 
@@ -163,14 +168,14 @@ class Cycles:
 
     def two_workers(self):
         older = self.worker.await_running()
-        self.worker = Worker(self.server).await_running()
+        self.worker = self.new_worker().await_running()
         older.expect_end(FENCED, "another worker has taken over")
 
     def wake(self):
         older = self.worker.await_running()
         older.signal(signal.SIGSTOP)
         self.moment(0.1)
-        self.worker = Worker(self.server).await_running()
+        self.worker = self.new_worker().await_running()
         if self.choices.random() < 0.3:
             # The server forgets the connection; the worker that wakes must not take the job back.
             self.server.kill()
@@ -180,7 +185,7 @@ class Cycles:
         older.expect_end(FENCED, "another worker has taken over while it was stopped")
 
     def job(self, *words):
-        done = run("job", *words, "word-count", "--data", self.server.data)
+        done = run("job", *words, self.job_name, "--data", self.server.data)
         if done.returncode != 0:
             raise Failed(f"millrace job {words} ended with {done.returncode}: {done.stderr}")
         return done.stdout
@@ -188,7 +193,7 @@ class Cycles:
     def stop(self):
         self.job("stop")
         self.worker.expect_end(STOPPED, "the job was stopped")
-        Worker(self.server).expect_end(STOPPED, "the job was stopped before")
+        self.new_worker().expect_end(STOPPED, "the job was stopped before")
         if "state    stopped" not in self.job("show"):
             raise Failed("the job does not say that it is stopped")
         self.job("resume")

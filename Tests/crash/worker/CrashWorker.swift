@@ -1,6 +1,7 @@
-// CrashWorker: the word count as a worker of a server, for worker_crash.py, which kills both.
+// CrashWorker: jobs as workers of a server, for scripts that kill both: the word count (worker_crash.py), or balances
+// (transfers.py).
 //
-//   CrashWorker DIRECTORY
+//   CrashWorker DIRECTORY [transfers]
 //
 // Writes `running` once the job runs. Ends with 3 when another worker has taken over, 4 when an operator has stopped the job,
 // 1 for any other error.
@@ -10,16 +11,15 @@ import Millrace
 
 enum CrashWorker {
   static func main() async {
-    guard CommandLine.arguments.count == 2 else {
-      say("usage: CrashWorker DIRECTORY\n", to: STDERR_FILENO)
+    let arguments = CommandLine.arguments.dropFirst()
+    guard let directory = arguments.first, ["", "transfers"].contains(arguments.dropFirst().joined()) else {
+      say("usage: CrashWorker DIRECTORY [transfers]\n", to: STDERR_FILENO)
       exit(64)
     }
-    // Many small steps, so that there is always one to be killed in.
-    var options = JobOptions()
-    options.readBytes = 16 << 10
-    options.stepBytes = 32 << 10
-    options.idleWait = .milliseconds(100)
-    let worker = JobWorker(WordCount.job(), directory: CommandLine.arguments[1], options: options)
+    let worker =
+      arguments.count == 1
+      ? JobWorker(WordCount.job(), directory: directory, options: wordOptions)
+      : JobWorker(Transfers.job(), directory: directory, options: Transfers.options)
     Task {
       while worker.state != .running { try await Task.sleep(for: .milliseconds(2)) }
       say("running\n", to: STDOUT_FILENO)
@@ -34,6 +34,15 @@ enum CrashWorker {
       default: exit(1)
       }
     }
+  }
+
+  /// Many small steps, so that there is always one to be killed in.
+  private static var wordOptions: JobOptions {
+    var options = JobOptions()
+    options.readBytes = 16 << 10
+    options.stepBytes = 32 << 10
+    options.idleWait = .milliseconds(100)
+    return options
   }
 
   private static func say(_ text: String, to descriptor: Int32) {
