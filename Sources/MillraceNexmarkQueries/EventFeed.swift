@@ -5,28 +5,30 @@ import MillraceDataflow
 import MillraceNexmark
 import Synchronization
 
-/// Generated events as a job's source, which measures the processor time that making them takes.
+/// Events as a job's source, which measures the processor time that making or reading them takes.
 final class EventFeed: Sendable {
-  private let generator: NexmarkGenerator
-  private let events: Range<Int64>
+  private let made: @Sendable () throws(JobError) -> any ReplayableSource
   private let prepared: [SourceBatch]?
   private let spent: Mutex<Duration>
 
   /// Processor time that making events took so far.
   var cost: Duration { spent.withLock { $0 } }
 
-  /// - Parameter batchBytes: when set, the batches are made now and kept in memory, each of about so many bytes.
+  /// - Parameters:
+  ///   - made: a source from the first event on.
+  ///   - batchBytes: when set, the batches are made now and kept in memory, each of about so many bytes.
   /// - Throws: what the source throws.
-  init(_ generator: NexmarkGenerator, events: Range<Int64>, preparing batchBytes: Int?) throws(JobError) {
-    self.generator = generator
-    self.events = events
+  init(
+    _ made: @escaping @Sendable () throws(JobError) -> any ReplayableSource, preparing batchBytes: Int?
+  ) throws(JobError) {
+    self.made = made
     guard let batchBytes else {
       prepared = nil
       spent = Mutex(.zero)
       return
     }
     let begin = ProcessorTime.thread
-    let source = NexmarkSource(generator, events: events)
+    let source = try made()
     var batches: [SourceBatch] = []
     while batches.last?.isFinished != true { batches.append(try source.next(maxBytes: batchBytes)) }
     prepared = batches
@@ -34,9 +36,9 @@ final class EventFeed: Sendable {
   }
 
   /// A source for one run of the job.
-  func source() -> any ReplayableSource {
+  func source() throws(JobError) -> any ReplayableSource {
     if let prepared { return PreparedSource(prepared) }
-    return MeasuredSource(NexmarkSource(generator, events: events)) { time in self.spent.withLock { $0 += time } }
+    return MeasuredSource(try made()) { time in self.spent.withLock { $0 += time } }
   }
 }
 

@@ -1,4 +1,4 @@
-// NexmarkRun: a query over generated events, from the first to the last, and what it took.
+// NexmarkRun: a query over events, generated ones or lines of JSON, from the first to the last, and what it took.
 
 import Glibc
 import MillraceBase
@@ -14,6 +14,9 @@ public struct NexmarkRun: Sendable {
   public var generator: NexmarkGenerator
   /// The numbers of the events.
   public var events: Range<Int64>
+  /// A source of lines of JSON from which the events are read, instead of making them: each call gives one that begins
+  /// with the first line.
+  public var lines: (@Sendable () -> any ReplayableSource)?
   /// Whether the events are encoded into memory before the clock starts.
   public var isPrepared = false
   /// Whether the rows are kept, or only counted.
@@ -23,7 +26,7 @@ public struct NexmarkRun: Sendable {
   /// How the job is run.
   public var options = JobOptions()
 
-  /// A run of `query` over events of `generator`.
+  /// A run of `query` over events of `generator`, or over ``lines`` when they are set.
   public init(_ query: NexmarkQuery, _ generator: NexmarkGenerator, events: Range<Int64>) {
     self.query = query
     self.generator = generator
@@ -42,8 +45,9 @@ public struct NexmarkRun: Sendable {
       options.readBytes = min(options.readBytes, 16 << 10)
       options.stepBytes = min(options.stepBytes, 64 << 10)
     }
-    let feed = try EventFeed(generator, events: events, preparing: isPrepared ? options.readBytes : nil)
-    let job = query.output(.source("nexmark") { feed.source() }).job(named: query.name)
+    let feed = try EventFeed(source, preparing: isPrepared ? options.readBytes : nil)
+    let input = NexmarkEvents.source("nexmark") { () throws(JobError) in try feed.source() }
+    let job = query.output(input).job(named: query.name)
     let begin = (processor: NexmarkRun.processorTime, monotonic: MonotonicTime.now)
     var executor = try JobExecutor(job, host: host, options: options)
     var crash = crashAt
@@ -55,11 +59,18 @@ public struct NexmarkRun: Sendable {
     try executor.settle()
     let used = NexmarkRun.processorTime - begin.processor
     let elapsed = MonotonicTime.now - begin.monotonic
+    let readAgain = Int64(executor.figures.recordsIn)
     return NexmarkOutcome(
-      events: Int64(events.count), elapsed: elapsed, processor: isPrepared ? used : used - feed.cost,
+      events: lines == nil ? Int64(events.count) : readAgain, elapsed: elapsed,
+      processor: isPrepared ? used : used - feed.cost,
       source: feed.cost, outputs: host.outputs, outputRecords: host.outputRecords, outputBytes: host.outputBytes,
-      recoveredAt: crashAt.map { _ in events.upperBound - Int64(executor.figures.recordsIn) },
+      recoveredAt: crashAt.map { _ in events.upperBound - readAgain },
       figures: executor.figures)
+  }
+
+  private var source: @Sendable () throws(JobError) -> any ReplayableSource {
+    if let lines { return { () throws(JobError) in try EventLinesSource(lines()) } }
+    return { [generator, events] () throws(JobError) in NexmarkSource(generator, events: events) }
   }
 
   private static var processorTime: Duration {
@@ -75,9 +86,9 @@ public struct NexmarkOutcome: Sendable {
   public let events: Int64
   /// From the start of the job to its end.
   public let elapsed: Duration
-  /// Processor time of the job, without that of making the events.
+  /// Processor time of the job, without that of making or reading the events.
   public let processor: Duration
-  /// Processor time of making the events.
+  /// Processor time of making the events, or of reading them and encoding what the job takes.
   public let source: Duration
   /// Record batches with the rows, in the order in which they were committed; none when they were only counted.
   public let outputs: [Bytes]
@@ -85,7 +96,7 @@ public struct NexmarkOutcome: Sendable {
   public let outputRecords: Int64
   /// Bytes of their batches.
   public let outputBytes: Int
-  /// The number of the event from which on the job went on after the crash.
+  /// Of generated events, the number of the one from which on the job went on after the crash.
   public let recoveredAt: Int64?
   /// The job's own figures; after a crash those of its second run.
   public let figures: JobFigures

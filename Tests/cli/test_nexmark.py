@@ -1,4 +1,4 @@
-"""`millrace nexmark generate`: what it writes, where to, and what it refuses. What the events are, unit tests say."""
+"""`millrace nexmark generate`: what it writes, where to, and what it refuses. What the events are, unit tests say. And files of events as input."""
 
 import json
 import subprocess
@@ -85,3 +85,23 @@ def test_a_reader_that_has_enough_ends_it_quietly():
     done = subprocess.run(["bash", "-c", f"set -o pipefail; '{BINARY}' nexmark generate --events 1000000000 | head -100"],
                           capture_output=True, text=True, timeout=30, env=environment())
     assert (done.returncode, done.stdout, done.stderr) == (0, GOLDEN, "")
+
+
+def test_a_query_over_files_gives_what_it_gives_over_the_same_events(tmp_path):
+    """`millrace nexmark QUERY --input`: files one after the other."""
+    generate("--events", 3000, "--output", tmp_path / "a.jsonl")
+    generate("--from", 3000, "--events", 2000, "--output", tmp_path / "b.jsonl")
+    made = run("nexmark", "q4", "--events", "5000", "--output", "-")
+    read = run("nexmark", "q4", "--input", tmp_path / "a.jsonl", "--input", tmp_path / "b.jsonl", "--output", "-")
+    assert (read.returncode, read.stdout) == (0, made.stdout) and made.stdout
+    assert "5,000 events" in read.stderr and "with reading the events" in read.stderr
+
+
+def test_files_of_something_else_are_refused(tmp_path):
+    (tmp_path / "events.jsonl").write_text(GOLDEN + '{"Offer":{"id":1}}\n')
+    done = run("nexmark", "q0", "--input", tmp_path / "events.jsonl")
+    assert done.returncode == 1 and '{"Offer":{"id":1}}' in done.stderr
+    done = run("nexmark", "q0", "--input", tmp_path / "missing.jsonl")
+    assert done.returncode == 1 and "missing.jsonl" in done.stderr
+    for arguments in [[], ["--events", "5", "--input", "x"], ["--input", "x", "--from", "3"], ["--input", "x", "--rate", "3"]]:
+        assert run("nexmark", "q0", *arguments).returncode == 64

@@ -1,6 +1,7 @@
 // NexmarkCommand: `millrace nexmark`: the queries of the Nexmark benchmark.
 
 import MillraceBase
+import MillraceConnectors
 import MillraceDataflow
 import MillraceIO
 import MillraceNexmark
@@ -20,7 +21,10 @@ extension Command {
       "One of \(NexmarkQuery.all.map(\.name).joined(separator: ", "))."),
     options: [
       CommandOption(
-        "--events", "N", type: .integer(1...NexmarkGenerator.eventLimit), isRequired: true, "How many events."),
+        "--events", "N", type: .integer(1...NexmarkGenerator.eventLimit), "How many events are made."),
+      CommandOption(
+        "--input", "FILE", count: .list,
+        "Files of events as lines of JSON, as `generate` writes them, read one after the other; instead of --events."),
       CommandOption(
         "--rate", "R", type: .integer(NexmarkGenerator.rates), "Events in a second of event time (default 10000)."),
       CommandOption(
@@ -37,8 +41,15 @@ extension Command {
     ],
     subcommands: [nexmarkGenerate]
   ) { (arguments) throws(CommandFailure) in
-    let from = arguments.integer("--from") ?? 0
+    let files = arguments.list("--input")
     let count = arguments.integer("--events") ?? 0
+    let from = arguments.integer("--from") ?? 0
+    guard (count > 0) != !files.isEmpty else {
+      throw CommandFailure(.usage, "one of --events and --input is needed")
+    }
+    if !files.isEmpty, let made = ["--from", "--rate", "--crash-at"].first(where: arguments.has) {
+      throw CommandFailure(.usage, "\(made) is for events that are made, not for those of --input")
+    }
     guard count <= NexmarkGenerator.eventLimit - from else {
       throw CommandFailure(.usage, "--from and --events go beyond event \(NexmarkGenerator.eventLimit)")
     }
@@ -50,13 +61,22 @@ extension Command {
     let generator = NexmarkGenerator(
       rate: arguments.integer("--rate") ?? 10_000, times: arguments.has("--float-times") ? .float32 : .exact)
     var run = NexmarkRun(query, generator, events: from..<(from + count))
+    if !files.isEmpty {
+      let found: [String]
+      do throws(IOError) {
+        found = try FileSource.files(under: files, in: LinuxFileSystem())
+      } catch {
+        throw CommandFailure(.failed, error.description)
+      }
+      run.lines = { FileSource(files: found, in: LinuxFileSystem(), textOnly: false) }
+    }
     run.isPrepared = arguments.has("--prepared")
     run.crashAt = crash
     run.options.workers = Int(arguments.integer("--workers") ?? 1)
     run.keepsRows = arguments.has("--output")
     let outcome: NexmarkOutcome
     do throws(JobError) { outcome = try run.run() } catch { throw CommandFailure(.failed, error.description) }
-    try OutputStream.standardError.print("\(query.name): \(told(outcome))\n")
+    try OutputStream.standardError.print("\(query.name): \(told(outcome, isRead: !files.isEmpty))\n")
     guard let path = arguments.text("--output") else { return .done }
     let lines: ResultLines
     do throws(DecodingError) {
@@ -74,7 +94,7 @@ extension Command {
   }
 
   /// What a run took, in one line.
-  private static func told(_ outcome: NexmarkOutcome) -> String {
+  private static func told(_ outcome: NexmarkOutcome, isRead: Bool) -> String {
     func seconds(_ time: Duration) -> Double { Double(time.inNanoseconds) / 1e9 }
     func processor(_ time: Duration) -> String {
       let taken = seconds(time)
@@ -84,7 +104,7 @@ extension Command {
     var line = "\(Shown.count(outcome.events)) events in \(thousandths(seconds(outcome.elapsed))) s, "
     line += "\(Shown.count(outcome.outputRecords)) rows handed on; "
     line += "processor time \(processor(outcome.processor)), "
-    line += "with making the events \(processor(outcome.processor + outcome.source))"
+    line += "with \(isRead ? "reading" : "making") the events \(processor(outcome.processor + outcome.source))"
     if let position = outcome.recoveredAt { line += "; after the crash from event \(Shown.count(position)) on" }
     return line
   }
