@@ -171,6 +171,13 @@ bench-amqp: setup-test build-release
 	$(SWIFT) build -c release --package-path Benchmarks/Library --scratch-path .build/library-benchmarks --product BrokerQueueBenchmark
 	$(PYTHON) Benchmarks/amqp.py --runs $(RUNS) --write docs/benchmarks-amqp.md
 
+# Stream jobs on topics: latency of a record, and JSON from the log.
+.PHONY: bench-streams
+bench-streams: setup-test build-release build-crash-worker
+	$(MAKE) --no-print-directory -C Benchmarks/kafka
+	$(SWIFT) build -c release --product LogBidsBenchmark -Xswiftc -static-executable
+	$(PYTHON) Benchmarks/streams.py --runs $(RUNS) --write docs/benchmarks-streams.md
+
 # What takes half an hour and 70 GB of disk; writes a table of its own.
 bench-large: setup-test build-release
 	$(MAKE) --no-print-directory -C Benchmarks/kafka

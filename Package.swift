@@ -204,6 +204,9 @@ let package = Package(
       dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceNexmark"],
       path: "Benchmarks/CodecBenchmark", swiftSettings: settings),
     .executableTarget(
+      name: "LogBidsBenchmark", dependencies: ["Millrace", "MillraceNexmark"], path: "Benchmarks/LogBidsBenchmark",
+      swiftSettings: settings),
+    .executableTarget(
       name: "NexmarkBenchmark",
       dependencies: ["MillraceBase", "MillraceDataflow", "MillraceNexmark", "MillraceNexmarkQueries"],
       path: "Benchmarks/NexmarkBenchmark", swiftSettings: settings),
