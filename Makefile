@@ -19,6 +19,7 @@ SEEDS ?= 2000
 CUTS ?= 40
 SCALE ?= 10
 TRANSFERS ?= 10000000
+EVENTS ?= 4000000
 MINUTES ?= 10
 RUNS ?= 5
 DATA ?= data/demo
@@ -177,6 +178,13 @@ bench-streams: setup-test build-release build-crash-worker
 	$(MAKE) --no-print-directory -C Benchmarks/kafka
 	$(SWIFT) build -c release --product LogBidsBenchmark -Xswiftc -static-executable
 	$(PYTHON) Benchmarks/streams.py --runs $(RUNS) --write docs/benchmarks-streams.md
+
+# The Nexmark queries beside Apache Flink, which is installed for this alone: an hour with five runs.
+.PHONY: bench-flink
+bench-flink: setup-test build-release
+	@Scripts/setup flink
+	$(PYTHON) Benchmarks/flink.py --check
+	$(PYTHON) Benchmarks/flink.py --events $(EVENTS) --runs $(RUNS) --write docs/benchmarks-flink.md
 
 # What takes half an hour and 70 GB of disk; writes a table of its own.
 bench-large: setup-test build-release
