@@ -16,6 +16,8 @@ func operatorJob(_ choice: Int) -> JobDefinition {
     case 2: lines.deduplicate(within: .milliseconds(5), name: "w").to(topic: "counts")
     case 3: lines.distinctCount(name: "w") { $0 }.to(topic: "counts")
     case 4: lines.sortedByTime(name: "w").keyBy { $0 }.distinctCount(name: "d") { $0 }.to(topic: "counts")
+    case 8:
+      lines.mapAsync(name: "w") { $0 }.keyBy { $0 }.distinctCount(name: "d") { $0 }.to(topic: "counts")
     case 5, 6, 7: states(lines, choice % operatorJobCount).to(topic: "counts")
     default:
       lines.window(.tumbling(.milliseconds(10))).distinctCount(name: "w") { $0 }.to(topic: "counts")
@@ -43,4 +45,4 @@ private func states<Source: Flow<String>>(
 }
 
 /// How many there are.
-let operatorJobCount = 9
+let operatorJobCount = 10

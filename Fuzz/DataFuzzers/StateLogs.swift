@@ -31,15 +31,19 @@ let stateLogs = FuzzTarget(
     let point: [UInt8] = [24] + [UInt8](repeating: 0, count: 7) + [40] + [UInt8](repeating: 0, count: 7) + [10]
     let state = JobGraph.operatorID("w.w")
     let zeros = [UInt8](repeating: 0, count: 16)
+    let one: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 1]
     let element: [UInt8] = [5, 0, 0, 0, 0, 1, 97]
     let map: [UInt8] = [245, 7, 11] + number(state) + element + [1, 98, 20] + stamped + zeros.dropLast() + [3]
     let held: [UInt8] = [245, 4, 25] + number(window) + element + zeros + [7] + text + [2, 97, 98]
+    let called: [UInt8] =
+      [245, 8, 17] + number(window) + element + one + [16] + mark("call<string>/1") + one.dropLast(1) + [
+        5, 0, 2, 97, 98,
+      ]
     let top: [UInt8] = [245, 0, 5] + number(window) + [4, 0, 97, 15] + ranked + [1] + zeros.dropLast(9) + [1, 1, 98]
     let first: [UInt8] = [245, 2, 5] + number(window) + [1, 0, 97, 8] + zeros.dropLast(9) + [1]
     let different: [UInt8] = [245, 3, 10] + number(window) + element + [98, 8] + zeros.dropLast(8)
-    let one: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 1]
     return [
-      map, held, top, first, different,
+      map, held, called, top, first, different,
       // A line on the left side of a window join, a table's line, a line there twice on the right of a join of changes, and the time.
       [249, 27] + number(JobGraph.operatorID("w.left")) + [5, 0, 0, 0, 0, 3, 97, 98, 99] + slice + one.dropLast() + [3]
         + [8] + text + [3, 97, 98, 99],
@@ -106,6 +110,11 @@ let stateLogs = FuzzTarget(
     var options = JobOptions()
     options.idleWait = .zero
     options.briefWait = .zero
+    // At once, so that an input always does the same.
+    options.startCall = { call in
+      call.answer(.success(call.value))
+      return {}
+    }
     let windows = DataStream.topic("lines").keyBy { $0.value }.window(
       .hopping(.milliseconds(20), every: .milliseconds(10))
     )
@@ -143,7 +152,7 @@ let stateLogs = FuzzTarget(
       first < 128 ? WordCount.job() : first < 192 ? windows : first < 224 ? sessions : first < 240 ? lists : timers
     let job = first < 244 ? plain : first < 248 ? operatorJob(choice) : first < 252 ? joins : panes
     let executor = try JobExecutor(job, host: host, options: options)
-    _ = try executor.turn()
+    while try executor.turn() == .progress {}
     try executor.settle()
   } catch {
     return

@@ -148,6 +148,11 @@ public final class EventClock: @unchecked Sendable {
     if let idleness = strategy.idleness { lanes[index].isIdle = now - lanes[index].seen >= idleness }
   }
 
+  /// No input is read for a while: that a partition brings nothing does not make it idle.
+  func holdIdleness() {
+    for index in lanes.indices where !lanes[index].isIdle { lanes[index].seen = now }
+  }
+
   /// Lets the watermark rise as far as the partitions allow.
   func moveOn() {
     var lowest = Int64.max

@@ -94,13 +94,23 @@ final class LaneMatrix<Value>: Sendable {
   /// From worker `from` to worker `to` at `from * workers + to`.
   @usableFromInline let ofRuns: [Lane<Value>]
   @usableFromInline let ofTime: [Lane<Value>]
+  /// Of each worker.
+  let watermarks: [LaneWatermarks]
 
   @usableFromInline
   init(workers: Int) {
     self.workers = workers
     ofRuns = (0..<workers * workers).map { _ in Lane() }
     ofTime = (0..<workers * workers).map { _ in Lane() }
+    watermarks = (0..<workers).map { _ in LaneWatermarks() }
   }
+}
+
+/// The watermarks before an exchange on one worker, behind each run of the round.
+///
+/// Safety: `@unchecked Sendable` because the worker notes them in another phase of a round than that in which others read them.
+final class LaneWatermarks: @unchecked Sendable {
+  var times: [Timestamp] = []
 }
 
 /// One worker's end of an exchange: it sends its own values and receives those whose keys it has.
@@ -118,8 +128,6 @@ final class ExchangeEnd<Value>: @unchecked Sendable {
   // Safety: allocated in init, freed in deinit, not changed in between.
   @usableFromInline let runs: UnsafeMutablePointer<UnsafeMutablePointer<Lane<Value>.Core>>
   @usableFromInline let freed: UnsafeMutablePointer<UnsafeMutablePointer<Lane<Value>.Core>>
-  /// The watermark before the exchange after each run of the round.
-  private var watermarks: [Timestamp] = []
   private var readers: [LaneReader<Value>] = []
 
   /// - Parameter keep: makes a value independent of memory that is lent for a call; nil when it is anyhow.
@@ -155,7 +163,7 @@ final class ExchangeEnd<Value>: @unchecked Sendable {
       matrix.ofTime[worker * workers + to].clear()
     }
     arena.clear()
-    watermarks.removeAll(keepingCapacity: true)
+    matrix.watermarks[worker].times.removeAll(keepingCapacity: true)
     for reader in readers { reader.begin() }
   }
 
@@ -190,7 +198,7 @@ final class ExchangeEnd<Value>: @unchecked Sendable {
   /// What was set free since the last mark belongs to the run that is over; behind it, event time is at `watermark`.
   @usableFromInline
   func markTime(_ watermark: Timestamp) {
-    watermarks.append(watermark)
+    matrix.watermarks[worker].times.append(watermark)
     guard !isHead else {
       precondition(
         (0..<workers).allSatisfy { freed[$0].pointee.count == 0 },
@@ -213,7 +221,14 @@ final class ExchangeEnd<Value>: @unchecked Sendable {
   @usableFromInline var lanesOfTimeAreUsed: Bool { !isHead }
   @usableFromInline func lane(ofRunsFrom from: Int) -> Lane<Value> { matrix.ofRuns[from * workers + worker] }
   @usableFromInline func lane(ofTimeFrom from: Int) -> Lane<Value> { matrix.ofTime[from * workers + worker] }
-  @usableFromInline func watermark(_ mark: Int) -> Timestamp { watermarks[mark] }
+
+  /// How far event time has come before the exchange: where the slowest worker is. Before the first exchange all are in the same place,
+  /// and go on in the phase in which this is read.
+  @usableFromInline
+  func watermark(_ mark: Int) -> Timestamp {
+    guard !isHead else { return matrix.watermarks[worker].times[mark] }
+    return matrix.watermarks.reduce(Timestamp(milliseconds: .max)) { min($0, $1.times[mark]) }
+  }
 }
 
 /// Reads what was sent to one worker, run by run.

@@ -49,6 +49,9 @@ public final class JobExecutor {
   private let failedBefore: UInt64
   /// Read, and not run yet.
   private var pending = Deque<JobInputs.Batch>()
+  /// What operators wait for outside of the job.
+  private let outsideWork: [any OutsideWork]
+  private var outside = OutsideNews()
   /// Batches of the step that is being made.
   public private(set) var batchesInStep = 0
   /// Steps that still have to be made of one batch each.
@@ -79,13 +82,16 @@ public final class JobExecutor {
       throw JobError(.invalidJob, "\(options.workers) workers; 1 to \(KeyGroup.count) share the key groups")
     }
     let shared = SharedParts(workers: options.workers)
+    let outside = OutsideAccess(
+      wake: { host.interrupt() }, clock: options.clock, startCall: options.startCall)
     var workers: [WorkerShare] = []
     for index in 0..<options.workers {
-      workers.append(try WorkerShare(job, worker: index, of: shared, host: host))
+      workers.append(try WorkerShare(job, worker: index, of: shared, host: host, outside: outside))
     }
     let first = workers[0].graph
     guard !first.inputs.isEmpty else { throw JobError(.invalidJob, "the job \"\(job.name)\" reads nothing") }
     self.workers = workers
+    outsideWork = workers.flatMap(\.graph.outsideWork)
     team = workers.count > 1 ? WorkerTeam(count: workers.count) : nil
     keepsPartitions = first.hasHeadSinks
     let recovered = try StateRecovery.recover(job: job.name, host: host, states: workers.map(\.graph.states))
@@ -101,10 +107,19 @@ public final class JobExecutor {
 
   /// Reads what is there, makes one step of it and hands its commit over; or waits until an older commit is durable.
   public func turn() throws(JobError) -> Turn {
-    if pending.isEmpty { try read(wait: waitForInput()) }
-    let hasMoved = workers[0].graph.usesEventTime && lookAtTime()
-    guard !pending.isEmpty else {
-      if hasMoved {
+    lookOutside()
+    let isHeld = outsideIsFull
+    if isHeld {
+      // Without positions, only the arrival of an answer ends the wait early.
+      if !outside.hasArrived { _ = try host.read([], maxBytes: 0, wait: waitForInput()) }
+    } else if pending.isEmpty {
+      try read(wait: waitForInput())
+    }
+    lookOutside()
+    let isIdle = isHeld || pending.isEmpty
+    let hasMoved = workers[0].graph.usesEventTime && lookAtTime(isHeld: isHeld, isIdle: isIdle)
+    guard !isIdle else {
+      if hasMoved || outside.hasArrived {
         if workers.count == 1 { try workers[0].advance() } else { try run([RoundItem(batch: nil, owner: 0)], bytes: 0) }
         try commit()
         return .progress
@@ -114,7 +129,7 @@ public final class JobExecutor {
         try settle()
         return .progress
       }
-      return inputs.areFinished ? .finished : .idle
+      return isFinished ? .finished : .idle
     }
     let begun = options.clock()
     var took = try runPending()
@@ -130,24 +145,47 @@ public final class JobExecutor {
     return .progress
   }
 
+  /// Whether nothing can come any more, neither from inputs nor as the answer to a call.
+  private var isFinished: Bool { inputs.areFinished && !outside.isOpen }
+
+  /// Whether so much is waited for that no more input is to be run.
+  private var outsideIsFull: Bool { outsideWork.contains(where: \.isFull) }
+
+  /// Has operators that wait for something outside of the job see what there is.
+  private func lookOutside() {
+    guard !outsideWork.isEmpty else { return }
+    let now = options.clock()
+    outside = OutsideNews()
+    // First all, because one worker's answer lets another one begin a call.
+    for work in outsideWork { work.collect(at: now) }
+    for work in outsideWork { outside.add(work.look(at: now)) }
+  }
+
   /// What takes part in commits; the first worker has it for all.
   private var participants: [ParticipantState] { workers[0].graph.participants }
 
   /// Makes a step without input when a participant asks for one.
   private func commitForParticipants() throws(JobError) -> Bool {
-    let isFinished = inputs.areFinished
+    let isFinished = isFinished
     guard participants.contains(where: { $0.wantsStep(isFinished: isFinished) }) else { return false }
     try commit()
     return true
   }
 
   /// Sees which partitions are idle, which have ended, and which are new.
+  /// - Parameters:
+  ///   - isHeld: no input is read, so that none can be said to be idle.
+  ///   - isIdle: there are no batches to run.
   /// - Returns: whether event time has moved without a batch.
-  private func lookAtTime() -> Bool {
+  private func lookAtTime(isHeld: Bool, isIdle: Bool) -> Bool {
     let now = options.clock()
-    var hasMoved = workers[0].graph.usesProcessingTime && moveProcessingTime()
+    var hasMoved = workers[0].graph.usesProcessingTime && moveProcessingTime(isIdle: isIdle)
     for clock in workers.lazy.flatMap(\.graph.clocks) where !clock.isOfProcessing {
       clock.now = now
+      if isHeld {
+        clock.holdIdleness()
+        continue
+      }
       let before = clock.watermark
       inputs.forEachProgress { clock.look($0) }
       clock.moveOn()
@@ -157,10 +195,9 @@ public final class JobExecutor {
   }
 
   /// Lets clocks follow the one on the wall: with each step, and without one only when an operator waits for that.
-  private func moveProcessingTime() -> Bool {
-    let isIdle = pending.isEmpty
+  private func moveProcessingTime(isIdle: Bool) -> Bool {
     guard !isIdle || workers.contains(where: { $0.graph.states.contains(where: \.waitsForTime) }) else { return false }
-    let isAtEnd = isIdle && inputs.areFinished
+    let isAtEnd = isIdle && isFinished
     let time = isAtEnd ? Timestamp(milliseconds: .max) : options.wallClock()
     var hasMoved = false
     for clock in workers.lazy.flatMap(\.graph.clocks) where clock.isOfProcessing {
@@ -177,9 +214,11 @@ public final class JobExecutor {
   }
 
   private func waitForInput() -> Duration {
-    if inputs.areFinished { return .zero }
+    if isFinished || outside.hasArrived { return .zero }
     if !inFlight.isEmpty || inputs.haveSources { return options.briefWait }
-    return workers[0].graph.usesProcessingTime ? min(options.idleWait, options.commitInterval) : options.idleWait
+    let wait =
+      workers[0].graph.usesProcessingTime ? min(options.idleWait, options.commitInterval) : options.idleWait
+    return outside.due.map { max(.zero, min(wait, $0 - options.clock())) } ?? wait
   }
 
   private func read(wait: Duration) throws(JobError) {
@@ -223,7 +262,8 @@ public final class JobExecutor {
         items.append(RoundItem(batch: batch, owner: owner))
         figures.recordsIn += UInt64(batch.header.recordCount)
       }
-      if singleBatchSteps > 0 || bytes >= options.readBytes * workers.count { break }
+      // What it leads to may be as much as can be waited for.
+      if singleBatchSteps > 0 || bytes >= options.readBytes * workers.count || !outsideWork.isEmpty { break }
     }
     batchesInStep += passed.count
     try run(items, bytes: bytes)
@@ -263,7 +303,7 @@ public final class JobExecutor {
   /// what operators hand on at the step's end, and for a batch that leads to much more than those before it.
   private var isFull: Bool {
     guard batchesInStep > 0 else { return false }
-    return singleBatchSteps > 0
+    return singleBatchSteps > 0 || outsideIsFull
       || workers.reduce(0) { $0 + $1.changedSize } >= host.largestCommit / 4
   }
 

@@ -25,6 +25,12 @@ public struct JobOptions: Sendable {
   public var clock: @Sendable () -> MonotonicTime = { .now }
   /// Wall clock; gives output records their time.
   public var wallClock: @Sendable () -> Timestamp = { .now }
+  /// Begins a call of an asynchronous function, at once and without waiting for it. What it returns is called when the answer is not
+  /// waited for any more. Called by the job's threads.
+  public var startCall: @Sendable (OutsideCall) -> (@Sendable () -> Void) = { call in
+    let task = Task { await call.run() }
+    return { task.cancel() }
+  }
 
   /// The defaults.
   public init() {}

@@ -72,14 +72,19 @@ public struct JobGraph {
   @usableFromInline var sharedLanes: [ObjectIdentifier: (end: AnyObject, scope: Scope)] = [:]
   private var names: [UInt16: String] = [:]
   private var unnamed: [String: Int] = [:]
+  /// Operators that wait for something outside of the job.
+  private(set) var outsideWork: [any OutsideWork] = []
+  /// How they reach it.
+  let outside: OutsideAccess
   private let partitionCount: (String) throws(JobError) -> Int
 
   init(
-    worker: Int = 0, of team: SharedParts = SharedParts(workers: 1),
+    worker: Int = 0, of team: SharedParts = SharedParts(workers: 1), outside: OutsideAccess = OutsideAccess(),
     partitionCount: @escaping (String) throws(JobError) -> Int
   ) {
     self.worker = worker
     self.team = team
+    self.outside = outside
     self.partitionCount = partitionCount
     output = StepOutput()
   }
@@ -185,6 +190,9 @@ public struct JobGraph {
 
   /// Values for which functions failed, over all operators of the run.
   var failedCount: UInt64 { failedCounts.reduce(0) { $0 + $1() } }
+
+  /// Registers an operator that waits for something outside of the job: it is asked between steps.
+  mutating func addOutsideWork(_ work: any OutsideWork) { outsideWork.append(work) }
 
   /// Says that an operator needs to know how far event time has come: ``Flow/advance(_:)`` is called then.
   public mutating func needEventTime() { usesEventTime = true }

@@ -27,10 +27,12 @@ final class WorkerShare: @unchecked Sendable {
   private var writer = StateLogWriter(timestamp: .none)
 
   /// Binds the job for one of the team's workers.
-  init(_ job: JobDefinition, worker index: Int, of team: SharedParts, host: any JobHost) throws(JobError) {
+  init(
+    _ job: JobDefinition, worker index: Int, of team: SharedParts, host: any JobHost, outside: OutsideAccess
+  ) throws(JobError) {
     self.index = index
     self.host = host
-    var graph = JobGraph(worker: index, of: team) { (topic: String) throws(JobError) in
+    var graph = JobGraph(worker: index, of: team, outside: outside) { (topic: String) throws(JobError) in
       try host.partitionCount(topic: topic)
     }
     for pipeline in job.pipelines { try graph.addPipeline(pipeline.bind) }

@@ -17,9 +17,15 @@ public final class TestDriver {
   /// What becomes of the next commit; see ``MemoryHost/Fate``.
   public typealias Fate = MemoryHost.Fate
 
+  private struct OpenCalls {
+    var list: [(number: UInt64, call: OutsideCall)] = []
+    var next: UInt64 = 0
+  }
+
   private final class Plan: Sendable {
     let nanoseconds = Mutex<Int64>(0)
     let fates = Mutex<[Fate]>([])
+    let calls = Mutex(OpenCalls())
   }
 
   /// The job.
@@ -49,6 +55,14 @@ public final class TestDriver {
     options.briefWait = .zero
     options.clock = { MonotonicTime(nanoseconds: plan.nanoseconds.withLock { $0 }) }
     options.wallClock = { Timestamp(milliseconds: plan.nanoseconds.withLock { $0 } / 1_000_000) }
+    options.startCall = { call in
+      let number = plan.calls.withLock { calls in
+        calls.list.append((calls.next, call))
+        calls.next += 1
+        return calls.next - 1
+      }
+      return { plan.calls.withLock { $0.list.removeAll { $0.number == number } } }
+    }
     self.options = options
   }
 
@@ -103,7 +117,7 @@ public final class TestDriver {
       try running.settle()
       return turn == .finished
     } catch {
-      executor = nil
+      crash()
       throw error
     }
   }
@@ -124,16 +138,49 @@ public final class TestDriver {
       let running = try running()
       return try running.turn() == .progress
     } catch {
-      executor = nil
+      crash()
       throw error
     }
   }
 
   /// Ends the job's run as a crash does: what was not committed is gone. The next ``run()`` recovers.
-  public func crash() { executor = nil }
+  public func crash() {
+    executor = nil
+    plan.calls.withLock { $0.list = [] }
+  }
 
   /// Decides what becomes of the next commits.
   public func next(_ fates: Fate...) { plan.fates.withLock { $0 += fates } }
+
+  /// The calls of asynchronous functions that wait for an answer, in the order in which they were begun. A function is not called unless
+  /// ``runCalls()`` does it; a call is given up when its time, which ``pass(_:)`` lets pass, is over at the next ``run()``.
+  public var calls: [OutsideCall] { plan.calls.withLock { $0.list.map(\.call) } }
+
+  /// Answers a call in its function's place; the next ``run()`` takes the answer.
+  /// - Parameters:
+  ///   - index: in ``calls``, which it leaves.
+  ///   - output: of the type that the function returns.
+  public func answerCall(_ index: Int = 0, with output: some Sendable) { takeCall(index).answer(.success(output)) }
+
+  /// Lets a call fail; see ``answerCall(_:with:)``.
+  public func failCall(_ index: Int = 0, with error: any Error) { takeCall(index).answer(.failure(error)) }
+
+  private func takeCall(_ index: Int) -> OutsideCall {
+    plan.calls.withLock { calls in
+      precondition(calls.list.indices.contains(index), "call \(index) of \(calls.list.count)")
+      return calls.list.remove(at: index).call
+    }
+  }
+
+  /// Calls the functions of all calls that wait for an answer, one after the other.
+  public func runCalls() async {
+    let open = plan.calls.withLock { calls in
+      let open = calls.list.map(\.call)
+      calls.list = []
+      return open
+    }
+    for call in open { await call.run() }
+  }
 
   /// Everything in a topic, partition by partition.
   /// - Throws: `.corruptInput`.

@@ -55,9 +55,10 @@ struct History {
   /// - Parameters:
   ///   - crashes: one commit in four is lost, or applied and told to have failed; the job recovers then.
   ///   - workers: how many run it, another number after each recovery.
+  ///   - calls: of asynchronous functions; some are answered at each turn, until none is left.
   init(
     of job: JobDefinition, over batches: [[Record]], using random: inout SeededRandom, crashes: Bool,
-    workers: ClosedRange<Int> = 1...5
+    workers: ClosedRange<Int> = 1...5, calls: ScriptedCalls? = nil
   ) throws {
     let seed = random.next()
     let host = MemoryHost { number in
@@ -84,6 +85,7 @@ struct History {
       options.workers = random.oneIn(2) ? workers.lowerBound : Int.random(in: workers, using: &random)
       isOfSeveral = isOfSeveral || options.workers > 1
       options.wakeBytes = random.oneIn(2) ? 0 : .max
+      if let calls { options.startCall = { calls.start($0) } }
       do throws(JobError) {
         let executor = try JobExecutor(job, host: host, options: options)
         while true {
@@ -93,8 +95,11 @@ struct History {
             try host.append(topic: "in", partition: 0, batch: builder.finish())
             appended += 1
           }
+          if random.oneIn(2) { calls?.answerSome(using: &random) }
           let turn = try executor.turn()
           try note()
+          // What was answered since is taken up by the next turn.
+          if let calls, calls.count > 0 || turn == .progress { continue }
           if turn != .progress, appended == batches.count { break }
         }
         try executor.settle()
@@ -103,6 +108,7 @@ struct History {
       } catch {
         guard crashes, error.code == .commitFailed || error.code == .fenced else { throw error }
         failures += 1
+        calls?.forget()
         try note()
         try #require(failures < 1000)
       }
