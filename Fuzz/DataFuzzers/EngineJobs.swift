@@ -18,6 +18,7 @@ func operatorJob(_ choice: Int) -> JobDefinition {
     case 4: lines.sortedByTime(name: "w").keyBy { $0 }.distinctCount(name: "d") { $0 }.to(topic: "counts")
     case 8:
       lines.mapAsync(name: "w") { $0 }.keyBy { $0 }.distinctCount(name: "d") { $0 }.to(topic: "counts")
+    case 9: broadcast(lines).to(topic: "counts")
     case 5, 6, 7: states(lines, choice % operatorJobCount).to(topic: "counts")
     default:
       lines.window(.tumbling(.milliseconds(10))).distinctCount(name: "w") { $0 }.to(topic: "counts")
@@ -44,5 +45,17 @@ private func states<Source: Flow<String>>(
   }
 }
 
+/// A map that every line changes and every line's key reads, named "w.w".
+private func broadcast<Source: Flow<String>>(
+  _ lines: KeyedStream<Source, String>
+) -> DataStream<BroadcastProcess<Source, Source, String, Keyed<String, Int64>>> {
+  let map = MapState<String, Int64>("w")
+  return lines.connect(broadcast: DataStream(lines.flow), [map], name: "w") { line, key, emit in
+    emit(Keyed(key: line, value: Int64(key.broadcast[map].elements.count)))
+  } onBroadcast: { line, states in
+    states[map][line] = (states[map][line] ?? 0) &+ 1
+  }
+}
+
 /// How many there are.
-let operatorJobCount = 10
+let operatorJobCount = 11

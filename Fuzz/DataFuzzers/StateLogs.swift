@@ -34,6 +34,8 @@ let stateLogs = FuzzTarget(
     let one: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 1]
     let element: [UInt8] = [5, 0, 0, 0, 0, 1, 97]
     let map: [UInt8] = [245, 7, 11] + number(state) + element + [1, 98, 20] + stamped + zeros.dropLast() + [3]
+    let shared: [UInt8] =
+      [245, 9, 10] + number(state) + [5, 0, 0, 0, 0, 0, 1, 98, 20] + stamped + zeros.dropLast() + [3]
     let held: [UInt8] = [245, 4, 25] + number(window) + element + zeros + [7] + text + [2, 97, 98]
     let called: [UInt8] =
       [245, 8, 17] + number(window) + element + one + [16] + mark("call<string>/1") + one.dropLast(1) + [
@@ -43,7 +45,7 @@ let stateLogs = FuzzTarget(
     let first: [UInt8] = [245, 2, 5] + number(window) + [1, 0, 97, 8] + zeros.dropLast(9) + [1]
     let different: [UInt8] = [245, 3, 10] + number(window) + element + [98, 8] + zeros.dropLast(8)
     return [
-      map, held, called, top, first, different,
+      map, shared, held, called, top, first, different,
       // A line on the left side of a window join, a table's line, a line there twice on the right of a join of changes, and the time.
       [249, 27] + number(JobGraph.operatorID("w.left")) + [5, 0, 0, 0, 0, 3, 97, 98, 99] + slice + one.dropLast() + [3]
         + [8] + text + [3, 97, 98, 99],

@@ -90,6 +90,7 @@ private struct FlowExplorer {
     let upstreams = parts.compactMap { $0.value as? any Flow }.map { visit($0) }
     // An exchange is no operator of its own: it says how values come to the next one.
     if flow is any ExchangeFlow, let only = upstreams.first { return (only.number, true) }
+    if flow is any SpreadFlow, let only = upstreams.first { return (only.number, false) }
     nodes.append(
       JobExplanation.Node(
         kind: FlowExplorer.kind(type(of: flow)), name: FlowExplorer.name(of: flow),

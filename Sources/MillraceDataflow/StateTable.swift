@@ -50,6 +50,8 @@ struct NoElement: StateCodable {
 ///
 /// Safety: `@unchecked Sendable` because it is used by the job's worker thread only.
 public class BoundState: @unchecked Sendable {
+  /// All workers of a job have the same; see ``OperatorState/isShared``.
+  var isShared = false
   init() {}
   /// Event time has come to `time`: lets go what is over.
   func expire(_ time: Timestamp) {}

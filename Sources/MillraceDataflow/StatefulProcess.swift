@@ -10,25 +10,26 @@ final class ProcessStores: @unchecked Sendable {
   /// Timers only: what the cells could hold beside them is never set.
   @usableFromInline typealias Timers = ProcessStore<Bool>
   @usableFromInline let timers: Timers
-  private let states: [(identity: ObjectIdentifier, state: BoundState)]
+  private let own: BoundStates
+  /// Those that a second stream changes, on all workers alike.
+  @usableFromInline let broadcast: BoundStates
 
-  init(_ timers: Timers, _ states: [(ObjectIdentifier, BoundState)]) {
+  init(_ timers: Timers, _ own: BoundStates, broadcast: BoundStates) {
     self.timers = timers
-    self.states = states.map { (identity: $0.0, state: $0.1) }
+    self.own = own
+    self.broadcast = broadcast
   }
 
   @usableFromInline
   func table<Element: StateCodable, Content: StateCodable>(
     of state: any ProcessState
-  ) -> StateTable<Element, Content> {
-    guard let found = states.first(where: { $0.identity == ObjectIdentifier(state) }) else {
-      preconditionFailure("the state \"\(state.name)\" is not among those that were handed to process")
-    }
-    return unsafeDowncast(found.state, to: StateTable<Element, Content>.self)
-  }
+  ) -> StateTable<Element, Content> { own.table(of: state) }
 
   @usableFromInline
-  func expire(_ time: Timestamp) { for (_, state) in states { state.expire(time) } }
+  func expire(_ time: Timestamp) {
+    own.expire(time)
+    broadcast.expire(time)
+  }
 }
 
 /// What a process function with named states sees and changes: its key's states and timers. Valid during the call.
@@ -104,6 +105,7 @@ public struct StatefulProcess<Upstream: Flow, Key: StreamKey, Output>: Flow {
   @usableFromInline let upstream: Exchange<Upstream, Key>
   @usableFromInline let key: @Sendable (Upstream.Output) -> Key
   @usableFromInline let states: [any ProcessState]
+  @usableFromInline let broadcast: [any ProcessState]
   @usableFromInline let onValue: @Sendable (Upstream.Output, Context, (Output) -> Void) -> Void
   @usableFromInline let onTimer: @Sendable (Context, (Output) -> Void) -> Void
   @usableFromInline let name: String?
@@ -112,13 +114,14 @@ public struct StatefulProcess<Upstream: Flow, Key: StreamKey, Output>: Flow {
   @usableFromInline
   init(
     _ upstream: Exchange<Upstream, Key>, key: @escaping @Sendable (Upstream.Output) -> Key,
-    states: [any ProcessState], name: String?, stores: ProcessStores?,
+    states: [any ProcessState], broadcast: [any ProcessState], name: String?, stores: ProcessStores?,
     onValue: @escaping @Sendable (Upstream.Output, Context, (Output) -> Void) -> Void,
     onTimer: @escaping @Sendable (Context, (Output) -> Void) -> Void
   ) {
     self.upstream = upstream
     self.key = key
     self.states = states
+    self.broadcast = broadcast
     self.name = name
     self.stores = stores
     self.onValue = onValue
@@ -128,17 +131,19 @@ public struct StatefulProcess<Upstream: Flow, Key: StreamKey, Output>: Flow {
   /// Calls `onValue` for each value behind `upstream`, and `onTimer` for each timer; what they hand on has the value's or the
   /// timer's time.
   /// - Parameters:
-  ///   - states: all that the functions use.
+  ///   - states: all of a key that the functions use.
+  ///   - broadcast: what they read beside those, and ``BroadcastProcess`` changes.
   ///   - name: owns the states, each under its own name behind it; see ``JobGraph/addTable(kind:name:codec:)``.
   @inlinable
   public init(
     _ upstream: Upstream, key: @escaping @Sendable (Upstream.Output) -> Key, states: [any ProcessState],
-    name: String?, onValue: @escaping @Sendable (Upstream.Output, Context, (Output) -> Void) -> Void,
+    broadcast: [any ProcessState] = [], name: String?,
+    onValue: @escaping @Sendable (Upstream.Output, Context, (Output) -> Void) -> Void,
     onTimer: @escaping @Sendable (Context, (Output) -> Void) -> Void
   ) {
     self.init(
-      Exchange(upstream, by: key), key: key, states: states, name: name, stores: nil, onValue: onValue,
-      onTimer: onTimer)
+      Exchange(upstream, by: key), key: key, states: states, broadcast: broadcast, name: name, stores: nil,
+      onValue: onValue, onTimer: onTimer)
   }
 
   /// Binds what lies before, inlined so that its stages are specialised, and registers the state.
@@ -151,11 +156,11 @@ public struct StatefulProcess<Upstream: Flow, Key: StreamKey, Output>: Flow {
   func registered(behind upstream: Exchange<Upstream, Key>, in graph: inout JobGraph) throws(JobError) -> Self {
     graph.needEventTime()
     let timers = try graph.addState(kind: "process", name: name) { ProcessStore<Bool>(operatorID: $0) }
-    var bound: [(ObjectIdentifier, BoundState)] = []
-    for state in states { bound.append((ObjectIdentifier(state), try state.bound(to: &graph, of: name))) }
+    let own = try BoundStates(states, in: &graph, of: name)
+    let shared = try BoundStates(broadcast, in: &graph, of: name, isShared: true)
     return Self(
-      upstream, key: key, states: states, name: name, stores: ProcessStores(timers, bound), onValue: onValue,
-      onTimer: onTimer)
+      upstream, key: key, states: states, broadcast: broadcast, name: name,
+      stores: ProcessStores(timers, own, broadcast: shared), onValue: onValue, onTimer: onTimer)
   }
 
   @usableFromInline

@@ -31,9 +31,9 @@ struct Item: StateCodable, Hashable, Sendable {
 }
 
 /// The items of the topic `in`, with their own times.
-func items() -> DataStream<AssignTime<Map<RecordInput, Item>>> {
+func items(_ times: String = "times") -> DataStream<AssignTime<Map<RecordInput, Item>>> {
   DataStream.topic("in").map { Item(TimedEvent($0)) }
-    .eventTime(.monotonic, name: "times") { Timestamp(milliseconds: $0.time) }
+    .eventTime(.monotonic, name: times) { Timestamp(milliseconds: $0.time) }
 }
 
 /// Batches of events. Times rise unless `disorder` says by how much they may not.
