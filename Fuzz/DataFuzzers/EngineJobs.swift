@@ -18,6 +18,9 @@ func operatorJob(_ choice: Int) -> JobDefinition {
     case 4: lines.sortedByTime(name: "w").keyBy { $0 }.distinctCount(name: "d") { $0 }.to(topic: "counts")
     case 8:
       lines.mapAsync(name: "w") { $0 }.keyBy { $0 }.distinctCount(name: "d") { $0 }.to(topic: "counts")
+    case 10:
+      lines.window(.global(.count(2), purging: false)).process(name: "w", evictingBefore: .last(3)) { $1($0.key) }
+        .keyBy { $0 }.distinctCount(name: "d") { $0 }.to(topic: "counts")
     case 9: broadcast(lines).to(topic: "counts")
     case 5, 6, 7: states(lines, choice % operatorJobCount).to(topic: "counts")
     default:
@@ -58,4 +61,4 @@ private func broadcast<Source: Flow<String>>(
 }
 
 /// How many there are.
-let operatorJobCount = 11
+let operatorJobCount = 12
