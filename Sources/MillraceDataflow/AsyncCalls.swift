@@ -230,6 +230,7 @@ extension AsyncCalls: OutsideWork {
 }
 
 extension AsyncCalls: OperatorState {
+  var ownKind: UInt8? { watermark.kind }
   var operatorID: UInt16 { table.operatorID }
   // Answers are waited for, not time.
   var waitsForTime: Bool { false }

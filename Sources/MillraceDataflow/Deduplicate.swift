@@ -79,6 +79,7 @@ final class DeduplicateStore: @unchecked Sendable {
 }
 
 extension DeduplicateStore: OperatorState {
+  var ownKind: UInt8? { watermark.kind }
   var operatorID: UInt16 { table.operatorID }
   // What is forgotten goes with the next step.
   var waitsForTime: Bool { false }

@@ -168,6 +168,7 @@ final class ProcessStore<State: StateCodable>: @unchecked Sendable {
 }
 
 extension ProcessStore: OperatorState {
+  var ownKind: UInt8? { kept.kind }
   var operatorID: UInt16 { table.operatorID }
   var waitsForTime: Bool { !heap.isEmpty }
   var count: Int { table.count }

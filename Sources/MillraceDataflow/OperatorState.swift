@@ -33,12 +33,16 @@ protocol OperatorState: AnyObject {
   var isShared: Bool { get }
   /// Something may be handed on or given up when event time moves.
   var waitsForTime: Bool { get }
+  /// The kind of the record without a key that the operator keeps for itself, on every worker, when it has one. Of every other kind
+  /// no key is one key among others.
+  var ownKind: UInt8? { get }
 }
 
 extension OperatorState {
   func recovered() {}
   var isShared: Bool { false }
   var waitsForTime: Bool { count > 0 }
+  var ownKind: UInt8? { nil }
 }
 
 /// Turns the 64 bits of a keyed table's entries, which then say where the values are, into what stands in the state log.

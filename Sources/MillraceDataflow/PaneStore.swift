@@ -140,6 +140,7 @@ public final class PaneStore: @unchecked Sendable {
 }
 
 extension PaneStore: OperatorState {
+  var ownKind: UInt8? { StateRecordKind.keyedValue }
   var operatorID: UInt16 { table.operatorID }
   var count: Int { table.count }
   var changedCount: Int { table.changedCount + (isHeaderChanged ? 1 : 0) }

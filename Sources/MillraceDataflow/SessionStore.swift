@@ -236,6 +236,7 @@ public final class SessionStore: @unchecked Sendable {
 }
 
 extension SessionStore: OperatorState {
+  var ownKind: UInt8? { StateRecordKind.keyedValue }
   var count: Int { table.count }
   var changedCount: Int { table.changedCount + (isWatermarkChanged ? 1 : 0) }
   var changedSize: Int { 2 * table.changedSize + 64 }

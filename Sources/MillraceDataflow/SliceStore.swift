@@ -84,6 +84,7 @@ public final class SliceStore: @unchecked Sendable {
 }
 
 extension SliceStore: OperatorState {
+  var ownKind: UInt8? { StateRecordKind.keyedValue }
   var count: Int { tables.reduce(0) { $0 + $1.count } }
   var changedCount: Int { tables.reduce(ended.count + (isWatermarkChanged ? 1 : 0)) { $0 + $1.changedCount } }
   var changedSize: Int { tables.reduce(32 * (ended.count + 1)) { $0 + $1.changedSize } }

@@ -63,6 +63,7 @@ final class SortStore<Value: StateCodable>: @unchecked Sendable {
 }
 
 extension SortStore: OperatorState {
+  var ownKind: UInt8? { watermark.kind }
   var operatorID: UInt16 { table.operatorID }
   var waitsForTime: Bool { !heap.isEmpty }
   var count: Int { table.count }

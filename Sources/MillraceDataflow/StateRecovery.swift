@@ -72,8 +72,8 @@ struct StateRecovery {
       guard let first = states[0][id] else {
         throw JobError(.corruptState, "state of operator \(id), which the job does not have")
       }
-      // Without a key it is what an operator keeps for itself; the end of a slice is that of everyone's keys in it.
-      guard !key.isEmpty, kind != StateRecordKind.sliceEnd, !first.isShared else {
+      // What an operator keeps for itself is for all workers; the end of a slice is that of everyone's keys in it.
+      guard !key.isEmpty || kind != first.ownKind, kind != StateRecordKind.sliceEnd, !first.isShared else {
         for state in states { try state[id]?.restore(kind, key, value) }
         return
       }
