@@ -131,6 +131,8 @@ final class AsyncCalls<Value: StateCodable & Sendable, Output: Sendable>: @unche
 
   private func begin(_ one: Call, at now: MonotonicTime) {
     one.attempt += 1
+    // Those that answered behind one that takes long.
+    if deadlines.count > 2 * rules.inFlight + 64 { forgetDeadlines() }
     if let timeout = rules.timeout { deadlines.append((now + timeout, one, one.attempt)) }
     let (answers, call, value, id, attempt) = (answers, call, one.value, one.id, one.attempt)
     @Sendable func answer(_ result: Result<Output, any Error>) {
@@ -148,6 +150,13 @@ final class AsyncCalls<Value: StateCodable & Sendable, Output: Sendable>: @unche
         })
     }
     one.stage = .running(giveUp: outside.startCall(outsideCall))
+  }
+
+  private func forgetDeadlines() {
+    for _ in 0..<deadlines.count {
+      let one = deadlines.removeFirst()
+      if one.call.isRunning(one.attempt) { deadlines.append(one) }
+    }
   }
 
   private func settle(_ call: Call, _ result: Result<Output, any Error>, at now: MonotonicTime) {
@@ -179,6 +188,7 @@ final class AsyncCalls<Value: StateCodable & Sendable, Output: Sendable>: @unche
     }
     start(at: now)
     while let first = holding.first, first.call.isGone { holding.popFirst() }
+    if holding.count > 2 * calls.count + 64 { holding.keep { !$0.call.isGone } }
     return Timestamp(milliseconds: min(time.milliseconds, holding.first?.time ?? .max))
   }
 
