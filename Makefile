@@ -9,7 +9,7 @@ SHELL := /bin/bash
 SWIFT = $(eval SWIFT := $$(shell Scripts/setup swift))$(SWIFT)
 PYTHON := .venv/bin/python
 BINARY := .build/release/millrace
-SWIFT_FOLDERS := Package.swift $(wildcard Sources Tests Benchmarks Fuzz Simulator examples)
+SWIFT_FOLDERS := Package.swift $(wildcard Sources Tests Benchmarks Fuzz Simulator examples docs/tutorial)
 
 # Knobs: make run DATA=/somewhere/else DEMO='--repeat', make crash CYCLES=1000 SEED=7, make faults SEED=7, make soak MINUTES=60,
 # make transfers TRANSFERS=10000000 CYCLES=40, make fuzz TARGET=json SECONDS=60 (or RUNS=100000), make bench RUNS=9
@@ -150,8 +150,14 @@ soak-smoke:
 oracles: setup
 	MILLRACE_ORACLE_SCALE=$(SCALE) $(SWIFT) test --filter MillraceStreamsTests
 
-examples:
+examples: setup-test build-release
 	Scripts/examples
+	Scripts/tutorial
+
+# The tutorial's pages, made by DocC, in .build/tutorial.
+.PHONY: tutorial
+tutorial:
+	Scripts/tutorial pages
 
 bench: setup-test build-release
 	$(MAKE) --no-print-directory -C Benchmarks/kafka

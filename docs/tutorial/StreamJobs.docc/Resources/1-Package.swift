@@ -1,0 +1,15 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+  name: "page-views",
+  dependencies: [.package(name: "millrace", path: "/home/ann/tutorial/millrace")],
+  targets: [
+    // The job, apart from the program, so that tests can run it.
+    .target(
+      name: "PageViewsJob",
+      dependencies: [.product(name: "Millrace", package: "millrace")]),
+    .executableTarget(name: "page-views", dependencies: ["PageViewsJob"]),
+    .testTarget(name: "PageViewsJobTests", dependencies: ["PageViewsJob"]),
+  ]
+)
