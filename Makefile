@@ -171,6 +171,13 @@ bench-nexmark: setup
 	$(SWIFT) build -c release --product NexmarkBenchmark -Xswiftc -static-executable
 	.build/release/NexmarkBenchmark 1 $(RUNS)
 
+# Keyed state of ten million keys, and restarts with a gigabyte of it: some five minutes, 6 GB of disk and 6 GB of memory.
+.PHONY: bench-state
+bench-state: setup
+	$(SWIFT) build -c release --product StateBenchmark -Xswiftc -static-executable
+	@mkdir -p .build/state-benchmark
+	.build/release/StateBenchmark all 10000 .build/state-benchmark
+
 # AMQP beside RabbitMQ: some ten minutes, and a table of its own.
 bench-amqp: setup-test build-release
 	@Scripts/setup amqp-bench

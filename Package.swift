@@ -207,6 +207,10 @@ let package = Package(
       name: "LogBidsBenchmark", dependencies: ["Millrace", "MillraceNexmark"], path: "Benchmarks/LogBidsBenchmark",
       swiftSettings: settings),
     .executableTarget(
+      name: "StateBenchmark",
+      dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "Millrace"],
+      path: "Benchmarks/StateBenchmark", swiftSettings: settings),
+    .executableTarget(
       name: "NexmarkBenchmark",
       dependencies: ["MillraceBase", "MillraceDataflow", "MillraceNexmark", "MillraceNexmarkQueries"],
       path: "Benchmarks/NexmarkBenchmark", swiftSettings: settings),
@@ -220,7 +224,11 @@ func fuzzers(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .executableTarget(
     name: name, dependencies: ["FuzzHarness", "MillraceBase"] + dependencies, path: "Fuzz/\(name)",
     swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
-    linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=mr_allocate_pages", "-Xlinker", "--wrap=mr_free_pages"])])
+    linkerSettings: [
+      .unsafeFlags([
+        "-Xlinker", "--wrap=mr_allocate_pages", "-Xlinker", "--wrap=mr_grow_pages", "-Xlinker", "--wrap=mr_free_pages",
+      ])
+    ])
 }
 
 if Context.environment["MILLRACE_FUZZ"] != nil {

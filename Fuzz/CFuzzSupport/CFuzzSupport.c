@@ -12,6 +12,7 @@ int __sanitizer_install_malloc_and_free_hooks(
 size_t __sanitizer_get_allocated_size(const volatile void *);
 
 void *__real_mr_allocate_pages(size_t size);
+void *__real_mr_grow_pages(void *base, size_t size, size_t larger);
 void __real_mr_free_pages(void *base, size_t size);
 
 static int64_t held, peak;
@@ -34,6 +35,12 @@ void *__wrap_mr_allocate_pages(size_t size) {
   void *base = __real_mr_allocate_pages(size);
   if (base) add((int64_t)size);
   return base;
+}
+
+void *__wrap_mr_grow_pages(void *base, size_t size, size_t larger) {
+  void *grown = __real_mr_grow_pages(base, size, larger);
+  if (grown) add((int64_t)(larger - size));
+  return grown;
 }
 
 void __wrap_mr_free_pages(void *base, size_t size) {

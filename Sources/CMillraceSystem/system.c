@@ -287,6 +287,16 @@ void *mr_allocate_pages(size_t length) {
   madvise(address + before, length, MADV_HUGEPAGE);
   return address + before;
 }
+void *mr_grow_pages(void *address, size_t length, size_t larger) {
+  void *wider = mr_allocate_pages(larger);
+  if (!wider) return NULL;
+  // Takes the place of the first pages of the new ones.
+  if (mremap(address, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, wider) == MAP_FAILED) {
+    munmap(wider, larger);
+    return NULL;
+  }
+  return wider;
+}
 void mr_free_pages(void *address, size_t length) { munmap(address, length); }
 void mr_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 int64_t mr_resident_bytes(void) {

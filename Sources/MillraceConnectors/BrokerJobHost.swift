@@ -77,18 +77,22 @@ public final class BrokerJobHost: JobHost {
     }
     let (epoch, start, end) = try mailbox.wait(for: slot)
     var offset = start
-    while offset < end {
-      let runs = try mailbox.wait(for: readState(job, from: offset))
+    var reading = offset < end ? readState(job, from: offset) : nil
+    while let read = reading {
+      var batches: [Bytes] = []
       let before = offset
-      for run in runs {
+      for run in try mailbox.wait(for: read) {
         for (batch, header) in try FetchedInput.split(run) where header.nextOffset > offset {
-          try body(batch)
+          batches.append(batch)
           offset = header.nextOffset
         }
       }
       guard offset > before else {
         throw JobError(.corruptState, "the state log of \"\(job)\" has nothing at offset \(before), it ends at \(end)")
       }
+      // The broker reads on while the job takes over what is here.
+      reading = offset < end ? readState(job, from: offset) : nil
+      for batch in batches { try body(batch) }
     }
     return epoch
   }

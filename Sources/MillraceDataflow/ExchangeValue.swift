@@ -139,6 +139,7 @@ public final class ExchangeArena: @unchecked Sendable {
   }
 
   /// What was copied is not needed any more.
+  @usableFromInline
   func clear() {
     for block in large { block.deallocate() }
     large.removeAll()

@@ -81,7 +81,7 @@ public final class JobExecutor {
     guard 1...KeyGroup.count ~= options.workers else {
       throw JobError(.invalidJob, "\(options.workers) workers; 1 to \(KeyGroup.count) share the key groups")
     }
-    let shared = SharedParts(workers: options.workers)
+    let shared = SharedParts(workers: options.workers, largeTable: options.largeTable)
     let outside = OutsideAccess(
       wake: { host.interrupt() }, clock: options.clock, startCall: options.startCall)
     var workers: [WorkerShare] = []

@@ -17,6 +17,8 @@ public struct JobOptions: Sendable {
   public var workers = 1
   /// Bytes of input from which on it pays to wake the threads of several workers; for less, one thread does the work of all.
   public var wakeBytes = 16 << 10
+  /// Slots from which on a table's lookups are gathered; tests have small tables do it, too.
+  var largeTable = KeyedTable.largeSlots
   /// How long a read waits when there is nothing to do.
   public var idleWait = Duration.seconds(1)
   /// How long a read waits while commits are in flight, and between two looks at a source that had nothing.

@@ -11,9 +11,13 @@ import Synchronization
 /// Safety: `@unchecked Sendable` because it is filled while the workers are bound, one after the other, and not changed afterwards.
 final class SharedParts: @unchecked Sendable {
   let workers: Int
+  let largeTable: Int
   var parts: [any AnyObject & Sendable] = []
 
-  init(workers: Int) { self.workers = workers }
+  init(workers: Int, largeTable: Int = KeyedTable.largeSlots) {
+    self.workers = workers
+    self.largeTable = largeTable
+  }
 }
 
 extension JobGraph {
@@ -136,7 +140,9 @@ extension JobGraph {
       shared { LaneMatrix<Value>(workers: workers) }, worker: worker, isHead: level == 0, keep: try keeper())
   }
 
-  private func keeper<Value>() throws(JobError) -> ((Value, ExchangeArena) -> Value)? {
+  /// What makes values independent of memory that is lent; nil when they are anyhow.
+  /// - Throws: `.invalidJob` for a type that cannot say how.
+  func keeper<Value>() throws(JobError) -> ((Value, ExchangeArena) -> Value)? {
     guard let type = Value.self as? any ExchangeValue.Type else {
       throw JobError(
         .invalidJob,

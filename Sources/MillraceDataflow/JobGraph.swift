@@ -146,10 +146,11 @@ public struct JobGraph {
   public mutating func addTable(
     kind: String, name: String?, codec: (any StateCodec)? = nil
   ) throws(JobError) -> KeyedTable {
-    try addState(kind: kind, name: name) {
+    let largeTable = team.largeTable
+    return try addState(kind: kind, name: name) {
       KeyedTable(
         operatorID: $0, kind: codec == nil ? StateRecordKind.keyedValue : StateRecordKind.encodedValue, scope: [],
-        codec: codec)
+        codec: codec, largeSlots: largeTable)
     }
   }
 

@@ -34,11 +34,12 @@ where Fold.Input == Upstream.Output {
   @usableFromInline let table: KeyedTable
   /// Of several workers: states that they made of their own values.
   @usableFromInline let prepared: LaneReader<PreparedState>?
+  @usableFromInline let queue: UpdateQueue<Upstream.Output>?
 
   @usableFromInline
   init(
     upstream: Exchange<Upstream, Key>, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, kind: String,
-    name: String?, table: KeyedTable, prepared: LaneReader<PreparedState>?
+    name: String?, table: KeyedTable, prepared: LaneReader<PreparedState>?, queue: UpdateQueue<Upstream.Output>?
   ) {
     self.upstream = upstream
     self.key = key
@@ -47,6 +48,7 @@ where Fold.Input == Upstream.Output {
     self.name = name
     self.table = table
     self.prepared = prepared
+    self.queue = queue
   }
 
   /// Folds by `key` behind `upstream`. For `kind` and `name` see ``JobGraph/addTable(kind:name:)``.
@@ -56,7 +58,7 @@ where Fold.Input == Upstream.Output {
   ) {
     self.init(
       upstream: Exchange(upstream, by: key), key: key, fold: fold, kind: kind, name: name,
-      table: KeyedTable(operatorID: 0), prepared: nil)
+      table: KeyedTable(operatorID: 0), prepared: nil, queue: nil)
   }
 
   /// Registers the state. With several workers, and when the order of a key's values does not matter, each prepares states of its own.
@@ -72,7 +74,8 @@ where Fold.Input == Upstream.Output {
   ) throws(JobError) -> Self {
     Self(
       upstream: upstream, key: key, fold: fold, kind: kind, name: name,
-      table: try graph.addTable(kind: kind, name: name, codec: Fold.State.codec), prepared: prepared)
+      table: try graph.addTable(kind: kind, name: name, codec: Fold.State.codec), prepared: prepared,
+      queue: try graph.updateQueue())
   }
 
   /// Binds what lies before as a stage that prepares states and hands them over when the step ends.
@@ -112,26 +115,55 @@ where Fold.Input == Upstream.Output {
 
   @inlinable @inline(__always)
   func take(_ input: Upstream.Output, _ time: Timestamp) {
-    table.note(time)
     key(input).withBytes { bytes in
-      table.update(bytes, initial: fold.initial.ownedStateBits()) { fold.add(input, toBits: &$0) }
+      let hash = Hashing.stable(bytes)
+      if table.core.pointee.isLarge, let queue {
+        if queue.append(input, time, hash) { takeQueued(queue) }
+      } else {
+        change(bytes, hash, input, time)
+      }
     }
   }
+
+  @inlinable @inline(__always)
+  func change(_ bytes: UnsafeRawBufferPointer, _ hash: UInt64, _ input: Upstream.Output, _ time: Timestamp) {
+    table.note(time)
+    table.update(bytes, hash, initial: fold.initial.ownedStateBits()) { bits in
+      var state = Fold.State(stateBits: bits)
+      fold.add(input, to: &state)
+      bits = state.stateBits
+    }
+  }
+
+  @inlinable @inline(never)
+  func takeQueued(_ queue: UpdateQueue<Upstream.Output>) {
+    queue.empty(into: table) { input, time, hash in key(input).withBytes { change($0, hash, input, time) } }
+  }
+
+  /// Nothing stays in the queue beyond a call.
+  @inlinable @inline(__always)
+  func takeRest() { if let queue, queue.core.pointee.count > 0 { takeQueued(queue) } }
 
   /// Changes the state; hands nothing on yet.
   @inlinable @inline(__always)
   public func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError) {
     try upstream.process(run) { take($0, $1) }
+    takeRest()
   }
 
   /// Hands nothing on yet.
   @inlinable
-  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp { upstream.advance { take($0, $1) } }
+  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp {
+    let time = upstream.advance { take($0, $1) }
+    takeRest()
+    return time
+  }
 
   /// Hands on every key that changed, with its state, at the newest time that the step brought.
   @inlinable
   public func endStep(_ body: (Output, Timestamp) -> Void) {
     upstream.endStep { take($0, $1) }
+    takeRest()
     if let prepared { receive(prepared) }
     let time = table.takeNewestTime()
     table.forEachChange { key, bits in

@@ -7,19 +7,22 @@ extension KeyedTable {
   @usableFromInline @inline(never)
   func insert(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> Int {
     if (core.pointee.slotsUsed + 1) * 2 > core.pointee.mask + 1 { growSlots() }
-    let memory = arena.allocate(keyOffset + key.count)
-    memory.storeBytes(of: operatorID.bigEndian, as: UInt16.self)
-    memory.storeBytes(of: kind, toByteOffset: 2, as: UInt8.self)
     let group = kind == StateRecordKind.element ? ElementKey.group(key) : KeyGroup.of(hash: hash)
-    memory.storeBytes(of: group, toByteOffset: 3, as: UInt8.self)
-    for (index, byte) in scope.enumerated() {
-      memory.storeBytes(of: byte, toByteOffset: StateRecordKind.prefixSize + index, as: UInt8.self)
+    var entry = Entry(
+      key: (0, 0), value: 0, length: UInt32(key.count),
+      flags: core.pointee.parity | UInt32(group) << KeyedTable.groupShift)
+    if entry.isShort {
+      if let from = key.baseAddress {
+        withUnsafeMutableBytes(of: &entry.key) { $0.baseAddress?.copyMemory(from: from, byteCount: key.count) }
+      }
+    } else {
+      let memory = arena.allocate(keyOffset + key.count)
+      let whole = UnsafeMutableRawBufferPointer(start: memory, count: keyOffset + key.count)
+      whole.copyMemory(from: UnsafeRawBufferPointer(head))
+      whole[3] = group
+      UnsafeMutableRawBufferPointer(rebasing: whole[keyOffset...]).copyMemory(from: key)
+      entry.key.0 = UInt64(UInt(bitPattern: memory))
     }
-    if let from = key.baseAddress, key.count > 0 {
-      (memory + keyOffset).copyMemory(from: from, byteCount: key.count)
-    }
-    let tag = UInt32(truncatingIfNeeded: hash)
-    let entry = Entry(key: memory, length: UInt32(key.count), tag: tag, flags: core.pointee.parity, value: 0)
     let number: Int
     if let reused = free.popLast() {
       number = Int(reused)
@@ -31,7 +34,7 @@ extension KeyedTable {
       (core.pointee.entries + number).initialize(to: entry)
       core.pointee.entryCount += 1
     }
-    place(number, tag)
+    place(number, UInt32(truncatingIfNeeded: hash))
     core.pointee.slotsUsed += 1
     return number
   }
@@ -69,7 +72,8 @@ extension KeyedTable {
   func erase(_ number: Int) {
     let slots = core.pointee.slots
     let mask = core.pointee.mask
-    var hole = Int(core.pointee.entries[number].tag) & mask
+    let known = key(of: number)
+    var hole = Int(truncatingIfNeeded: Hashing.stable(known)) & mask
     while Int(truncatingIfNeeded: slots[hole] & 0xffff_ffff) - 1 != number { hole = (hole + 1) & mask }
     var at = hole
     while true {
@@ -85,7 +89,7 @@ extension KeyedTable {
     }
     slots[hole] = 0
     core.pointee.slotsUsed -= 1
-    deadKeyBytes += keyOffset + Int(core.pointee.entries[number].length)
+    if !core.pointee.entries[number].isShort { deadKeyBytes += keyOffset + known.count }
     core.pointee.entries[number].flags = 0
     free.append(UInt32(number))
   }
@@ -96,11 +100,13 @@ extension KeyedTable {
     if let codec, isReleasing { forEachEntry { codec.release($1) } }
     let kept = 1 << 16
     if core.pointee.mask + 1 > kept {
-      core.pointee.slots.deallocate()
-      core.pointee.slots = .allocate(capacity: 16)
+      KeyedTable.free(core.pointee.slots, core.pointee.mask + 1)
+      core.pointee.slots = KeyedTable.memory(16)
       core.pointee.mask = 15
+      core.pointee.isLarge = largeSlots <= 16
+    } else {
+      core.pointee.slots.update(repeating: 0, count: core.pointee.mask + 1)
     }
-    core.pointee.slots.initialize(repeating: 0, count: core.pointee.mask + 1)
     core.pointee.entryCount = 0
     core.pointee.dirtyCount = 0
     core.pointee.liveCount = 0
@@ -116,11 +122,12 @@ extension KeyedTable {
   func compactKeys() {
     guard deadKeyBytes > 64 * 1024, deadKeyBytes * 2 > arena.used else { return }
     var renewed = KeyArena()
-    for index in 0..<core.pointee.entryCount where core.pointee.entries[index].flags & KeyedTable.live != 0 {
+    for index in 0..<core.pointee.entryCount
+    where core.pointee.entries[index].flags & KeyedTable.live != 0 && !core.pointee.entries[index].isShort {
       let size = keyOffset + Int(core.pointee.entries[index].length)
       let memory = renewed.allocate(size)
-      memory.copyMemory(from: core.pointee.entries[index].key, byteCount: size)
-      core.pointee.entries[index].key = memory
+      memory.copyMemory(from: core.pointee.entries[index].long, byteCount: size)
+      core.pointee.entries[index].key.0 = UInt64(UInt(bitPattern: memory))
     }
     arena = renewed
     deadKeyBytes = 0
@@ -132,24 +139,47 @@ extension KeyedTable {
     core.pointee.slots[at] = UInt64(tag) << 32 | UInt64(number + 1)
   }
 
+  /// Doubles the slots in place.
+  ///
+  /// One after the other is taken out and put where it belongs now: not behind where it was, or in the new half. It begins
+  /// behind an empty slot, so that what a slot passes on its way was put there before; nothing is ever passed that moves on later.
   private func growSlots() {
-    let old = core.pointee.slots
-    let oldCount = core.pointee.mask + 1
-    let slots = UnsafeMutablePointer<UInt64>.allocate(capacity: 2 * oldCount)
-    slots.initialize(repeating: 0, count: 2 * oldCount)
-    core.pointee.slots = slots
-    core.pointee.mask = 2 * oldCount - 1
-    for index in 0..<oldCount where old[index] != 0 {
-      place(Int(old[index] & 0xffff_ffff) - 1, UInt32(truncatingIfNeeded: old[index] >> 32))
+    let count = core.pointee.mask + 1
+    core.pointee.slots = KeyedTable.grown(core.pointee.slots, count)
+    core.pointee.mask = 2 * count - 1
+    core.pointee.isLarge = 2 * count >= largeSlots
+    let slots = core.pointee.slots
+    var first = 0
+    while slots[first] != 0 { first += 1 }
+    for step in 1..<count {
+      let at = (first + step) & (count - 1)
+      let slot = slots[at]
+      guard slot != 0 else { continue }
+      slots[at] = 0
+      place(Int(slot & 0xffff_ffff) - 1, UInt32(truncatingIfNeeded: slot >> 32))
     }
-    old.deallocate()
   }
 
   private func growEntries() {
-    let larger = UnsafeMutablePointer<Entry>.allocate(capacity: 2 * core.pointee.entryCapacity)
-    larger.moveInitialize(from: core.pointee.entries, count: core.pointee.entryCount)
-    core.pointee.entries.deallocate()
-    core.pointee.entries = larger
+    core.pointee.entries = KeyedTable.grown(core.pointee.entries, core.pointee.entryCapacity)
     core.pointee.entryCapacity *= 2
+  }
+
+  /// Zeroed memory for a power of two of elements.
+  static func memory<Element>(_ count: Int) -> UnsafeMutablePointer<Element> {
+    LargeMemory.allocate(count * MemoryLayout<Element>.stride).bindMemory(to: Element.self, capacity: count)
+  }
+
+  /// Twice as much memory, with what is in it.
+  private static func grown<Element>(_ memory: UnsafeMutablePointer<Element>, _ count: Int) -> UnsafeMutablePointer<
+    Element
+  > {
+    let size = count * MemoryLayout<Element>.stride
+    return LargeMemory.grow(memory, size, to: 2 * size).bindMemory(to: Element.self, capacity: 2 * count)
+  }
+
+  /// Gives it back.
+  static func free<Element>(_ memory: UnsafeMutablePointer<Element>, _ count: Int) {
+    LargeMemory.free(memory, count * MemoryLayout<Element>.stride)
   }
 }

@@ -8,15 +8,13 @@ extension KeyedTable {
   func writeChanges(into writer: inout StateLogWriter) {
     var removed = false
     for index in 0..<core.pointee.dirtyCount {
+      if core.pointee.isLarge, index % KeyedTable.stride == 0 { approachChanges(from: index) }
       let number = Int(core.pointee.dirty[index])
       let entry = core.pointee.entries + number
-      let key = UnsafeRawBufferPointer(
-        start: entry.pointee.key, count: keyOffset + Int(entry.pointee.length))
       if entry.pointee.flags & KeyedTable.live != 0 {
-        write(key, entry.pointee.value, into: &writer)
-        entry.pointee.flags = KeyedTable.live | core.pointee.parity
+        write(entry, into: &writer)
       } else {
-        writer.put(key: key, value: nil)
+        withHead(entry) { writer.put(head: $0, key: $1, value: nil) }
         erase(number)
         removed = true
       }
@@ -41,12 +39,23 @@ extension KeyedTable {
     if removed { compactKeys() }
   }
 
-  private func write(_ key: UnsafeRawBufferPointer, _ bits: UInt64, into writer: inout StateLogWriter) {
-    guard let codec else { return writer.put(key: key, bits: bits) }
+  /// Writes what the entry holds, which is no change any more and was written in this round.
+  private func write(_ entry: UnsafeMutablePointer<Entry>, into writer: inout StateLogWriter) {
+    let group = entry.pointee.flags & KeyedTable.groupBits
+    entry.pointee.flags = KeyedTable.live | core.pointee.parity | group
+    guard let codec else { return withHead(entry) { writer.put(head: $0, key: $1, bits: entry.pointee.value) } }
     var encoded = ByteWriter(capacity: 64)
-    codec.write(bits, into: &encoded)
+    codec.write(entry.pointee.value, into: &encoded)
     let bytes = encoded.finishJoined()
-    bytes.withBuffer { writer.put(key: key, value: $0) }
+    withHead(entry) { head, key in bytes.withBuffer { writer.put(head: head, key: key, value: $0) } }
+  }
+
+  /// Calls `body` with what stands before the entry's key in the state log, and with the key.
+  private func withHead(
+    _ entry: UnsafeMutablePointer<Entry>, _ body: (UnsafeRawBufferPointer, UnsafeRawBufferPointer) -> Void
+  ) {
+    head[3] = UInt8(truncatingIfNeeded: entry.pointee.flags >> KeyedTable.groupShift)
+    body(UnsafeRawBufferPointer(head), key(at: entry))
   }
 
   /// Begins a sweep round: from now on every key must be written once more, by a change or by the sweep.
@@ -66,10 +75,7 @@ extension KeyedTable {
       core.pointee.cursor += 1
       let flags = entry.pointee.flags
       guard flags & KeyedTable.live != 0, flags & KeyedTable.parityBit != core.pointee.parity else { continue }
-      entry.pointee.flags = KeyedTable.live | core.pointee.parity
-      write(
-        UnsafeRawBufferPointer(start: entry.pointee.key, count: keyOffset + Int(entry.pointee.length)),
-        entry.pointee.value, into: &writer)
+      write(entry, into: &writer)
       written += 1
     }
     return written
@@ -77,37 +83,4 @@ extension KeyedTable {
 
   /// Whether every key was written in this round.
   var roundIsDone: Bool { core.pointee.cursor >= core.pointee.entryCount }
-
-  /// Takes over a record of the state log: `key` without prefix; nil removes.
-  /// - Throws: `.corruptState` when the value is not 64 bits long.
-  func restore(_ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?) throws(JobError) {
-    let hash = Hashing.stable(key)
-    guard let value else {
-      guard let number = find(key, hash) else { return }
-      codec?.release(core.pointee.entries[number].value)
-      core.pointee.entries[number].flags = 0
-      core.pointee.liveCount -= 1
-      erase(number)
-      compactKeys()
-      return
-    }
-    let bits: UInt64
-    if let codec {
-      bits = try codec.read(value)
-    } else {
-      guard value.count == 8 else {
-        throw JobError(.corruptState, "a keyed value of \(value.count) bytes, 8 are expected")
-      }
-      bits = UInt64(bigEndian: value.loadUnaligned(as: UInt64.self))
-    }
-    let number = find(key, hash) ?? insert(key, hash)
-    let entry = core.pointee.entries + number
-    if entry.pointee.flags & KeyedTable.live == 0 {
-      core.pointee.liveCount += 1
-    } else {
-      codec?.release(entry.pointee.value)
-    }
-    entry.pointee.flags |= KeyedTable.live
-    entry.pointee.value = bits
-  }
 }

@@ -4,11 +4,15 @@
 // linearly, holds (hash tag, entry number). So growing the slots never moves an entry, and a sweep that walks the entries
 // goes on where it was, whatever was inserted, deleted or rehashed in between.
 //
-// Keys lie in an arena, preceded by the bytes that stand before them in the state log (four, and what a table of a slice has
-// in front of its keys), so that a state record's key is written without assembling it.
+// Keys of up to 16 bytes lie in their entries, so that an update touches two places of memory: a slot and an entry. Longer ones lie
+// in an arena, preceded by the bytes that stand before them in the state log (four, and what a table of a slice has in front
+// of its keys).
+//
+// A table that is larger than the processor's caches waits for memory at both places. Who has many keys to look up says so with
+// `approach`, so that the waits are for all of them at once; what is written for the state log does the same.
 //
 // Entry flags: live (holds a value), dirty (changed in this step, listed in `dirty`), parity (of the round that wrote it
-// last). An entry deleted in this step stays findable, not live, until its deletion was written.
+// last), and the key group. An entry deleted in this step stays findable, not live, until its deletion was written.
 
 import MillraceBase
 
@@ -16,24 +20,21 @@ import MillraceBase
 ///
 /// Safety: `@unchecked Sendable` because a table is handed to the job's worker thread once and used there only.
 public final class KeyedTable: @unchecked Sendable {
+  /// Half a line of the processor's cache.
   @usableFromInline
   struct Entry {
-    /// The prefix, then the key.
-    @usableFromInline var key: UnsafeMutableRawPointer
+    /// The bytes of a short key; of a long one where the prefix lies, and behind it the key.
+    @usableFromInline var key: (UInt64, UInt64)
+    @usableFromInline var value: UInt64
     /// Of the key without prefix.
     @usableFromInline var length: UInt32
-    /// Lowest 32 bits of the hash.
-    @usableFromInline var tag: UInt32
     @usableFromInline var flags: UInt32
-    @usableFromInline var value: UInt64
 
-    @usableFromInline
-    init(key: UnsafeMutableRawPointer, length: UInt32, tag: UInt32, flags: UInt32, value: UInt64) {
-      self.key = key
-      self.length = length
-      self.tag = tag
-      self.flags = flags
-      self.value = value
+    @inlinable var isShort: Bool { length <= KeyedTable.shortKey }
+    /// Where the prefix of a long key lies.
+    @usableFromInline var long: UnsafeMutableRawPointer {
+      guard let memory = UnsafeMutableRawPointer(bitPattern: UInt(key.0)) else { preconditionFailure("no key at 0") }
+      return memory
     }
   }
 
@@ -54,6 +55,10 @@ public final class KeyedTable: @unchecked Sendable {
     var cursor = 0
     var liveCount = 0
     var slotsUsed = 0
+    /// Lookups wait for memory, mostly: it pays to ``KeyedTable/approach(_:_:)`` them.
+    @usableFromInline var isLarge = false
+    /// Takes what was read only to have it near.
+    var ignored: UInt64 = 0
     /// The highest event time since it was last taken.
     @usableFromInline var newestTime = Timestamp.none
   }
@@ -61,6 +66,13 @@ public final class KeyedTable: @unchecked Sendable {
   @usableFromInline static var live: UInt32 { 1 }
   @usableFromInline static var isDirty: UInt32 { 2 }
   @usableFromInline static var parityBit: UInt32 { 4 }
+  /// Bits of the flags that hold the key group.
+  static var groupShift: UInt32 { 8 }
+  static var groupBits: UInt32 { 0xff00 }
+  /// Longest key that lies in its entry, in bytes.
+  @usableFromInline static var shortKey: Int { 16 }
+  /// Slots from which on a table is large: with its entries 48 MiB, more than caches hold.
+  static let largeSlots = 1 << 21
   /// Most entries; the slots hold entry numbers of 32 bits.
   static let maximumEntries = 1 << 30
 
@@ -69,17 +81,22 @@ public final class KeyedTable: @unchecked Sendable {
   let kind: UInt8
   /// Turns the bits of an entry into what stands in the state log; nil where that is the bits themselves.
   let codec: (any StateCodec)?
+  let largeSlots: Int
   /// Stands between the four bytes and every key.
   let scope: [UInt8]
   /// Bytes before each key.
   @usableFromInline let keyOffset: Int
   // Safety: allocated in init, freed in deinit, used by the owner's thread only.
   @usableFromInline let core: UnsafeMutablePointer<Core>
+  /// What stands before each key, with the group of the key that was written last.
+  let head: UnsafeMutableRawBufferPointer
   var arena = KeyArena()
   var deadKeyBytes = 0
   /// Bytes of the keys in `dirty`.
   var changedKeyBytes = 0
   var free: [UInt32] = []
+  /// Records of the state log that are about to be taken over.
+  var restoring: RestoreQueue?
   /// All workers of a job have the same table; see ``OperatorState/isShared``.
   var isShared = false
 
@@ -89,27 +106,36 @@ public final class KeyedTable: @unchecked Sendable {
   }
 
   /// An empty table whose state records are of `kind` and have `scope` before their keys.
-  init(operatorID: UInt16, kind: UInt8, scope: [UInt8], codec: (any StateCodec)? = nil) {
+  /// - Parameter largeSlots: slots from which on lookups are gathered.
+  init(
+    operatorID: UInt16, kind: UInt8, scope: [UInt8], codec: (any StateCodec)? = nil,
+    largeSlots: Int = KeyedTable.largeSlots
+  ) {
     self.operatorID = operatorID
+    self.largeSlots = largeSlots
     self.codec = codec
     self.kind = kind
     self.scope = scope
     keyOffset = StateRecordKind.prefixSize + scope.count
+    head = .allocate(byteCount: keyOffset, alignment: 8)
+    head.storeBytes(of: operatorID.bigEndian, as: UInt16.self)
+    head[2] = kind
+    head[3] = 0
+    for (index, byte) in scope.enumerated() { head[StateRecordKind.prefixSize + index] = byte }
     core = .allocateOnOwnLines()
-    let slots = UnsafeMutablePointer<UInt64>.allocate(capacity: 16)
-    slots.initialize(repeating: 0, count: 16)
     core.initialize(
       to: Core(
-        slots: slots, mask: 15, entries: .allocate(capacity: 8), entryCapacity: 8, dirty: .allocate(capacity: 8),
-        dirtyCapacity: 8))
+        slots: KeyedTable.memory(16), mask: 15, entries: KeyedTable.memory(8), entryCapacity: 8,
+        dirty: .allocate(capacity: 8), dirtyCapacity: 8, isLarge: largeSlots <= 16))
   }
 
   deinit {
     if let codec { forEachEntry { codec.release($1) } }
-    core.pointee.slots.deallocate()
-    core.pointee.entries.deallocate()
+    KeyedTable.free(core.pointee.slots, core.pointee.mask + 1)
+    KeyedTable.free(core.pointee.entries, core.pointee.entryCapacity)
     core.pointee.dirty.deallocate()
     core.deallocate()
+    head.deallocate()
   }
 
   /// Number of keys that hold a value.
@@ -129,7 +155,14 @@ public final class KeyedTable: @unchecked Sendable {
   public func update(
     _ key: UnsafeRawBufferPointer, initial: @autoclosure () -> UInt64, _ body: (inout UInt64) -> Void
   ) {
-    let hash = Hashing.stable(key)
+    update(key, Hashing.stable(key), initial: initial(), body)
+  }
+
+  /// The same for a key whose hash is known.
+  @inlinable @inline(__always)
+  func update(
+    _ key: UnsafeRawBufferPointer, _ hash: UInt64, initial: @autoclosure () -> UInt64, _ body: (inout UInt64) -> Void
+  ) {
     let number = find(key, hash) ?? insert(key, hash)
     let entry = core.pointee.entries + number
     let flags = entry.pointee.flags
@@ -168,9 +201,9 @@ public final class KeyedTable: @unchecked Sendable {
   @inlinable
   public func forEachChange(_ body: (UnsafeRawBufferPointer, UInt64?) -> Void) {
     for index in 0..<core.pointee.dirtyCount {
-      let entry = core.pointee.entries[Int(core.pointee.dirty[index])]
-      let key = UnsafeRawBufferPointer(start: entry.key + keyOffset, count: Int(entry.length))
-      body(key, entry.flags & KeyedTable.live != 0 ? entry.value : nil)
+      if core.pointee.isLarge, index % KeyedTable.stride == 0 { approachChanges(from: index) }
+      let entry = core.pointee.entries + Int(core.pointee.dirty[index])
+      body(key(at: entry), entry.pointee.flags & KeyedTable.live != 0 ? entry.pointee.value : nil)
     }
   }
 
@@ -196,9 +229,14 @@ public final class KeyedTable: @unchecked Sendable {
   func bits(of number: Int) -> UInt64 { core.pointee.entries[number].value }
 
   /// The key of an entry. The memory is valid until the table is changed.
-  func key(of number: Int) -> UnsafeRawBufferPointer {
-    let entry = core.pointee.entries[number]
-    return UnsafeRawBufferPointer(start: entry.key + keyOffset, count: Int(entry.length))
+  func key(of number: Int) -> UnsafeRawBufferPointer { key(at: core.pointee.entries + number) }
+
+  @inlinable @inline(__always)
+  func key(at entry: UnsafeMutablePointer<Entry>) -> UnsafeRawBufferPointer {
+    let length = Int(entry.pointee.length)
+    return UnsafeRawBufferPointer(
+      start: length <= KeyedTable.shortKey ? UnsafeMutableRawPointer(entry) : entry.pointee.long + keyOffset,
+      count: length)
   }
 
   /// Calls `body` with the number and the bits of each entry that holds a value.
@@ -209,10 +247,8 @@ public final class KeyedTable: @unchecked Sendable {
   /// Calls `body` with each key that holds a value, in no particular order.
   public func forEach(_ body: (UnsafeRawBufferPointer, UInt64) -> Void) {
     for index in 0..<core.pointee.entryCount {
-      let entry = core.pointee.entries[index]
-      guard entry.flags & KeyedTable.live != 0 else { continue }
-      body(
-        UnsafeRawBufferPointer(start: entry.key + keyOffset, count: Int(entry.length)), entry.value)
+      let entry = core.pointee.entries + index
+      if entry.pointee.flags & KeyedTable.live != 0 { body(key(at: entry), entry.pointee.value) }
     }
   }
 
@@ -243,10 +279,11 @@ public final class KeyedTable: @unchecked Sendable {
       if UInt32(truncatingIfNeeded: slot >> 32) == tag {
         let number = Int(truncatingIfNeeded: slot & 0xffff_ffff) &- 1
         let entry = core.pointee.entries + number
-        if Int(entry.pointee.length) == key.count
-          && KeyedTable.same(key, entry.pointee.key + keyOffset)
-        {
-          return number
+        if Int(entry.pointee.length) == key.count {
+          // Said of the key, because of some its length is known to the compiler.
+          let known =
+            key.count <= KeyedTable.shortKey ? UnsafeMutableRawPointer(entry) : entry.pointee.long + keyOffset
+          if KeyedTable.same(key, known) { return number }
         }
       }
       at = (at &+ 1) & mask

@@ -27,6 +27,9 @@ protocol OperatorState: AnyObject {
   func restore(
     _ kind: UInt8, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?
   ) throws(JobError)
+  /// The memory of the records so far is given back: takes over what ``restore(_:_:_:)`` only noted.
+  /// - Throws: `.corruptState`.
+  func restoreRest() throws(JobError)
   /// Everything in the state log was taken over.
   func recovered()
   /// All workers of a job have the same: its records are for all of them, and one of them writes it.
@@ -39,6 +42,7 @@ protocol OperatorState: AnyObject {
 }
 
 extension OperatorState {
+  func restoreRest() throws(JobError) {}
   func recovered() {}
   var isShared: Bool { false }
   var waitsForTime: Bool { count > 0 }
@@ -57,6 +61,9 @@ public protocol StateCodec: AnyObject {
   func release(_ bits: UInt64)
 }
 
+/// A codec whose bits are addresses of objects.
+protocol PlaceCodec: StateCodec {}
+
 extension KeyedTable: OperatorState {
   var waitsForTime: Bool { false }
   func restore(
@@ -65,6 +72,6 @@ extension KeyedTable: OperatorState {
     guard kind == self.kind else {
       throw JobError(.corruptState, "a state record of kind \(kind) for operator \(operatorID), which has keyed values")
     }
-    try restore(key, value)
+    try restoreLater(key, value)
   }
 }

@@ -70,11 +70,12 @@ where Fold.Input == Upstream.Output {
   @usableFromInline let kind: String
   @usableFromInline let name: String?
   @usableFromInline let table: KeyedTable
+  @usableFromInline let queue: UpdateQueue<Upstream.Output>?
 
   @usableFromInline
   init(
     upstream: Exchange<Upstream, Key>, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, kind: String,
-    name: String?, table: KeyedTable
+    name: String?, table: KeyedTable, queue: UpdateQueue<Upstream.Output>?
   ) {
     self.upstream = upstream
     self.key = key
@@ -82,6 +83,7 @@ where Fold.Input == Upstream.Output {
     self.kind = kind
     self.name = name
     self.table = table
+    self.queue = queue
   }
 
   /// Folds by `key` behind `upstream`. For `kind` and `name` see ``JobGraph/addTable(kind:name:codec:)``.
@@ -91,7 +93,7 @@ where Fold.Input == Upstream.Output {
   ) {
     self.init(
       upstream: Exchange(upstream, by: key), key: key, fold: fold, kind: kind, name: name,
-      table: KeyedTable(operatorID: 0))
+      table: KeyedTable(operatorID: 0), queue: nil)
   }
 
   /// Registers the state.
@@ -100,41 +102,67 @@ where Fold.Input == Upstream.Output {
     let upstream = try upstream.bound(to: &graph)
     return Self(
       upstream: upstream, key: key, fold: fold, kind: kind, name: name,
-      table: try graph.addTable(kind: kind, name: name, codec: Fold.State.codec))
+      table: try graph.addTable(kind: kind, name: name, codec: Fold.State.codec),
+      queue: try graph.updateQueue())
   }
 
   @inlinable @inline(__always)
   func take(_ input: Upstream.Output, _ time: Timestamp) {
     key(input).withBytes { bytes in
-      if let number = table.liveEntry(bytes, Hashing.stable(bytes)) {
-        var state = Fold.State(stateBits: table.value(at: number))
-        guard fold.change(&state, by: input, at: time) else { return }
-        table.setValue(at: number, state.stateBits)
+      let hash = Hashing.stable(bytes)
+      if table.core.pointee.isLarge, let queue {
+        if queue.append(input, time, hash) { takeQueued(queue) }
       } else {
-        table.update(bytes, initial: fold.initial.ownedStateBits()) { bits in
-          var state = Fold.State(stateBits: bits)
-          _ = fold.change(&state, by: input, at: time)
-          bits = state.stateBits
-        }
+        change(bytes, hash, input, time)
       }
-      table.note(time)
     }
   }
+
+  @inlinable @inline(__always)
+  func change(_ bytes: UnsafeRawBufferPointer, _ hash: UInt64, _ input: Upstream.Output, _ time: Timestamp) {
+    if let number = table.liveEntry(bytes, hash) {
+      var state = Fold.State(stateBits: table.value(at: number))
+      guard fold.change(&state, by: input, at: time) else { return }
+      table.setValue(at: number, state.stateBits)
+    } else {
+      table.update(bytes, hash, initial: fold.initial.ownedStateBits()) { bits in
+        var state = Fold.State(stateBits: bits)
+        _ = fold.change(&state, by: input, at: time)
+        bits = state.stateBits
+      }
+    }
+    table.note(time)
+  }
+
+  @inlinable @inline(never)
+  func takeQueued(_ queue: UpdateQueue<Upstream.Output>) {
+    queue.empty(into: table) { input, time, hash in key(input).withBytes { change($0, hash, input, time) } }
+  }
+
+  /// Nothing stays in the queue beyond a call.
+  @inlinable @inline(__always)
+  func takeRest() { if let queue, queue.core.pointee.count > 0 { takeQueued(queue) } }
 
   /// Changes the state; hands nothing on yet.
   @inlinable @inline(__always)
   public func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError) {
     try upstream.process(run) { take($0, $1) }
+    takeRest()
   }
 
   /// Hands nothing on yet.
   @inlinable
-  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp { upstream.advance { take($0, $1) } }
+  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp {
+    let time = upstream.advance { take($0, $1) }
+    takeRest()
+    return time
+  }
 
   /// Hands on every key whose state changed, at the newest time of the values that changed one.
   @inlinable
   public func endStep(_ body: (Output, Timestamp) -> Void) {
     upstream.endStep { take($0, $1) }
+    takeRest()
     let time = table.takeNewestTime()
     table.forEachChange { key, bits in
       guard let bits else { return }

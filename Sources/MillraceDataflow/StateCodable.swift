@@ -169,7 +169,7 @@ public struct Boxed<Content: StateCodable>: StateValue {
 }
 
 /// Writes boxes as what is in them.
-final class BoxCodec<Content: StateCodable>: StateCodec {
+final class BoxCodec<Content: StateCodable>: PlaceCodec {
   private let fingerprint: UInt32
 
   init() {

@@ -68,15 +68,24 @@ public struct StateLogWriter {
 
   /// Writes the whole value of a key, or nil when the key is gone. `key` starts with the four bytes of the format.
   public mutating func put(key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer?) {
-    builder.append(key: key, value: value, timestamp: timestamp)
+    put(head: UnsafeRawBufferPointer(start: nil, count: 0), key: key, value: value)
+  }
+
+  /// The same for a key in two parts.
+  mutating func put(head: UnsafeRawBufferPointer, key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer?) {
+    builder.append(head: head, key: key, value: value, timestamp: timestamp)
     count += 1
     if builder.size >= StateLogWriter.batchSize { close() }
   }
 
   /// Writes a 64-bit value.
   mutating func put(key: UnsafeRawBufferPointer, bits: UInt64) {
-    var big = bits.bigEndian
-    withUnsafeBytes(of: &big) { put(key: key, value: $0) }
+    put(head: UnsafeRawBufferPointer(start: nil, count: 0), key: key, bits: bits)
+  }
+
+  /// The same for a key in two parts.
+  mutating func put(head: UnsafeRawBufferPointer, key: UnsafeRawBufferPointer, bits: UInt64) {
+    withUnsafeBytes(of: bits.bigEndian) { put(head: head, key: key, value: $0) }
   }
 
   /// Writes that a slice of an operator is over.

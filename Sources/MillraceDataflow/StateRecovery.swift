@@ -47,11 +47,22 @@ struct StateRecovery {
           failure = error
         }
       }
+      if failure == nil { failure = restoreRest(states) }
       extendLifetime(records)
     } catch {
       throw JobError(.corruptState, "state log of \"\(job)\": \(error)")
     }
     if let failure { throw failure }
+  }
+
+  /// Has all states take over what they noted of a batch.
+  private static func restoreRest(_ states: [[UInt16: any OperatorState]]) -> JobError? {
+    do throws(JobError) {
+      for worker in states { for state in worker.values { try state.restoreRest() } }
+      return nil
+    } catch {
+      return error
+    }
   }
 
   private static func apply(

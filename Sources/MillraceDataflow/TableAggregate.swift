@@ -33,11 +33,12 @@ where Fold.Input == Upstream.Output {
   @usableFromInline let kind: String
   @usableFromInline let name: String?
   @usableFromInline let table: KeyedTable
+  @usableFromInline let queue: UpdateQueue<Upstream.Output>?
 
   @usableFromInline
   init(
     upstream: Exchange<Upstream, Key>, key: @escaping @Sendable (Upstream.Output) -> Key, fold: Fold, kind: String,
-    name: String?, table: KeyedTable
+    name: String?, table: KeyedTable, queue: UpdateQueue<Upstream.Output>?
   ) {
     self.upstream = upstream
     self.key = key
@@ -45,6 +46,7 @@ where Fold.Input == Upstream.Output {
     self.kind = kind
     self.name = name
     self.table = table
+    self.queue = queue
   }
 
   /// Folds by `key` behind `upstream`. For `kind` and `name` see ``JobGraph/addTable(kind:name:codec:)``.
@@ -54,7 +56,7 @@ where Fold.Input == Upstream.Output {
   ) {
     self.init(
       upstream: Exchange(upstream, by: key), key: key, fold: fold, kind: kind, name: name,
-      table: KeyedTable(operatorID: 0))
+      table: KeyedTable(operatorID: 0), queue: nil)
   }
 
   /// Registers the state.
@@ -63,38 +65,64 @@ where Fold.Input == Upstream.Output {
     let upstream = try upstream.bound(to: &graph)
     return Self(
       upstream: upstream, key: key, fold: fold, kind: kind, name: name,
-      table: try graph.addTable(kind: kind, name: name, codec: Cell.codec))
+      table: try graph.addTable(kind: kind, name: name, codec: Cell.codec),
+      queue: try graph.updateQueue())
   }
 
   @inlinable @inline(__always)
   func take(_ input: Upstream.Output, _ time: Timestamp) {
-    table.note(time)
     key(input).withBytes { bytes in
-      table.update(bytes, initial: Cell(TableCell()).ownedStateBits()) { bits in
-        let cell = Cell(stateBits: bits)
-        if !cell.content.isChanged {
-          cell.content.isChanged = true
-          cell.content.old = cell.content.state.flatMap { fold.value(of: $0) }
-        }
-        fold.add(input, at: time, to: &cell.content.state)
+      let hash = Hashing.stable(bytes)
+      if table.core.pointee.isLarge, let queue {
+        if queue.append(input, time, hash) { takeQueued(queue) }
+      } else {
+        change(bytes, hash, input, time)
       }
     }
   }
+
+  @inlinable @inline(__always)
+  func change(_ bytes: UnsafeRawBufferPointer, _ hash: UInt64, _ input: Upstream.Output, _ time: Timestamp) {
+    table.note(time)
+    table.update(bytes, hash, initial: Cell(TableCell()).ownedStateBits()) { bits in
+      let cell = Cell(stateBits: bits)
+      if !cell.content.isChanged {
+        cell.content.isChanged = true
+        cell.content.old = cell.content.state.flatMap { fold.value(of: $0) }
+      }
+      fold.add(input, at: time, to: &cell.content.state)
+    }
+  }
+
+  @inlinable @inline(never)
+  func takeQueued(_ queue: UpdateQueue<Upstream.Output>) {
+    queue.empty(into: table) { input, time, hash in key(input).withBytes { change($0, hash, input, time) } }
+  }
+
+  /// Nothing stays in the queue beyond a call.
+  @inlinable @inline(__always)
+  func takeRest() { if let queue, queue.core.pointee.count > 0 { takeQueued(queue) } }
 
   /// Changes the table; hands nothing on yet.
   @inlinable @inline(__always)
   public func process(_ run: InputRun, _ body: (Output, Timestamp) -> Void) throws(JobError) {
     try upstream.process(run) { take($0, $1) }
+    takeRest()
   }
 
   /// Hands nothing on yet.
   @inlinable
-  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp { upstream.advance { take($0, $1) } }
+  public func advance(_ body: (Output, Timestamp) -> Void) -> Timestamp {
+    let time = upstream.advance { take($0, $1) }
+    takeRest()
+    return time
+  }
 
   /// Hands on every key for which something else is shown than before, at the newest time that the step brought.
   @inlinable
   public func endStep(_ body: (Output, Timestamp) -> Void) {
     upstream.endStep { take($0, $1) }
+    takeRest()
     let time = table.takeNewestTime()
     var gone: [UnsafeRawBufferPointer] = []
     table.forEachChange { key, bits in

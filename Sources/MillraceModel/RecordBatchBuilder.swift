@@ -38,8 +38,65 @@ public struct RecordBatchBuilder {
 
   /// Adds a record without headers from raw memory.
   public mutating func append(key: UnsafeRawBufferPointer?, value: UnsafeRawBufferPointer?, timestamp: Timestamp) {
-    begin(key: key, value: value, timestamp: timestamp, headersSize: 1)
-    batch.varint(0)
+    guard let key else {
+      begin(key: nil, value: value, timestamp: timestamp, headersSize: 1)
+      return batch.varint(0)
+    }
+    append(head: UnsafeRawBufferPointer(start: nil, count: 0), key: key, value: value, timestamp: timestamp)
+  }
+
+  /// Adds a record without headers whose key is `head` and `key` one behind the other.
+  public mutating func append(
+    head: UnsafeRawBufferPointer, key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer?, timestamp: Timestamp
+  ) {
+    prepare(timestamp)
+    let delta = timestamp.milliseconds &- baseTimestamp.milliseconds
+    let keySize = head.count + key.count
+    let length =
+      2 + ByteWriter.varintSize(delta) + ByteWriter.varintSize(Int64(count)) + ByteWriter.fieldSize(keySize)
+      + ByteWriter.fieldSize(value?.count)
+    let number = Int64(count)
+    // Laid out in one go, with room for the record's own length.
+    batch.fill(atMost: length + 5) { memory in
+      var at = memory
+      RecordBatchBuilder.put(Int64(length), at: &at)
+      at.storeBytes(of: 0, as: UInt8.self)
+      at += 1
+      RecordBatchBuilder.put(delta, at: &at)
+      RecordBatchBuilder.put(number, at: &at)
+      RecordBatchBuilder.put(Int64(keySize), at: &at)
+      RecordBatchBuilder.copy(head, to: &at)
+      RecordBatchBuilder.copy(key, to: &at)
+      RecordBatchBuilder.put(Int64(value?.count ?? -1), at: &at)
+      if let value { RecordBatchBuilder.copy(value, to: &at) }
+      RecordBatchBuilder.put(0, at: &at)
+      return at - memory
+    }
+    count += 1
+  }
+
+  /// A zig-zag varint.
+  @inline(__always)
+  private static func put(_ value: Int64, at place: inout UnsafeMutableRawPointer) {
+    var rest = UInt64(bitPattern: (value << 1) ^ (value >> 63))
+    while rest >= 0x80 {
+      place.storeBytes(of: UInt8(truncatingIfNeeded: rest) | 0x80, as: UInt8.self)
+      place += 1
+      rest >>= 7
+    }
+    place.storeBytes(of: UInt8(truncatingIfNeeded: rest), as: UInt8.self)
+    place += 1
+  }
+
+  @inline(__always)
+  private static func copy(_ bytes: UnsafeRawBufferPointer, to place: inout UnsafeMutableRawPointer) {
+    guard let from = bytes.baseAddress else { return }
+    if bytes.count == 8 {
+      place.storeBytes(of: from.loadUnaligned(as: UInt64.self), as: UInt64.self)
+    } else {
+      place.copyMemory(from: from, byteCount: bytes.count)
+    }
+    place += bytes.count
   }
 
   /// Adds a record without a key and with one header, which has no name; `write` lays the header's value out in
@@ -57,15 +114,20 @@ public struct RecordBatchBuilder {
     }
   }
 
-  private mutating func begin(
-    key: UnsafeRawBufferPointer?, value: UnsafeRawBufferPointer?, timestamp: Timestamp, headersSize: Int
-  ) {
+  /// A record of this time comes.
+  private mutating func prepare(_ timestamp: Timestamp) {
     if count == 0 {
       batch.fill(atMost: RecordBatchHeader.size) { _ in RecordBatchHeader.size }
       baseTimestamp = timestamp
       maxTimestamp = timestamp
     }
     if timestamp > maxTimestamp { maxTimestamp = timestamp }
+  }
+
+  private mutating func begin(
+    key: UnsafeRawBufferPointer?, value: UnsafeRawBufferPointer?, timestamp: Timestamp, headersSize: Int
+  ) {
+    prepare(timestamp)
     let delta = timestamp.milliseconds &- baseTimestamp.milliseconds
     let length =
       1 + ByteWriter.varintSize(delta) + ByteWriter.varintSize(Int64(count)) + ByteWriter.fieldSize(key?.count)

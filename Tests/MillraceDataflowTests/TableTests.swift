@@ -103,7 +103,7 @@ func oracleTable() throws {
     for step in 0..<150 {
       for _ in 0..<Int.random(in: 0...120, using: &random) {
         let number = Int.random(in: 0..<range, using: &random)
-        let key = String(repeating: "x", count: number % 13) + "\(number)"
+        let key = String(repeating: "x", count: number % 23) + "\(number)"
         if random.oneIn(3) {
           table.drop(key)
           model[key] = nil

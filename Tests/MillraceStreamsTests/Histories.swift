@@ -2,9 +2,10 @@
 
 import Glibc
 import MillraceBase
-import MillraceDataflow
 import MillraceModel
 import Testing
+
+@testable import MillraceDataflow
 
 /// How many random histories a test looks at that asks for `count`: a third of them, so that all tests are quick; `make oracles` says how many times
 /// as many.
@@ -84,6 +85,8 @@ struct History {
       // Each run takes over the state from another number of workers.
       options.workers = random.oneIn(2) ? workers.lowerBound : Int.random(in: workers, using: &random)
       isOfSeveral = isOfSeveral || options.workers > 1
+      // Small tables do what large ones do.
+      if (seed &+ UInt64(failures)).isMultiple(of: 2) { options.largeTable = 1 }
       options.wakeBytes = random.oneIn(2) ? 0 : .max
       if let calls { options.startCall = { calls.start($0) } }
       do throws(JobError) {

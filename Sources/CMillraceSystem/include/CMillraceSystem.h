@@ -122,6 +122,9 @@ int mr_ring_reap(struct mr_ring *ring, struct mr_completion *out, int capacity, 
 
 // Memory and threads
 void *mr_allocate_pages(size_t length);
+// Pages of mr_allocate_pages with more behind them, somewhere else: what was there is moved, not copied, and what is new is 0.
+// NULL when there is no room; then nothing has changed.
+void *mr_grow_pages(void *address, size_t length, size_t larger);
 void mr_free_pages(void *address, size_t length);
 void mr_name_thread(const char *name);
 int64_t mr_resident_bytes(void);
