@@ -150,6 +150,11 @@ extension Broker {
     BrokerError(.stoppedJob, "job \(job) is stopped; `millrace job resume \(job)` lets it run again")
   }
 
+  /// Why a run of a job may go on no more: another one came after it. Nil for the newest.
+  public func fence(ofJob job: String, epoch: Int64) -> BrokerError? {
+    self.epoch(ofJob: job) == epoch ? nil : fenced(job, epoch)
+  }
+
   private func fenced(_ job: String, _ epoch: Int64) -> BrokerError {
     BrokerError(
       .fencedJob,

@@ -24,6 +24,8 @@ public final class BrokerJobHost: JobHost {
   private let tickets = Mutex(Tickets())
   /// The broker's count, as of the last read.
   private let additions: Atomic<UInt64>
+  /// The run that was opened.
+  private let run = Mutex<(job: String, epoch: Int64)?>(nil)
 
   private struct Tickets {
     var next: UInt64 = 1
@@ -76,6 +78,7 @@ public final class BrokerJobHost: JobHost {
       }
     }
     let (epoch, start, end) = try mailbox.wait(for: slot)
+    run.withLock { $0 = (job, epoch) }
     var offset = start
     var reading = offset < end ? readState(job, from: offset) : nil
     while let read = reading {
@@ -134,6 +137,10 @@ public final class BrokerJobHost: JobHost {
     }
     return ask { [self] broker, reply in
       guard broker.isOpen else { return reply.answer(.failure(.brokerClosed)) }
+      // A run without input would not notice otherwise that another one has begun.
+      if let run = run.withLock({ $0 }), let error = broker.fence(ofJob: run.job, epoch: run.epoch) {
+        return reply.answer(.failure(JobError(error, or: .commitFailed)))
+      }
       additions.store(broker.partitionAdditions, ordering: .relaxed)
       broker.readInputs(positions, first: first, maxBytes: maxBytes, wait: wait) { result in
         self.additions.store(broker.partitionAdditions, ordering: .relaxed)

@@ -173,6 +173,10 @@ struct BrokerJobHostTests {
       while try second.turn() == .progress {}
       try second.settle()
       #expect(try lastCounts(broker) == naiveCounts(text))
+      // A run without anything to commit notices with its next read.
+      let third = try JobExecutor(job, host: host(broker), options: smallSteps())
+      #expect(throws: JobError.self) { _ = try second.turn() }
+      #expect(try third.turn() == .idle)
       try broker.close()
     }
   }

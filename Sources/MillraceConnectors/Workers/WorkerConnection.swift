@@ -258,6 +258,10 @@ final class WorkerConnection: ConnectionHandler {
   private func read(_ number: UInt32, _ wanted: [InputPosition], _ maxBytes: Int, _ wait: Duration) {
     endRead()
     guard broker.isOpen else { return answer(number, .refused(.brokerClosed)) }
+    // A worker without input would not notice otherwise that another one has taken over.
+    if let run, let error = broker.fence(ofJob: run.job, epoch: run.epoch) {
+      return answer(number, .refused(JobError(error, or: .commitFailed)))
+    }
     // A read of a run's beginning says where its state has left off.
     positions.begin(wanted)
     let bounded = isStopping ? .zero : min(wait, WorkerProtocol.longestWait)
