@@ -45,7 +45,10 @@ final class JoinSides<Rule: JoinRule>: @unchecked Sendable {
       clock = nil
       return
     }
-    clock = try graph.addTable(kind: kind + "-time", name: name.map { $0 + ".time" })
+    // All workers judge by the same time.
+    let time = try graph.addTable(kind: kind + "-time", name: name.map { $0 + ".time" })
+    time.isShared = true
+    clock = time
     graph.needEventTime()
     graph.addLateCount { [self] in lateCount }
   }
