@@ -208,7 +208,9 @@ let package = Package(
       swiftSettings: settings),
     .executableTarget(
       name: "StateBenchmark",
-      dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "Millrace"],
+      dependencies: [
+        "MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "Millrace",
+      ],
       path: "Benchmarks/StateBenchmark", swiftSettings: settings),
     .executableTarget(
       name: "NexmarkBenchmark",

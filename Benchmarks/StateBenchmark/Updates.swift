@@ -1,6 +1,7 @@
 // Updates: how many updates of keyed state a core makes in a second, however many keys there are.
 
 import MillraceBase
+import MillraceConnectors
 import MillraceDataflow
 import MillraceModel
 import MillraceStreams
@@ -21,13 +22,20 @@ struct Updates {
   /// Eight bytes, or sixteen.
   let keySize: Int
   let writesResults: Bool
+  /// Bytes of memory for the state; what is beyond lies in files in `folder`. Nil for no limit.
+  var memory: Int?
+  var folder = "."
 
   /// Fills the state, then measures updates of each choice, and prints a line for each.
   func run(_ choices: [KeyChoice]) throws(JobError) {
     let host = MemoryHost()
     host.createTopic("updates", partitions: 1)
     host.createTopic("sums", partitions: 1)
-    let executor = try JobExecutor(job, host: host)
+    let folder = folder
+    host.makeStateFiles { () throws(JobError) in try ScratchStateFile(in: folder) }
+    var options = JobOptions()
+    options.stateMemory = memory
+    let executor = try JobExecutor(job, host: host, options: options)
     try feed(host, count: keys) { UInt64($0) }
     let fill = try work(executor)
     Report.say(
@@ -44,11 +52,14 @@ struct Updates {
       let spent = try work(executor)
       let rate = Report.rate(updates, spent.processor)
       Report.say("\(label), \(choice.rawValue) keys: \(rate) (longest step \(Report.milliseconds(spent.longest)))")
+      guard memory != nil else { continue }
+      Report.say("  memory \(executor.figures.stateMemory >> 20) MiB, files \(executor.figures.stateFiles >> 20) MiB")
     }
   }
 
   private var label: String {
     "\(keys / 1000) thousand keys of \(keySize) bytes\(writesResults ? ", results written" : "")"
+      + (memory.map { ", \($0 >> 20) MiB of memory" } ?? "")
   }
 
   private var job: JobDefinition {

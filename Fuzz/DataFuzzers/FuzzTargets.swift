@@ -5,7 +5,7 @@ import FuzzHarness
 /// Tests hold this list against docs/internals/fuzzing.md and against the parsers in the sources.
 let fuzzTargets: [FuzzTarget] = [
   recordBatches, compressedBytes, jsonValues, words, routingSnapshots, stateLogs, nexmarkEvents, nexmarkPositions,
-  jsonRecords, csvRecords, nexmarkQueries, timeZones,
+  jsonRecords, csvRecords, nexmarkQueries, timeZones, stateSegments,
   canary,
 ]
 

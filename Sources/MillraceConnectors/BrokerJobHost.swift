@@ -37,6 +37,8 @@ public final class BrokerJobHost: JobHost {
   /// Bytes of state log read in one go.
   static let recoveryBytes = 4 << 20
 
+  private let scratch: String
+
   /// A host for one run. Call on the broker's reactor, or before it runs.
   /// - Parameter waiting: takes the place of blocking, for a job that runs on the reactor's own thread.
   public init(_ broker: Broker, waiting: (any JobWaiting)? = nil) {
@@ -44,6 +46,7 @@ public final class BrokerJobHost: JobHost {
     if let waiting { clock = { waiting.now } } else { clock = { MonotonicTime.now } }
     reactor = broker.reactor
     largestCommit = broker.largestUnit
+    scratch = ScratchStateFile.directory(of: broker.dataDirectory)
     additions = Atomic(broker.partitionAdditions)
     self.broker = ReactorBound(broker, on: broker.reactor)
   }
@@ -56,6 +59,9 @@ public final class BrokerJobHost: JobHost {
     reactor.submit { body(broker.take(), reply) }
     return slot
   }
+
+  /// A file in the broker's data directory that no restart finds.
+  public func makeStateFile() throws(JobError) -> any StateFile { try ScratchStateFile(in: scratch) }
 
   // MARK: Opening
 

@@ -63,10 +63,19 @@ final class DeduplicateStore: @unchecked Sendable {
     heap.push(Due(time: time.adding(within).adding(within), entry: entry))
   }
 
+  /// When a key is forgotten, and what is done for one that comes back from a file.
+  private var owner: SpillOwner {
+    guard let within else { return SpillOwner() }
+    return SpillOwner(
+      due: { [table] in Int64(stateBits: table.bits(of: $0)).adding(within).adding(within) },
+      cameBack: { [unowned self] in arm($0, Int64(stateBits: table.bits(of: $0)), within) })
+  }
+
   /// Event time has come to `time`: forgets keys.
   @usableFromInline
   func advance(to time: Timestamp) {
     guard let within, watermark.advance(to: time) else { return }
+    table.fetchDue(watermark.time)
     while let due = heap.first, due.time <= watermark.time {
       heap.popFirst()
       // The key may have a later value by now, or be gone and its number another one's.
@@ -86,6 +95,10 @@ extension DeduplicateStore: OperatorState {
   var count: Int { table.count }
   var changedCount: Int { table.changedCount + (watermark.isChanged ? 1 : 0) }
   var changedSize: Int { table.changedSize + 64 }
+  func allowSpilling(into memory: StateMemory) { table.allowSpilling(into: memory, owner: owner) }
+  var memorySize: Int { table.memorySize }
+  var fileSize: Int { table.fileSize }
+  func spill(_ size: Int) throws(JobError) -> Int { try table.spill(size) }
 
   func writeChanges(into writer: inout StateLogWriter) {
     watermark.writeChanges(into: &writer)

@@ -53,6 +53,10 @@ extension DistinctStore: OperatorState {
     elements.sweep(quota, upTo: size, into: &writer)
   }
   var roundIsDone: Bool { elements.roundIsDone }
+  func allowSpilling(into memory: StateMemory) { elements.allowSpilling(into: memory) }
+  var memorySize: Int { elements.memorySize }
+  var fileSize: Int { elements.fileSize }
+  func spill(_ size: Int) throws(JobError) -> Int { try elements.spill(size) }
 
   func restore(
     _ kind: UInt8, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?
@@ -66,8 +70,8 @@ extension DistinctStore: OperatorState {
   }
 
   func recovered() {
-    elements.forEachEntry { number, _ in
-      guard let key = ElementKey.split(elements.key(of: number))?.key else { return }
+    elements.forEach { element, _ in
+      guard let key = ElementKey.split(element)?.key else { return }
       counts.update(key, initial: 0) { $0 &+= 1 }
     }
     counts.forgetChanges()

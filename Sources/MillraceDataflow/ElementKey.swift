@@ -26,6 +26,12 @@ enum ElementKey {
     )
   }
 
+  /// Whether two keys have the same bytes.
+  static func isSame(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
+    guard left.count == right.count, let start = right.baseAddress else { return left.count == right.count }
+    return KeyedTable.same(left, UnsafeMutableRawPointer(mutating: start))
+  }
+
   /// Calls `body` with both put together.
   static func join<Result>(
     _ key: UnsafeRawBufferPointer, _ element: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> Result

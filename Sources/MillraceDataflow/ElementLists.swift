@@ -11,8 +11,10 @@ final class ElementLists: @unchecked Sendable {
     var entries: [UInt32] = []
     var holes = 0
     var isSorted = true
-    /// The number of the key's entry in the index.
+    /// The number of the key's entry in the index; −1 when the list is free.
     var owner = -1
+    /// Used since somebody last looked for what to put into a file.
+    var isRecent = true
   }
 
   private static let hole = UInt32.max
@@ -22,12 +24,54 @@ final class ElementLists: @unchecked Sendable {
   private let index = KeyedTable(operatorID: 0)
   private var lists: [List] = []
   private var free: [Int] = []
+  /// The next list that is looked at for a place in a file.
+  private var hand = 0
   /// Of each entry of the table: its list, and its place in there.
   private var places: [(list: Int, at: Int)] = []
 
   init(_ table: KeyedTable) { self.table = table }
 
-  private func list(_ key: UnsafeRawBufferPointer) -> Int? { index.value(key).map { Int($0) } }
+  private func list(_ key: UnsafeRawBufferPointer) -> Int? {
+    guard let number = index.value(key) else { return nil }
+    lists[Int(number)].isRecent = true
+    return Int(number)
+  }
+
+  /// Whether `key` has entries.
+  func has(_ key: UnsafeRawBufferPointer) -> Bool { list(key) != nil }
+
+  /// About the bytes of memory that the lists take.
+  var memorySize: Int { index.memorySize + index.count * MemoryLayout<List>.stride + places.count * 20 }
+
+  /// Lists of keys that were not used lately, with about `count` entries together.
+  func cold(_ count: Int) -> (lists: [Int], entries: [UInt32]) {
+    var found: (lists: [Int], entries: [UInt32]) = ([], [])
+    // Twice around, because the first time may find that all were used.
+    var left = 2 * lists.count
+    while found.entries.count < count, left > 0 {
+      left -= 1
+      if hand >= lists.count { hand = 0 }
+      if lists[hand].owner >= 0 {
+        if !lists[hand].isRecent {
+          found.lists.append(hand)
+          found.entries += lists[hand].entries.lazy.filter { $0 != ElementLists.hole }
+        }
+        lists[hand].isRecent.toggle()
+      }
+      hand += 1
+    }
+    return found
+  }
+
+  /// Forgets lists whose entries have gone into a file.
+  func forget(_ gone: [Int]) {
+    for list in gone {
+      index.remove(entry: lists[list].owner)
+      lists[list] = List()
+      free.append(list)
+    }
+    index.forgetChanges()
+  }
 
   /// Adds an entry of `key`.
   func add(_ number: Int, of key: UnsafeRawBufferPointer) {

@@ -32,12 +32,12 @@ struct ElementRanking: Sendable {
 /// Safety: `@unchecked Sendable` because it is handed to the job's worker thread once and used there only.
 @usableFromInline
 final class ElementStore: @unchecked Sendable {
-  private struct Element {
+  struct Element {
     var rank: Int64
     var entry: UInt32
   }
 
-  private final class Group {
+  final class Group {
     /// By rank, then by bytes; those before `first` are gone.
     var elements: [Element] = []
     var first = 0
@@ -45,6 +45,8 @@ final class ElementStore: @unchecked Sendable {
     var entry = -1
     /// The time of the group's entry in the heap; `.max` without one.
     var due = Int64.max
+    /// Used since the store last looked for what to put into a file.
+    var isRecent = true
   }
 
   private struct Due: Comparable {
@@ -53,15 +55,21 @@ final class ElementStore: @unchecked Sendable {
     static func < (left: Due, right: Due) -> Bool { (left.time, left.group) < (right.time, right.group) }
   }
 
-  private let table: KeyedTable
-  private let ranking: ElementRanking
+  let table: KeyedTable
+  let ranking: ElementRanking
   /// The number of each key's group.
-  private let index = KeyedTable(operatorID: 0)
-  private var groups: [Group] = []
-  private var free: [Int] = []
+  let index = KeyedTable(operatorID: 0)
+  var groups: [Group] = []
+  var free: [Int] = []
   /// Ranks are times, and elements go when they are over.
-  private let expires: Bool
+  let expires: Bool
   private var heap = Heap<Due>()
+  /// Entries that came back from files and are in no group yet.
+  var returned: [UInt32] = []
+  /// The next group that is looked at for a place in a file.
+  var hand = 0
+  /// The state log was read; before that there are no groups.
+  var isRecovered = false
   /// The next element's number, of those that have one: higher than those of all that are there.
   private var sequence: UInt64 = 0
 
@@ -74,9 +82,14 @@ final class ElementStore: @unchecked Sendable {
     self.expires = expires
   }
 
-  private func group(_ key: UnsafeRawBufferPointer) -> Group? { index.value(key).map { groups[Int($0)] } }
+  /// The elements of a key, which are brought back when they are in files.
+  private func group(_ key: UnsafeRawBufferPointer) -> Group? {
+    guard let number = index.value(key) else { return table.hasSpilled ? bringBack(key) : nil }
+    groups[Int(number)].isRecent = true
+    return groups[Int(number)]
+  }
 
-  private func makeGroup(_ key: UnsafeRawBufferPointer) -> Group {
+  func makeGroup(_ key: UnsafeRawBufferPointer) -> Group {
     let hash = Hashing.stable(key)
     let entry = index.changeEntry(key, hash) {
       if let number = self.free.popLast() { return UInt64(number) }
@@ -92,7 +105,7 @@ final class ElementStore: @unchecked Sendable {
 
   /// Whether the key has elements.
   @usableFromInline
-  func has(_ key: UnsafeRawBufferPointer) -> Bool { index.value(key) != nil }
+  func has(_ key: UnsafeRawBufferPointer) -> Bool { group(key) != nil }
 
   /// The lowest and the highest rank of the key; nil without elements.
   func ranks(_ key: UnsafeRawBufferPointer) -> ClosedRange<Int64>? {
@@ -132,6 +145,7 @@ final class ElementStore: @unchecked Sendable {
   /// Adds `weight` to what the element has: it comes with the first and goes when nothing is left.
   @usableFromInline
   func add(_ weight: Int64, to element: UnsafeRawBufferPointer, rank: Int64, of key: UnsafeRawBufferPointer) {
+    let group = group(key)
     ElementKey.join(key, element) { whole in
       guard let entry = table.find(whole, Hashing.stable(whole)), table.isLive(entry) else {
         if weight != 0 { _ = make(key, rank, element, weight.stateBits) }
@@ -140,7 +154,7 @@ final class ElementStore: @unchecked Sendable {
       let sum = Int64(stateBits: table.bits(of: entry)) &+ weight
       if sum != 0 {
         table.update(whole, initial: 0) { $0 = sum.stateBits }
-      } else if let group = group(key) {
+      } else if let group {
         remove(entry, rank, from: group)
       }
     }
@@ -149,8 +163,9 @@ final class ElementStore: @unchecked Sendable {
   private func make(
     _ key: UnsafeRawBufferPointer, _ rank: Int64, _ element: UnsafeRawBufferPointer, _ bits: UInt64
   ) -> Int {
+    let known = group(key)
     let entry = ElementKey.join(key, element) { table.changeEntry($0, Hashing.stable($0)) { bits } }
-    let group = makeGroup(key)
+    let group = known ?? makeGroup(key)
     var at = group.elements.count
     if at > group.first, group.elements[at - 1].rank > rank {
       at = rank == .max ? at : lowerBound(group, rank + 1)
@@ -163,7 +178,7 @@ final class ElementStore: @unchecked Sendable {
   }
 
   /// By bytes, of one rank and one key.
-  private func precedes(_ left: Element, _ right: Element) -> Bool {
+  func precedes(_ left: Element, _ right: Element) -> Bool {
     table.key(of: Int(left.entry)).lexicographicallyPrecedes(table.key(of: Int(right.entry)))
   }
 
@@ -202,7 +217,7 @@ final class ElementStore: @unchecked Sendable {
     }
   }
 
-  private func arm(_ group: Group) {
+  func arm(_ group: Group) {
     let rank = group.elements[group.first].rank
     guard rank < group.due else { return }
     group.due = rank
@@ -211,6 +226,7 @@ final class ElementStore: @unchecked Sendable {
 
   /// Takes all elements away whose rank is lower.
   func expire(below rank: Int64) {
+    if rank > .min { table.fetchDueGroups(rank - 1) { gather($0) } }
     while let next = heap.first, next.time < rank {
       heap.popFirst()
       let group = groups[next.group]
@@ -251,22 +267,22 @@ extension ElementStore: OperatorState {
         .corruptState,
         "a state record of kind \(kind) with \(key.count) bytes for operator \(operatorID), which has elements of keys")
     }
+    if parts.element.count == 16 {
+      sequence = max(sequence, UInt64(bitPattern: parts.element.bigEndianNumber(at: 8)) &+ 1)
+    }
     try table.restore(key, value)
   }
 
   func recovered() {
+    isRecovered = true
+    // The elements of one key may be in memory and in files.
+    if table.hasSpilled { return table.spillAll() }
     table.forEachEntry { entry, _ in
       guard let parts = ElementKey.split(table.key(of: entry)), let rank = ranking.rank(parts.element) else { return }
       makeGroup(parts.key).elements.append(Element(rank: rank, entry: UInt32(entry)))
-      if parts.element.count == 16 {
-        sequence = max(sequence, UInt64(bitPattern: parts.element.bigEndianNumber(at: 8)) &+ 1)
-      }
     }
     index.forgetChanges()
-    for group in groups {
-      group.elements.sort { $0.rank != $1.rank ? $0.rank < $1.rank : precedes($0, $1) }
-      if expires { arm(group) }
-    }
+    for group in groups { sort(group) }
   }
 }
 

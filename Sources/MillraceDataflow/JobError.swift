@@ -14,6 +14,8 @@ public struct JobError: Error, Equatable, CustomStringConvertible {
     case corruptInput
     /// The job's state log cannot be understood.
     case corruptState
+    /// A file with state beyond the job's memory cannot be written or read; a new run, which recovers, makes new ones.
+    case stateFileFailed
     /// The job contradicts itself: two operators of one name, for example.
     case invalidJob
     /// What a single batch of input led to is more than a commit may hold.

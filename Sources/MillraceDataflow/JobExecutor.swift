@@ -88,13 +88,19 @@ public final class JobExecutor {
     for index in 0..<options.workers {
       workers.append(try WorkerShare(job, worker: index, of: shared, host: host, outside: outside))
     }
+    if let limit = options.stateMemory {
+      guard limit > 0 else { throw JobError(.invalidJob, "\(limit) bytes of memory for state") }
+      for worker in workers { worker.limitMemory(limit / workers.count) }
+    }
     let first = workers[0].graph
     guard !first.inputs.isEmpty else { throw JobError(.invalidJob, "the job \"\(job.name)\" reads nothing") }
     self.workers = workers
     outsideWork = workers.flatMap(\.graph.outsideWork)
     team = workers.count > 1 ? WorkerTeam(count: workers.count) : nil
     keepsPartitions = first.hasHeadSinks
-    let recovered = try StateRecovery.recover(job: job.name, host: host, states: workers.map(\.graph.states))
+    let recovered = try StateRecovery.recover(job: job.name, host: host, states: workers.map(\.graph.states)) {
+      () throws(JobError) in for worker in workers { try worker.relieveMemory() }
+    }
     epoch = recovered.epoch
     inputs = try JobInputs(first.inputs, host: host, positions: recovered.positions)
     for worker in workers {
@@ -314,7 +320,7 @@ public final class JobExecutor {
     while inFlight.count >= max(1, options.commitsInFlight) { try settleOldest() }
     commitNumber += 1
     for participant in participants { try participant.prepare(commit: commitNumber) }
-    let (state, start) = writeState(at: now)
+    let (state, start) = try writeState(at: now)
     let submitted = options.clock()
     let commit = StepCommit(job: name, epoch: epoch, outputs: outputs, state: state, stateLogStart: start)
     let size = commit.size
@@ -330,6 +336,9 @@ public final class JobExecutor {
     inFlight.append(InFlight(ticket: ticket, number: commitNumber, submitted: submitted))
     figures.steps += 1
     figures.stateKeys = workers.reduce(0) { $0 + $1.keyCount }
+    (figures.stateMemory, figures.stateFiles) = workers.reduce((0, 0)) {
+      ($0.0 + $1.stateMemory, $0.1 + $1.stateFiles)
+    }
     figures.lag = inputs.lag
     // Those of the first worker stand for all.
     figures.watermark = workers[0].graph.clocks.map(\.watermark).min { $0.milliseconds < $1.milliseconds }
@@ -355,7 +364,7 @@ public final class JobExecutor {
   }
 
   /// - Returns: the step's state records, and where the state log may start.
-  private func writeState(at now: Timestamp) -> (batches: [Bytes], start: Offset?) {
+  private func writeState(at now: Timestamp) throws(JobError) -> (batches: [Bytes], start: Offset?) {
     let start = rounds.takeStart()
     let begins = rounds.needsRound
     if begins { rounds.begin(commit: commitNumber) }
@@ -370,6 +379,7 @@ public final class JobExecutor {
     }
     var batches: [Bytes] = []
     for worker in workers {
+      try worker.check()
       let written = worker.takeWritten()
       figures.stateRecords += UInt64(written.count)
       batches += written.batches

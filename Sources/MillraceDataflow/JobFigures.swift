@@ -15,6 +15,10 @@ public struct JobOptions: Sendable {
   /// Threads that run the job, each for its share of the keys: 1 to 256. The state does not depend on it: a job may be
   /// stopped and started again with another number.
   public var workers = 1
+  /// About the bytes of memory that keyed state may take, of all workers together; what is beyond goes into files of the host, what was
+  /// not used lately first, and comes back when it is asked for. Nil for no limit. What a step changes is in memory until it
+  /// ends, so a limit is not kept below that.
+  public var stateMemory: Int?
   /// Bytes of input from which on it pays to wake the threads of several workers; for less, one thread does the work of all.
   public var wakeBytes = 16 << 10
   /// Slots from which on a table's lookups are gathered; tests have small tables do it, too.
@@ -56,6 +60,10 @@ public struct JobFigures: Sendable {
   public var steps: UInt64 = 0
   /// Keys in the job's state.
   public var stateKeys = 0
+  /// About the bytes of memory that state takes which may go into files; 0 without ``JobOptions/stateMemory``.
+  public var stateMemory = 0
+  /// Bytes of files with state that memory has no room for.
+  public var stateFiles = 0
   /// Records not yet read, as far as the host tells.
   public var lag: Int64 = 0
   /// The lowest of the job's watermarks; nil without event time, or while there is none.

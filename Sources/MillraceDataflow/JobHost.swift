@@ -115,8 +115,8 @@ public struct CommitReceipt: Equatable, Sendable {
 
 /// The outside of one running job: its input topics, its output topics and its state log.
 ///
-/// One value serves one job, a run at a time. All methods but ``interrupt()`` and ``decompress(_:_:)`` are called by
-/// one of the job's threads, one at a time; they may block it. Any error ends the run: what was not committed is forgotten, and the next run recovers.
+/// One value serves one job, a run at a time. All methods but ``interrupt()``, ``decompress(_:_:)`` and
+/// ``makeStateFile()`` are called by one of the job's threads, one at a time; they may block it. Any error ends the run: what was not committed is forgotten, and the next run recovers.
 ///
 /// What the host owes the job:
 /// 1. A commit is applied whole or not at all, and in the order of submission.
@@ -166,6 +166,10 @@ public protocol JobHost: AnyObject, Sendable {
   /// Blocks until the commit is durable. Called once for each ticket, in the order of submission.
   /// - Throws: `.fenced`, `.commitFailed` (the commit may or may not be found at the next open), `.closed`.
   func wait(_ ticket: CommitTicket) throws(JobError) -> CommitReceipt
+
+  /// An empty file for state that memory has no room for (``JobOptions/stateMemory``). Several of the job's threads may call at a time.
+  /// - Throws: `.stateFileFailed`.
+  func makeStateFile() throws(JobError) -> any StateFile
 
   /// Makes a ``read(_:maxBytes:wait:)`` that waits, or the next one, return at once. Any thread may call.
   func interrupt()

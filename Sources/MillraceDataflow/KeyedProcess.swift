@@ -123,12 +123,10 @@ final class ProcessStore<State: StateCodable>: @unchecked Sendable {
   private func change(_ number: Int, _ body: (Cell) -> Void) {
     let cell = Cell(stateBits: table.bits(of: number))
     body(cell)
-    if let first = cell.content.timers.first {
-      guard first < cell.content.due else { return }
-      cell.content.due = first
-      heap.push(Due(time: first, entry: number))
-    } else if cell.content.state == nil {
+    if cell.content.timers.isEmpty, cell.content.state == nil {
       table.remove(table.key(of: number))
+    } else {
+      arm(number)
     }
   }
 
@@ -136,6 +134,7 @@ final class ProcessStore<State: StateCodable>: @unchecked Sendable {
   @usableFromInline
   func advance(to time: Timestamp, _ body: (UnsafeRawBufferPointer, Timestamp, Cell) -> Void) {
     _ = kept.advance(to: time)
+    table.fetchDue(watermark.milliseconds)
     // Timers that the calls set are for the next batch.
     var due: [Due] = []
     while let next = heap.first, next.time <= watermark.milliseconds {
@@ -170,7 +169,17 @@ final class ProcessStore<State: StateCodable>: @unchecked Sendable {
 extension ProcessStore: OperatorState {
   var ownKind: UInt8? { kept.kind }
   var operatorID: UInt16 { table.operatorID }
-  var waitsForTime: Bool { !heap.isEmpty }
+  var waitsForTime: Bool { !heap.isEmpty || table.hasSpilledDues }
+  func allowSpilling(into memory: StateMemory) {
+    table.allowSpilling(
+      into: memory,
+      owner: SpillOwner(
+        due: { [table] in Cell(stateBits: table.bits(of: $0)).content.timers.first ?? .max },
+        cameBack: { [unowned self] in arm($0) }))
+  }
+  var memorySize: Int { table.memorySize }
+  var fileSize: Int { table.fileSize }
+  func spill(_ size: Int) throws(JobError) -> Int { try table.spill(size) }
   var count: Int { table.count }
   var changedCount: Int { table.changedCount + (kept.isChanged ? 1 : 0) }
   // The state's own size is not known before it is written.
@@ -199,13 +208,14 @@ extension ProcessStore: OperatorState {
     try table.restore(key, value)
   }
 
-  func recovered() {
-    table.forEachEntry { number, bits in
-      let cell = Cell(stateBits: bits)
-      guard let first = cell.content.timers.first else { return }
-      cell.content.due = first
-      heap.push(Due(time: first, entry: number))
-    }
+  func recovered() { table.forEachEntry { number, _ in arm(number) } }
+
+  /// Sees to it that the heap knows when the entry is due.
+  private func arm(_ number: Int) {
+    let cell = Cell(stateBits: table.bits(of: number))
+    guard let first = cell.content.timers.first, first < cell.content.due else { return }
+    cell.content.due = first
+    heap.push(Due(time: first, entry: number))
   }
 }
 

@@ -3,11 +3,14 @@
 import MillraceBase
 
 extension KeyedTable {
-  /// Adds an entry, neither live nor dirty, for a key that is not there.
+  /// The entry of a key that is not in memory: what a file has of it, or a new one that is neither live nor dirty.
   @usableFromInline @inline(never)
-  func insert(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> Int {
+  func insert(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> Int { fetch(key, hash) ?? add(key, hash) }
+
+  /// Adds an entry, neither live nor dirty, for a key that is nowhere.
+  func add(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> Int {
     if (core.pointee.slotsUsed + 1) * 2 > core.pointee.mask + 1 { growSlots() }
-    let group = kind == StateRecordKind.element ? ElementKey.group(key) : KeyGroup.of(hash: hash)
+    let group = group(key, hash)
     var entry = Entry(
       key: (0, 0), value: 0, length: UInt32(key.count),
       flags: core.pointee.parity | UInt32(group) << KeyedTable.groupShift)
@@ -39,6 +42,11 @@ extension KeyedTable {
     return number
   }
 
+  /// The key group of `key`: an element's is that of the key it belongs to.
+  func group(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> UInt8 {
+    kind == StateRecordKind.element ? ElementKey.group(key) : KeyGroup.of(hash: hash)
+  }
+
   /// Makes the entry live with `initial` when it is not, and notes it as changed.
   @usableFromInline @inline(never)
   func touch(_ number: Int, _ initial: UInt64) {
@@ -49,7 +57,7 @@ extension KeyedTable {
       core.pointee.liveCount += 1
     }
     if entry.pointee.flags & KeyedTable.isDirty == 0 {
-      entry.pointee.flags |= KeyedTable.isDirty
+      entry.pointee.flags |= KeyedTable.isDirty | core.pointee.readMark
       note(number)
     }
   }

@@ -60,7 +60,7 @@ extension KeyedTable {
     _ key: UnsafeRawBufferPointer, _ hash: UInt64, _ value: UnsafeRawBufferPointer?
   ) throws(JobError) {
     guard let value else {
-      guard let number = find(key, hash) else { return }
+      guard let number = find(key, hash) ?? fetch(key, hash) else { return }
       codec?.release(core.pointee.entries[number].value)
       core.pointee.entries[number].flags = 0
       core.pointee.liveCount -= 1
@@ -68,15 +68,7 @@ extension KeyedTable {
       compactKeys()
       return
     }
-    let bits: UInt64
-    if let codec {
-      bits = try codec.read(value)
-    } else {
-      guard value.count == 8 else {
-        throw JobError(.corruptState, "a keyed value of \(value.count) bytes, 8 are expected")
-      }
-      bits = UInt64(bigEndian: value.loadUnaligned(as: UInt64.self))
-    }
+    let bits = try bits(of: value)
     let number = find(key, hash) ?? insert(key, hash)
     let entry = core.pointee.entries + number
     if entry.pointee.flags & KeyedTable.live == 0 {

@@ -40,13 +40,11 @@ extension KeyedTable {
   }
 
   /// Writes what the entry holds, which is no change any more and was written in this round.
-  private func write(_ entry: UnsafeMutablePointer<Entry>, into writer: inout StateLogWriter) {
-    let group = entry.pointee.flags & KeyedTable.groupBits
-    entry.pointee.flags = KeyedTable.live | core.pointee.parity | group
+  func write(_ entry: UnsafeMutablePointer<Entry>, into writer: inout StateLogWriter) {
+    let kept = entry.pointee.flags & (KeyedTable.groupBits | KeyedTable.recent)
+    entry.pointee.flags = KeyedTable.live | core.pointee.parity | kept
     guard let codec else { return withHead(entry) { writer.put(head: $0, key: $1, bits: entry.pointee.value) } }
-    var encoded = ByteWriter(capacity: 64)
-    codec.write(entry.pointee.value, into: &encoded)
-    let bytes = encoded.finishJoined()
+    let bytes = encoded(entry.pointee.value, codec)
     withHead(entry) { head, key in bytes.withBuffer { writer.put(head: head, key: key, value: $0) } }
   }
 
@@ -58,10 +56,20 @@ extension KeyedTable {
     body(UnsafeRawBufferPointer(head), key(at: entry))
   }
 
+  /// What stands in the state log for the bits of an entry.
+  func encoded(_ bits: UInt64, _ codec: any StateCodec) -> Bytes {
+    var writer = ByteWriter(capacity: 64)
+    codec.write(bits, into: &writer)
+    let bytes = writer.finishJoined()
+    spilled?.note(valueSize: bytes.count)
+    return bytes
+  }
+
   /// Begins a sweep round: from now on every key must be written once more, by a change or by the sweep.
   func beginRound() {
     core.pointee.parity ^= KeyedTable.parityBit
     core.pointee.cursor = 0
+    spilled?.beginRound()
   }
 
   /// Writes up to `quota` keys again that were not written in this round yet. The changes must have been written before.
@@ -78,9 +86,10 @@ extension KeyedTable {
       write(entry, into: &writer)
       written += 1
     }
+    if spilled != nil { written += sweepSpilled(quota - written, upTo: size, into: &writer) }
     return written
   }
 
   /// Whether every key was written in this round.
-  var roundIsDone: Bool { core.pointee.cursor >= core.pointee.entryCount }
+  var roundIsDone: Bool { core.pointee.cursor >= core.pointee.entryCount && (spilled?.roundIsDone ?? true) }
 }

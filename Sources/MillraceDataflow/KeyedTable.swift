@@ -12,7 +12,10 @@
 // `approach`, so that the waits are for all of them at once; what is written for the state log does the same.
 //
 // Entry flags: live (holds a value), dirty (changed in this step, listed in `dirty`), parity (of the round that wrote it
-// last), and the key group. An entry deleted in this step stays findable, not live, until its deletion was written.
+// last), recent (used since the table last looked for what to put into a file), and the key group. An entry deleted in this step
+// stays findable, not live, until its deletion was written.
+//
+// What a job's memory has no room for lies in files (KeyedTable+Spill.swift): a key that is not found here may be there.
 
 import MillraceBase
 
@@ -57,6 +60,8 @@ public final class KeyedTable: @unchecked Sendable {
     var slotsUsed = 0
     /// Lookups wait for memory, mostly: it pays to ``KeyedTable/approach(_:_:)`` them.
     @usableFromInline var isLarge = false
+    /// The flag that lookups set: ``KeyedTable/recent`` when entries may go into a file, nothing otherwise.
+    @usableFromInline var readMark: UInt32 = 0
     /// Takes what was read only to have it near.
     var ignored: UInt64 = 0
     /// The highest event time since it was last taken.
@@ -66,6 +71,7 @@ public final class KeyedTable: @unchecked Sendable {
   @usableFromInline static var live: UInt32 { 1 }
   @usableFromInline static var isDirty: UInt32 { 2 }
   @usableFromInline static var parityBit: UInt32 { 4 }
+  static var recent: UInt32 { 8 }
   /// Bits of the flags that hold the key group.
   static var groupShift: UInt32 { 8 }
   static var groupBits: UInt32 { 0xff00 }
@@ -97,6 +103,8 @@ public final class KeyedTable: @unchecked Sendable {
   var free: [UInt32] = []
   /// Records of the state log that are about to be taken over.
   var restoring: RestoreQueue?
+  /// What lies in files; nil while nothing may.
+  var spilled: SpilledEntries?
   /// All workers of a job have the same table; see ``OperatorState/isShared``.
   var isShared = false
 
@@ -139,7 +147,7 @@ public final class KeyedTable: @unchecked Sendable {
   }
 
   /// Number of keys that hold a value.
-  public var count: Int { core.pointee.liveCount }
+  public var count: Int { core.pointee.liveCount + (spilled?.segments.count ?? 0) }
 
   /// Number of keys changed since the changes were last written.
   public var changedCount: Int { core.pointee.dirtyCount }
@@ -175,14 +183,22 @@ public final class KeyedTable: @unchecked Sendable {
   /// The value of `key`, nil when it has none.
   @inlinable
   public func value(_ key: UnsafeRawBufferPointer) -> UInt64? {
-    guard let number = find(key, Hashing.stable(key)) else { return nil }
-    let entry = core.pointee.entries[number]
-    return entry.flags & KeyedTable.live != 0 ? entry.value : nil
+    liveEntry(key, Hashing.stable(key)).map { core.pointee.entries[$0].value }
+  }
+
+  /// The number of the entry of `key` when it holds a value.
+  @inlinable @inline(__always)
+  func liveEntry(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> Int? {
+    guard let number = find(key, hash) ?? fetch(key, hash) else { return nil }
+    let entry = core.pointee.entries + number
+    guard entry.pointee.flags & KeyedTable.live != 0 else { return nil }
+    if core.pointee.readMark != 0 { entry.pointee.flags |= core.pointee.readMark }
+    return number
   }
 
   /// Takes the value of `key` away and notes the change; no-op when it has none.
   public func remove(_ key: UnsafeRawBufferPointer) {
-    if let number = find(key, Hashing.stable(key)) { remove(entry: number) }
+    if let number = liveEntry(key, Hashing.stable(key)) { remove(entry: number) }
   }
 
   /// Takes the value of an entry away and notes the change; no-op when it has none.
@@ -239,7 +255,7 @@ public final class KeyedTable: @unchecked Sendable {
       count: length)
   }
 
-  /// Calls `body` with the number and the bits of each entry that holds a value.
+  /// Calls `body` with the number and the bits of each entry in memory that holds a value.
   func forEachEntry(_ body: (Int, UInt64) -> Void) {
     for number in 0..<core.pointee.entryCount where isLive(number) { body(number, bits(of: number)) }
   }
@@ -250,6 +266,7 @@ public final class KeyedTable: @unchecked Sendable {
       let entry = core.pointee.entries + index
       if entry.pointee.flags & KeyedTable.live != 0 { body(key(at: entry), entry.pointee.value) }
     }
+    forEachSpilled(body)
   }
 
   /// Notes the event time of a value that came in.
@@ -266,7 +283,7 @@ public final class KeyedTable: @unchecked Sendable {
     return time
   }
 
-  /// The number of the entry of `key`, live or not.
+  /// The number of the entry of `key` in memory, live or not.
   @inlinable @inline(__always)
   func find(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> Int? {
     let slots = core.pointee.slots

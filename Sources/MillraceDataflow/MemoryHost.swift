@@ -66,6 +66,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
   private var turn = 0
   private let fate: @Sendable (UInt64) -> Fate
   private let newTopicPartitions: Int?
+  private var stateFiles: @Sendable () throws(JobError) -> any StateFile = { () throws(JobError) in MemoryStateFile() }
   /// Most bytes of a commit.
   public let largestCommit: Int
   private var largestSeen = 0
@@ -83,6 +84,14 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
     self.largestCommit = largestCommit
     self.newTopicPartitions = newTopicPartitions
     self.fate = fate
+  }
+
+  /// A file in memory, unless ``makeStateFiles(_:)`` said otherwise.
+  public func makeStateFile() throws(JobError) -> any StateFile { try signal.locked { stateFiles }() }
+
+  /// From now on `make` makes the files for state beyond a job's memory.
+  public func makeStateFiles(_ make: @escaping @Sendable () throws(JobError) -> any StateFile) {
+    signal.locked { stateFiles = make }
   }
 
   /// Makes a topic.

@@ -32,6 +32,16 @@ protocol OperatorState: AnyObject {
   func restoreRest() throws(JobError)
   /// Everything in the state log was taken over.
   func recovered()
+  /// From now on what did not change in a step may go into files, when memory is short.
+  func allowSpilling(into memory: StateMemory)
+  /// About the bytes of memory that may be given back, and what it takes to find what is in files.
+  var memorySize: Int { get }
+  /// Bytes of files with state.
+  var fileSize: Int { get }
+  /// Puts what takes about `size` bytes of memory into a file, or less. The changes must have been written before.
+  /// - Returns: about the bytes that were given back; 0 when nothing may go.
+  /// - Throws: `.stateFileFailed`; nothing has gone then.
+  func spill(_ size: Int) throws(JobError) -> Int
   /// All workers of a job have the same: its records are for all of them, and one of them writes it.
   var isShared: Bool { get }
   /// Something may be handed on or given up when event time moves.
@@ -44,6 +54,10 @@ protocol OperatorState: AnyObject {
 extension OperatorState {
   func restoreRest() throws(JobError) {}
   func recovered() {}
+  func allowSpilling(into memory: StateMemory) {}
+  var memorySize: Int { 0 }
+  var fileSize: Int { 0 }
+  func spill(_ size: Int) throws(JobError) -> Int { 0 }
   var isShared: Bool { false }
   var waitsForTime: Bool { count > 0 }
   var ownKind: UInt8? { nil }
@@ -65,6 +79,10 @@ public protocol StateCodec: AnyObject {
 protocol PlaceCodec: StateCodec {}
 
 extension KeyedTable: OperatorState {
+  func allowSpilling(into memory: StateMemory) {
+    // What all workers have is little.
+    if !isShared { allowSpilling(into: memory, owner: SpillOwner()) }
+  }
   var waitsForTime: Bool { false }
   func restore(
     _ kind: UInt8, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer?

@@ -145,6 +145,18 @@ extension PaneStore: OperatorState {
   var count: Int { table.count }
   var changedCount: Int { table.changedCount + (isHeaderChanged ? 1 : 0) }
   var changedSize: Int { 2 * table.changedSize + 64 }
+  func allowSpilling(into memory: StateMemory) {
+    table.allowSpilling(
+      into: memory,
+      owner: SpillOwner(
+        isPinned: { [unowned self] in
+          rules.interval != nil && cells.list[Int(table.bits(of: $0))].since > 0
+        },
+        cameBack: { [unowned self] in cameBack($0) }))
+  }
+  var memorySize: Int { table.memorySize }
+  var fileSize: Int { table.fileSize }
+  func spill(_ size: Int) throws(JobError) -> Int { try table.spill(size) }
 
   func writeChanges(into writer: inout StateLogWriter) {
     if isHeaderChanged { writeHeader(into: &writer) }
@@ -196,10 +208,11 @@ extension PaneStore: OperatorState {
     try table.restore(key, value)
   }
 
-  func recovered() {
-    table.forEachEntry { number, bits in
-      cells.list[Int(bits)].entry = number
-      if rules.interval != nil, cells.list[Int(bits)].since > 0 { wait(Int(bits)) }
-    }
+  func recovered() { table.forEachEntry { number, _ in cameBack(number) } }
+
+  private func cameBack(_ number: Int) {
+    let cell = Int(table.bits(of: number))
+    cells.list[cell].entry = number
+    if rules.interval != nil, cells.list[cell].since > 0 { wait(cell) }
   }
 }

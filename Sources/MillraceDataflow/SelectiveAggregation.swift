@@ -40,13 +40,6 @@ extension Maximum: SelectiveAggregation {
 }
 
 extension KeyedTable {
-  /// The number of the entry of `key` when it holds a value.
-  @inlinable @inline(__always)
-  func liveEntry(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> Int? {
-    guard let number = find(key, hash), core.pointee.entries[number].flags & KeyedTable.live != 0 else { return nil }
-    return number
-  }
-
   /// The bits of a live entry.
   @inlinable @inline(__always)
   func value(at number: Int) -> UInt64 { core.pointee.entries[number].value }

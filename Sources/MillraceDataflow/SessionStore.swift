@@ -112,7 +112,7 @@ public final class SessionStore: @unchecked Sendable {
     let time = time.milliseconds
     guard time > -TimeWindows.farthest, time < TimeWindows.farthest else { return isLate() }
     let hash = Hashing.stable(key)
-    let known = table.find(key, hash).flatMap { table.isLive($0) ? Int(table.bits(of: $0)) : nil }
+    let known = table.liveEntry(key, hash).map { Int(table.bits(of: $0)) }
     // The sessions that the value joins lie side by side.
     let sessions = known.map { cells.list[$0].sessions } ?? []
     let from = sessions.firstIndex { $0.last.adding(gap) >= time } ?? sessions.count
@@ -150,13 +150,17 @@ public final class SessionStore: @unchecked Sendable {
   /// No value at all can join it any more.
   private func isOver(_ session: Stretch) -> Bool { watermark > session.last.adding(gap).adding(lateness) }
 
+  /// When the first of the cell's sessions closes or goes.
+  private func due(_ cell: Int) -> Int64 {
+    cells.list[cell].sessions.reduce(.max) { earliest, session in
+      let end = session.last.adding(gap)
+      return min(earliest, isClosed(session) ? end.adding(lateness) : end)
+    }
+  }
+
   /// Sees to it that the heap knows when the cell is due.
   private func arm(_ cell: Int) {
-    var due = Int64.max
-    for session in cells.list[cell].sessions {
-      let end = session.last.adding(gap)
-      due = min(due, isClosed(session) ? end.adding(lateness) : end)
-    }
+    let due = due(cell)
     guard due < cells.list[cell].due else { return }
     cells.list[cell].due = due
     heap.push(Due(time: due, cell: cell))
@@ -184,6 +188,8 @@ public final class SessionStore: @unchecked Sendable {
   func advance(to time: Timestamp, _ body: (UnsafeRawBufferPointer, Window, UInt64) -> Void) {
     let before = watermark
     guard time.milliseconds > before else { return }
+    // Before event time moves on, so that what closes by that comes up.
+    table.fetchDue(time.milliseconds - 1)
     // What changed in this step and is over by now is not found at the step's end.
     watermark = time.milliseconds
     isWatermarkChanged = true
@@ -240,6 +246,17 @@ extension SessionStore: OperatorState {
   var count: Int { table.count }
   var changedCount: Int { table.changedCount + (isWatermarkChanged ? 1 : 0) }
   var changedSize: Int { 2 * table.changedSize + 64 }
+  /// Sessions that are handed on before they close are looked through each time.
+  func allowSpilling(into memory: StateMemory) {
+    guard earlyInterval == nil else { return }
+    table.allowSpilling(
+      into: memory,
+      owner: SpillOwner(
+        due: { [unowned self] in due(Int(table.bits(of: $0))) }, cameBack: { [unowned self] in cameBack($0) }))
+  }
+  var memorySize: Int { table.memorySize }
+  var fileSize: Int { table.fileSize }
+  func spill(_ size: Int) throws(JobError) -> Int { again.isEmpty ? try table.spill(size) : 0 }
 
   func writeChanges(into writer: inout StateLogWriter) {
     if isWatermarkChanged { writeWatermark(into: &writer) }
@@ -289,10 +306,11 @@ extension SessionStore: OperatorState {
     try table.restore(key, value)
   }
 
-  func recovered() {
-    table.forEachEntry { number, bits in
-      cells.list[Int(bits)].entry = number
-      arm(Int(bits))
-    }
+  func recovered() { table.forEachEntry { number, _ in cameBack(number) } }
+
+  private func cameBack(_ number: Int) {
+    let cell = Int(table.bits(of: number))
+    cells.list[cell].entry = number
+    arm(cell)
   }
 }

@@ -33,6 +33,8 @@ public final class SliceStore: @unchecked Sendable {
   private let length: Int64
   private let phase: Int64
 
+  /// What the state may take; nil for no limit.
+  private var memory: StateMemory?
   /// Of values that take more than 64 bits.
   private let codec: (any StateCodec)?
 
@@ -58,9 +60,11 @@ public final class SliceStore: @unchecked Sendable {
   }
 
   private func newTable(_ start: Int64) -> KeyedTable {
-    KeyedTable(
+    let table = KeyedTable(
       operatorID: operatorID, kind: StateRecordKind.sliceValue,
       scope: withUnsafeBytes(of: start.bigEndian) { Array($0) }, codec: codec)
+    if let memory { table.allowSpilling(into: memory) }
+    return table
   }
 
   /// The slices that begin in `range`, in order.
@@ -88,6 +92,17 @@ extension SliceStore: OperatorState {
   var count: Int { tables.reduce(0) { $0 + $1.count } }
   var changedCount: Int { tables.reduce(ended.count + (isWatermarkChanged ? 1 : 0)) { $0 + $1.changedCount } }
   var changedSize: Int { tables.reduce(32 * (ended.count + 1)) { $0 + $1.changedSize } }
+  func allowSpilling(into memory: StateMemory) {
+    self.memory = memory
+    for table in tables { table.allowSpilling(into: memory) }
+  }
+  var memorySize: Int { tables.reduce(0) { $0 + $1.memorySize } }
+  var fileSize: Int { tables.reduce(0) { $0 + $1.fileSize } }
+  func spill(_ size: Int) throws(JobError) -> Int {
+    var given = 0
+    for table in tables where given < size { given += try table.spill(size - given) }
+    return given
+  }
 
   func writeChanges(into writer: inout StateLogWriter) {
     if isWatermarkChanged { writeWatermark(into: &writer) }

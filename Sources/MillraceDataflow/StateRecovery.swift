@@ -10,16 +10,17 @@ struct StateRecovery {
   /// Input positions by name.
   let positions: [[UInt8]: Bytes]
 
-  /// Opens the job and fills `states`, those of each worker with the records of its keys, and all with what is for all.
+  /// Opens the job, calls `relieve` between batches, and fills `states`, those of each worker with the records of its keys, and all with what is for all.
   /// - Throws: `.corruptState` when a record cannot be understood or belongs to an operator the job does not have.
   static func recover(
-    job: String, host: any JobHost, states: [[any OperatorState]]
+    job: String, host: any JobHost, states: [[any OperatorState]], relieve: () throws(JobError) -> Void
   ) throws(JobError) -> StateRecovery {
     var positions: [[UInt8]: Bytes] = [:]
     var isPartial = false
     let byOperator = states.map { Dictionary(uniqueKeysWithValues: $0.map { ($0.operatorID, $0) }) }
     let epoch = try host.open(job: job) { (batch: Bytes) throws(JobError) in
       try apply(batch, job: job, byOperator, &positions, &isPartial)
+      try relieve()
     }
     guard !isPartial else {
       throw JobError(

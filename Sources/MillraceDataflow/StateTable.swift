@@ -62,7 +62,7 @@ public class BoundState: @unchecked Sendable {
 /// Safety: `@unchecked Sendable` because it is used by the job's worker thread only.
 @usableFromInline
 final class StateTable<Element: StateCodable, Content: StateCodable>: BoundState, @unchecked Sendable {
-  private typealias Cell = Boxed<StampedState<Element, Content>>
+  typealias Cell = Boxed<StampedState<Element, Content>>
 
   private struct Due: Comparable {
     let time: Int64
@@ -70,12 +70,14 @@ final class StateTable<Element: StateCodable, Content: StateCodable>: BoundState
     static func < (left: Due, right: Due) -> Bool { left.time < right.time }
   }
 
-  private let table: KeyedTable
-  private let hasElements: Bool
+  let table: KeyedTable
+  let hasElements: Bool
   /// In ms; nil for ever.
-  private let lifetime: Int64?
+  let lifetime: Int64?
   private var heap = Heap<Due>()
-  private let lists: ElementLists
+  let lists: ElementLists
+  /// The state log was read; before that nothing is in lists.
+  var isRecovered = false
 
   init(operatorID: UInt16, timeToLive: Duration?) {
     hasElements = Element.self != NoElement.self
@@ -101,7 +103,8 @@ final class StateTable<Element: StateCodable, Content: StateCodable>: BoundState
 
   @usableFromInline
   func content(_ key: UnsafeRawBufferPointer, _ element: Element?) -> Content? {
-    with(key, element) { bytes in
+    bringBack(key)
+    return with(key, element) { bytes in
       guard let number = table.liveEntry(bytes, Hashing.stable(bytes)) else { return nil }
       return Cell(stateBits: table.bits(of: number)).content.content
     }
@@ -109,6 +112,7 @@ final class StateTable<Element: StateCodable, Content: StateCodable>: BoundState
 
   @usableFromInline
   func set(_ key: UnsafeRawBufferPointer, _ element: Element?, _ content: Content?, at time: Timestamp) {
+    bringBack(key)
     with(key, element) { bytes in
       let known = table.liveEntry(bytes, Hashing.stable(bytes))
       guard let content else {
@@ -140,22 +144,32 @@ final class StateTable<Element: StateCodable, Content: StateCodable>: BoundState
   // MARK: Elements
 
   @usableFromInline
-  func count(_ key: UnsafeRawBufferPointer) -> Int { lists.count(key) }
+  func count(_ key: UnsafeRawBufferPointer) -> Int {
+    bringBack(key)
+    return lists.count(key)
+  }
 
   /// The elements of a key with what they hold, by the elements' bytes.
   @usableFromInline
   func elements(_ key: UnsafeRawBufferPointer) -> [(Element, Content)] {
-    lists.entries(key).map { number in
+    bringBack(key)
+    return lists.entries(key).map { number in
       (element(of: number), Cell(stateBits: table.bits(of: number)).content.content)
     }
   }
 
   /// The element with the highest bytes.
   @usableFromInline
-  func last(_ key: UnsafeRawBufferPointer) -> Element? { lists.last(key).map { element(of: $0) } }
+  func last(_ key: UnsafeRawBufferPointer) -> Element? {
+    bringBack(key)
+    return lists.last(key).map { element(of: $0) }
+  }
 
   @usableFromInline
-  func removeAll(_ key: UnsafeRawBufferPointer) { for number in lists.entries(key) { remove(number) } }
+  func removeAll(_ key: UnsafeRawBufferPointer) {
+    bringBack(key)
+    for number in lists.entries(key) { remove(number) }
+  }
 
   private func element(of number: Int) -> Element {
     guard let element = decoded(table.key(of: number)) else { preconditionFailure("an element of another type") }
@@ -175,7 +189,7 @@ final class StateTable<Element: StateCodable, Content: StateCodable>: BoundState
 
   // MARK: Time to live
 
-  private func arm(_ number: Int) {
+  func arm(_ number: Int) {
     guard let lifetime else { return }
     let cell = Cell(stateBits: table.bits(of: number))
     let over = cell.content.written.adding(lifetime)
@@ -186,6 +200,7 @@ final class StateTable<Element: StateCodable, Content: StateCodable>: BoundState
 
   override func expire(_ time: Timestamp) {
     guard let lifetime else { return }
+    if hasElements { table.fetchDueGroups(time.milliseconds) { _ in } } else { table.fetchDue(time.milliseconds) }
     while let next = heap.first, next.time <= time.milliseconds {
       heap.popFirst()
       // The entry may be another one's by now.
@@ -200,7 +215,7 @@ final class StateTable<Element: StateCodable, Content: StateCodable>: BoundState
 
 extension StateTable: OperatorState {
   var operatorID: UInt16 { table.operatorID }
-  var waitsForTime: Bool { !heap.isEmpty }
+  var waitsForTime: Bool { !heap.isEmpty || table.hasSpilledDues }
   var count: Int { table.count }
   var changedCount: Int { table.changedCount }
   // What is held has sizes that are not known before it is written.
@@ -227,6 +242,9 @@ extension StateTable: OperatorState {
   }
 
   func recovered() {
+    isRecovered = true
+    // The elements of one key may be in memory and in files.
+    if hasElements, table.hasSpilled { return table.spillAll() }
     table.forEachEntry { number, _ in
       if hasElements, let key = ElementKey.split(table.key(of: number))?.key { lists.add(number, of: key) }
       arm(number)

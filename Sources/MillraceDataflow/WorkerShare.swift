@@ -23,6 +23,8 @@ final class WorkerShare: @unchecked Sendable {
   private let host: any JobHost
   /// Decompressed batches of the round.
   private var held: [Bytes] = []
+  /// What the state may take; nil for no limit.
+  private var memory: StateMemory?
   /// The state records of the step.
   private var writer = StateLogWriter(timestamp: .none)
 
@@ -125,6 +127,28 @@ final class WorkerShare: @unchecked Sendable {
 
   // MARK: State
 
+  /// Has state beyond `limit` bytes of memory go into files.
+  func limitMemory(_ limit: Int) {
+    let (host, failure) = (host, graph.failure)
+    let memory = StateMemory(
+      limit: limit, makeFile: { () throws(JobError) in try host.makeStateFile() }, failed: { failure.note($0) })
+    for state in graph.states { state.allowSpilling(into: memory) }
+    self.memory = memory
+  }
+
+  /// About the bytes of memory that state takes which may go into files; 0 without a limit.
+  var stateMemory: Int { memory == nil ? 0 : graph.states.reduce(0) { $0 + $1.memorySize } }
+  /// Bytes of files with state.
+  var stateFiles: Int { memory == nil ? 0 : graph.states.reduce(0) { $0 + $1.fileSize } }
+
+  /// Puts state into files that memory has no room for.
+  /// - Throws: `.stateFileFailed`.
+  func relieveMemory() throws(JobError) {
+    guard let memory else { return }
+    memory.relieve(graph.states)
+    try check()
+  }
+
   /// Begins the state records of a step with what is in `writer`.
   func begin(writing writer: StateLogWriter) { self.writer = writer }
 
@@ -146,6 +170,7 @@ final class WorkerShare: @unchecked Sendable {
       quota -= state.sweep(quota, upTo: size, into: &writer)
     }
     writer.close()
+    memory?.relieve(graph.states)
   }
 
   /// - Returns: the batches with the step's state records, and how many records they have.

@@ -25,6 +25,8 @@ public struct NexmarkRun: Sendable {
   public var crashAt: Int64?
   /// How the job is run.
   public var options = JobOptions()
+  /// Makes files for state beyond the job's memory.
+  public var stateFiles: @Sendable () throws(JobError) -> any StateFile = { () throws(JobError) in MemoryStateFile() }
 
   /// A run of `query` over events of `generator`, or over ``lines`` when they are set.
   public init(_ query: NexmarkQuery, _ generator: NexmarkGenerator, events: Range<Int64>) {
@@ -38,7 +40,7 @@ public struct NexmarkRun: Sendable {
   /// Processor time is that of the whole process: nothing else may run in it that is not to count.
   /// - Throws: what the job fails with.
   public func run() throws(JobError) -> NexmarkOutcome {
-    let host = ResultHost(keepsOutputs: keepsRows)
+    let host = ResultHost(keepsOutputs: keepsRows, stateFiles: stateFiles)
     var options = options
     if crashAt != nil {
       // So that something was committed by then.
@@ -51,7 +53,9 @@ public struct NexmarkRun: Sendable {
     let begin = (processor: NexmarkRun.processorTime, monotonic: MonotonicTime.now)
     var executor = try JobExecutor(job, host: host, options: options)
     var crash = crashAt
+    var stateFiles = 0
     while try executor.turn() != .finished {
+      stateFiles = max(stateFiles, executor.figures.stateFiles)
       guard let at = crash, executor.figures.recordsIn >= UInt64(at) else { continue }
       crash = nil
       executor = try JobExecutor(job, host: host, options: options)
@@ -64,7 +68,7 @@ public struct NexmarkRun: Sendable {
       events: lines == nil ? Int64(events.count) : readAgain, elapsed: elapsed,
       processor: isPrepared ? used : used - feed.cost,
       source: feed.cost, outputs: host.outputs, outputRecords: host.outputRecords, outputBytes: host.outputBytes,
-      recoveredAt: crashAt.map { _ in events.upperBound - readAgain },
+      recoveredAt: crashAt.map { _ in events.upperBound - readAgain }, stateFiles: stateFiles,
       figures: executor.figures)
   }
 
@@ -98,6 +102,8 @@ public struct NexmarkOutcome: Sendable {
   public let outputBytes: Int
   /// Of generated events, the number of the one from which on the job went on after the crash.
   public let recoveredAt: Int64?
+  /// Most bytes of state that lay in files at a time.
+  public let stateFiles: Int
   /// The job's own figures; after a crash those of its second run.
   public let figures: JobFigures
 }

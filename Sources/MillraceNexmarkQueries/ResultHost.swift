@@ -18,6 +18,7 @@ public final class ResultHost: JobHost, @unchecked Sendable {
   /// Most bytes of a commit.
   public let largestCommit = 32 << 20
   private let keepsOutputs: Bool
+  private let stateFiles: @Sendable () throws(JobError) -> any StateFile
   private var inFlight = Deque<StepCommit>()
   private var state = Deque<StateBatch>()
   private var stateEnd: Offset = 0
@@ -31,11 +32,22 @@ public final class ResultHost: JobHost, @unchecked Sendable {
   public private(set) var outputBytes = 0
 
   /// A host on which no job has run.
-  /// - Parameter keepsOutputs: whether outputs are kept, or only counted.
-  public init(keepsOutputs: Bool) { self.keepsOutputs = keepsOutputs }
+  /// - Parameters:
+  ///   - keepsOutputs: whether outputs are kept, or only counted.
+  ///   - stateFiles: makes files for state beyond the job's memory.
+  public init(
+    keepsOutputs: Bool,
+    stateFiles: @escaping @Sendable () throws(JobError) -> any StateFile = { () throws(JobError) in MemoryStateFile() }
+  ) {
+    self.keepsOutputs = keepsOutputs
+    self.stateFiles = stateFiles
+  }
 
   /// One: results come in the order in which the job gives them.
   public func partitionCount(topic: String) -> Int { 1 }
+
+  /// As the host was told.
+  public func makeStateFile() throws(JobError) -> any StateFile { try stateFiles() }
 
   /// Hands the state log to `body`; commits in flight are lost.
   public func open(job: String, _ body: (Bytes) throws(JobError) -> Void) throws(JobError) -> Int64 {

@@ -88,6 +88,8 @@ struct History {
       // Small tables do what large ones do.
       if (seed &+ UInt64(failures)).isMultiple(of: 2) { options.largeTable = 1 }
       options.wakeBytes = random.oneIn(2) ? 0 : .max
+      // What did not change in a step is put into files, all of it or some.
+      options.stateMemory = [nil, 1, Int.random(in: 1...4000, using: &random)].randomElement(using: &random) ?? nil
       if let calls { options.startCall = { calls.start($0) } }
       do throws(JobError) {
         let executor = try JobExecutor(job, host: host, options: options)

@@ -8,8 +8,11 @@ import postgres
 import pytest
 from millrace_tests.server import run
 
-# Events, events a second, after how many the job crashes, and on how many threads it runs.
-SETTINGS = [(20_000, 100, None, 1), (20_000, 10_000, 9_000, 1), (200_000, 1_000, 130_000, 2), (200_000, 10_000, None, 1)]
+# Events, events a second, after how many the job crashes, on how many threads it runs, and the memory for its state.
+SETTINGS = [(20_000, 100, None, 1, None), (20_000, 10_000, 9_000, 1, 1000), (200_000, 1_000, 130_000, 2, 100_000),
+            (200_000, 10_000, None, 1, None)]
+# Queries whose state is more than that memory.
+SPILLING = {"q3", "q4", "q9", "q17", "q18", "q19", "q20"}
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +27,16 @@ def database():
 @pytest.fixture(scope="module", params=SETTINGS, ids=lambda one: "-".join(map(str, one)))
 def setting(database, request):
     """The oracle with the setting's events, and the setting."""
-    events, rate, crash, workers = request.param
+    events, rate, *_ = request.param
     with oracle.generated("--events", events, "--rate", rate) as lines:
         assert database.load(lines) == events
-    return database, events, rate, crash, workers
+    return database, *request.param
 
 
 @pytest.mark.parametrize("query", oracle.QUERIES)
 def test_a_query_gives_what_postgres_gives(setting, query):
-    loaded, events, rate, crash, workers = setting
-    arguments = ["--events", events, "--rate", rate, "--workers", workers]
+    loaded, events, rate, crash, workers, memory = setting
+    arguments = ["--events", events, "--rate", rate, "--workers", workers, *(["--state-memory", memory] if memory else [])]
     expected = loaded.answer(query)
     assert len(expected) > 0
     ours, told = compare.run(query, *arguments, *(["--crash-at", crash] if crash else []))
@@ -42,6 +45,8 @@ def test_a_query_gives_what_postgres_gives(setting, query):
         # It lost something that it had done, and not everything.
         position = int(re.search(r"from event ([\d,]+) on", told).group(1).replace(",", ""))
         assert 0 < position < crash
+    if memory is None or query in SPILLING:
+        assert ("state in files" in told) == (memory is not None), told
 
 
 def test_prepared_events_give_the_same_as_those_made_on_the_way():

@@ -42,7 +42,8 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
   private var nextReport = MonotonicTime(nanoseconds: 0)
   private static let reportInterval = Duration.seconds(1)
 
-  /// A host for one job of the server whose data lie in `directory`. Nothing is opened there but the socket.
+  /// A host for one job of the server whose data lie in `directory`. Nothing is opened there but the socket,
+  /// and files for state that memory has no room for.
   /// - Parameters:
   ///   - savepoint: a file that a job without a state begins with; a job that has one goes on with that.
   ///   - figures: what the server is told about once a second, for `millrace job show`.
@@ -139,6 +140,11 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
   }
 
   // MARK: JobHost
+
+  /// A file in the server's data directory that no restart finds.
+  public func makeStateFile() throws(JobError) -> any StateFile {
+    try ScratchStateFile(in: ScratchStateFile.directory(of: directory))
+  }
 
   /// As the server says; it makes the topic when it may.
   public func partitionCount(topic: String) throws(JobError) -> Int {

@@ -1,5 +1,6 @@
 // NexmarkCommand: `millrace nexmark`: the queries of the Nexmark benchmark.
 
+import Glibc
 import MillraceBase
 import MillraceConnectors
 import MillraceDataflow
@@ -32,6 +33,10 @@ extension Command {
       CommandOption(flag: "--float-times", "Times in 32-bit floating point, as nexmark-rs computes them."),
       CommandOption(flag: "--prepared", "Encodes all events into memory before the clock starts."),
       CommandOption("--workers", "W", type: .integer(1...256), "Threads that run the job (default 1)."),
+      CommandOption(
+        "--state-memory", "BYTES", type: .integer(1...(1 << 50)),
+        "Memory for the job's state; what is beyond lies in files without names in $TMPDIR, or /var/tmp. No limit without it."
+      ),
       CommandOption(
         "--crash-at", "N", type: .integer(1...NexmarkGenerator.eventLimit),
         "Drops the job once it has read N events; it is started again from what was committed."),
@@ -73,6 +78,11 @@ extension Command {
     run.isPrepared = arguments.has("--prepared")
     run.crashAt = crash
     run.options.workers = Int(arguments.integer("--workers") ?? 1)
+    if let memory = arguments.integer("--state-memory") {
+      run.options.stateMemory = Int(memory)
+      let directory = getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
+      run.stateFiles = { () throws(JobError) in try ScratchStateFile(in: directory) }
+    }
     run.keepsRows = arguments.has("--output")
     let outcome: NexmarkOutcome
     do throws(JobError) { outcome = try run.run() } catch { throw CommandFailure(.failed, error.description) }
@@ -105,6 +115,7 @@ extension Command {
     line += "\(Shown.count(outcome.outputRecords)) rows handed on; "
     line += "processor time \(processor(outcome.processor)), "
     line += "with \(isRead ? "reading" : "making") the events \(processor(outcome.processor + outcome.source))"
+    if outcome.stateFiles > 0 { line += "; state in files at most \(Shown.count(Int64(outcome.stateFiles))) bytes" }
     if let position = outcome.recoveredAt { line += "; after the crash from event \(Shown.count(position)) on" }
     return line
   }
