@@ -28,8 +28,8 @@ final class StateMemory: @unchecked Sendable {
   func relieve(_ states: [any OperatorState]) {
     var size = states.reduce(0) { $0 + $1.memorySize }
     guard size > max(limit, nextTry) else { return }
-    // Some more, so that files are not made in every step.
-    let goal = limit - limit / 8
+    // Some more, so that files are not made in every step, but little, so that no step waits for long.
+    let goal = limit - limit / 32
     do throws(JobError) {
       for state in states.sorted(by: { $0.memorySize > $1.memorySize }) {
         while size > goal {

@@ -48,7 +48,7 @@ final class BucketMemory: @unchecked Sendable {
 /// Safety: `@unchecked Sendable` because it belongs to a table.
 final class StateSegment: @unchecked Sendable {
   /// A bucket is closed once it has this many bytes.
-  static let bucketSize = 4096
+  static let bucketSize = 1024
   static let bucketHead = 8
   /// Most bytes of a segment; places in it are 32 bits.
   static let largest = 1 << 31
