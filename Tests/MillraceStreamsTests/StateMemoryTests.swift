@@ -122,6 +122,19 @@ func stateBeyondMemory(_ number: Int, _ workers: Int) throws {
   #expect(try results(bound) == results(free), "\(name)")
 }
 
+@Test("lists that are longer than what is read at a time come back whole")
+func longLists() throws {
+  let host = newHost()
+  let executor = try JobExecutor(listing(), host: host, options: options(10_000))
+  // Elements of some 20 bytes: each list takes several buckets of a file.
+  for round in 0..<4 {
+    try append(1000, to: host, from: round * 1000) { "key \($0 % 4)" }
+    #expect(try run(executor).figures.stateFiles > 10_000)
+    let count = (round + 1) * 250
+    #expect(try results(host) == Dictionary(uniqueKeysWithValues: (0..<4).map { ("key \($0)", "\(count) \(count)") }))
+  }
+}
+
 @Test("a job whose files cannot be read ends before it commits, and the next run goes on rightly")
 func unreadableState() throws {
   let isBroken = Atomic(false)
