@@ -27,6 +27,8 @@ public final class MemoryStateFile: StateFile, @unchecked Sendable {
   public enum Fault: Sendable {
     /// The call fails.
     case fails
+    /// There is no room for what is written.
+    case isFull
     /// A bit of what is read is another one.
     case flipsBit
   }
@@ -37,7 +39,8 @@ public final class MemoryStateFile: StateFile, @unchecked Sendable {
 
   /// Appends.
   public func append(_ bytes: UnsafeRawBufferPointer) throws(JobError) {
-    guard fault() == nil else { throw JobError(.stateFileFailed, "write: there is no room") }
+    let fault = fault()
+    guard fault != .fails, fault != .isFull else { throw JobError(.stateFileFailed, "write: there is no room") }
     self.bytes.append(contentsOf: bytes)
   }
 

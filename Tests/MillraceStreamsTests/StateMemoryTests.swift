@@ -162,7 +162,7 @@ func fullDisk() throws {
   let isFull = Atomic(true)
   let host = newHost()
   let job = records.count().to(topic: "out").job(named: "counts")
-  host.makeStateFiles { () throws(JobError) in MemoryStateFile { isFull.load(ordering: .relaxed) ? .fails : nil } }
+  host.makeStateFiles { () throws(JobError) in MemoryStateFile { isFull.load(ordering: .relaxed) ? .isFull : nil } }
   let limit = 400_000
   let executor = try JobExecutor(job, host: host, options: options(limit))
   try append(7000, to: host) { "key \($0)" }
@@ -180,6 +180,24 @@ func fullDisk() throws {
   isFull.store(false, ordering: .relaxed)
   _ = try run(try JobExecutor(job, host: host, options: options(limit)))
   #expect(try results(host).count == 29_000)
+}
+
+@Test("keys that are to be forgotten are forgotten in files, too")
+func forgottenInFiles() throws {
+  let host = newHost()
+  let events = DataStream.topic("in").eventTime { $0.timestamp }
+  let job = events.keyBy(\.key).deduplicate(within: .milliseconds(100)).map { Keyed(key: $0.key.text, value: "") }
+    .to(topic: "out").job(named: "first")
+  var options = options(1000)
+  (options.readBytes, options.stepBytes) = (1, 1)
+  let executor = try JobExecutor(job, host: host, options: options)
+  // A key a millisecond, 500 in a step.
+  try append(3000, to: host) { "key \($0)" }
+  let figures = try run(executor).figures
+  #expect(
+    (200...800).contains(figures.stateKeys), "\(figures.stateKeys) keys")
+  #expect(figures.stateFiles > 1000)
+  #expect(try results(host).count == 3000)
 }
 
 @Test("no memory at all is refused")
