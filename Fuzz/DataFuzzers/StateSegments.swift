@@ -22,15 +22,14 @@ let stateSegments = FuzzTarget(
     ]
   }
 ) { input in
-  guard let first = input.first else { return }
-  let hasDues = first & 1 != 0
-  let count = UInt32(first >> 1)
-  let body = UnsafeRawBufferPointer(rebasing: input[1...])
-  guard body.count >= 4 else { return }
+  guard input.count >= 5 else { return }
+  let hasDues = input[0] & 1 != 0
+  let count = UInt32(input[0] >> 1)
+  let body = input[1..<input.count]
   let file = MemoryStateFile()
-  var writer = ByteWriter(capacity: body.count + 4)
-  withUnsafeBytes(of: CRC32C.checksum(body).littleEndian) { writer.copy($0) }
-  writer.copy(body)
+  var writer = ByteWriter(capacity: input.count + 3)
+  withUnsafeBytes(of: body.crc32c.littleEndian) { writer.copy($0) }
+  body.withBuffer { writer.copy($0) }
   do throws(JobError) {
     try writer.finishJoined().withBuffer { bytes throws(JobError) in try file.append(bytes) }
     let segment = StateSegment(
@@ -44,14 +43,15 @@ let stateSegments = FuzzTarget(
     var bytes = 0
     try segment.forEach(memory) { entry in
       entries += 1
-      bytes += entry.key.count + entry.value.count
-      precondition(entry.key.allSatisfy { _ in true } && entry.value.allSatisfy { _ in true })
+      // Reads all of it.
+      bytes += entry.key.reduce(0) { sum, _ in sum + 1 } + entry.value.reduce(0) { sum, _ in sum + 1 }
     }
-    precondition(entries == count && bytes + 8 * entries <= body.count)
-    try segment.takeDue(100, memory) { segment.kill($0.ordinal) }
+    precondition(entries == Int(count) && bytes + 8 * entries <= body.count, "\(entries) entries of \(bytes) bytes")
     try segment.sweep(memory) { _ in true }
-    precondition(segment.roundIsDone)
+    precondition(segment.roundIsDone, "a sweep did not come to the end")
+    try segment.takeDue(100, memory) { segment.kill($0.ordinal) }
+    precondition(segment.earliestDue > 100, "what is due was not taken")
   } catch {
-    precondition(error.code == .stateFileFailed)
+    precondition(error.code == .stateFileFailed, "\(error)")
   }
 }
