@@ -30,10 +30,14 @@ public struct Histogram: Sendable {
   }
 
   /// Records one value. O(1).
-  public mutating func record(_ value: UInt64) {
-    counts[Histogram.bucket(value)] += 1
-    count += 1
-    sum &+= value
+  public mutating func record(_ value: UInt64) { record(value, times: 1) }
+
+  /// Records a value that came so many times. O(1).
+  public mutating func record(_ value: UInt64, times: UInt64) {
+    guard times > 0 else { return }
+    counts[Histogram.bucket(value)] += times
+    count += times
+    sum &+= value &* times
     if value > maximum { maximum = value }
   }
 

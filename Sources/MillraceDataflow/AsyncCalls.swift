@@ -245,6 +245,7 @@ extension AsyncCalls: OperatorState {
   // Answers are waited for, not time.
   var waitsForTime: Bool { false }
   var count: Int { table.count }
+  var stateBytes: Int { table.stateBytes }
   var changedCount: Int { table.changedCount + (watermark.isChanged ? 1 : 0) }
   // The values' own sizes are not known before they are written.
   var changedSize: Int { 2 * table.changedSize + 64 }

@@ -93,6 +93,7 @@ extension DeduplicateStore: OperatorState {
   // What is forgotten goes with the next step.
   var waitsForTime: Bool { false }
   var count: Int { table.count }
+  var stateBytes: Int { table.stateBytes }
   var changedCount: Int { table.changedCount + (watermark.isChanged ? 1 : 0) }
   var changedSize: Int { table.changedSize + 64 }
   func allowSpilling(into memory: StateMemory) { table.allowSpilling(into: memory, owner: owner) }

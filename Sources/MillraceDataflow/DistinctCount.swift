@@ -45,6 +45,7 @@ extension DistinctStore: OperatorState {
   var operatorID: UInt16 { elements.operatorID }
   var waitsForTime: Bool { false }
   var count: Int { elements.count }
+  var stateBytes: Int { elements.stateBytes }
   var changedCount: Int { elements.changedCount }
   var changedSize: Int { elements.changedSize + counts.changedSize }
   func writeChanges(into writer: inout StateLogWriter) { elements.writeChanges(into: &writer) }

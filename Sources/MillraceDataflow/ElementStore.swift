@@ -246,6 +246,7 @@ final class ElementStore: @unchecked Sendable {
 extension ElementStore: OperatorState {
   var operatorID: UInt16 { table.operatorID }
   var count: Int { table.count }
+  var stateBytes: Int { table.stateBytes }
   var changedCount: Int { table.changedCount }
   // The values' own size is not known before they are written.
   var changedSize: Int { 2 * table.changedSize }

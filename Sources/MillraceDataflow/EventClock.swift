@@ -41,6 +41,7 @@ public final class EventClock: @unchecked Sendable {
   }
 
   private struct Lane {
+    let place: Place
     /// In the clock's state.
     let key: [UInt8]
     var newest = Int64.min
@@ -137,7 +138,7 @@ public final class EventClock: @unchecked Sendable {
     let index =
       indexes[place]
       ?? {
-        var lane = Lane(key: progress.name, seen: now)
+        var lane = Lane(place: place, key: progress.name, seen: now)
         progress.name.withUnsafeBytes { if let bits = table.value($0) { lane.newest = Int64(stateBits: bits) } }
         lanes.append(lane)
         indexes[place] = lanes.count - 1
@@ -151,6 +152,13 @@ public final class EventClock: @unchecked Sendable {
   /// No input is read for a while: that a partition brings nothing does not make it idle.
   func holdIdleness() {
     for index in lanes.indices where !lanes[index].isIdle { lanes[index].seen = now }
+  }
+
+  /// The partition that holds event time back: the lowest of those that have neither ended nor are idle, as an index of the job's inputs and a
+  /// partition. Nil when there is none, and for a clock that follows the one on the wall.
+  var holder: (input: Int, partition: Int32)? {
+    lanes.filter { !$0.isFinished && !$0.isIdle }.min { $0.newest < $1.newest }
+      .map { ($0.place.input, $0.place.partition) }
   }
 
   /// Lets the watermark rise as far as the partitions allow.

@@ -29,24 +29,24 @@ public final class JobExecutor {
     let ticket: CommitTicket
     let number: UInt64
     let submitted: MonotonicTime
+    let arrivals: [Arrival]
   }
 
   private let name: String
   private let host: any JobHost
-  private let options: JobOptions
-  private let workers: [WorkerShare]
+  let options: JobOptions
+  let workers: [WorkerShare]
   /// Of several workers.
   private let team: WorkerTeam?
   /// Batches are decoded by a worker that their partition decides, because some go into a sink as they come.
   private let keepsPartitions: Bool
-  private var inputs: JobInputs
+  private(set) var inputs: JobInputs
   private var epoch: Int64 = -1
   private var rounds = SweepRounds()
   private var inFlight: [InFlight] = []
   private var commitNumber: UInt64 = 0
-  /// Late values of the executors before this one.
-  private let lateBefore: UInt64
-  private let failedBefore: UInt64
+  /// What figures need beside what workers count.
+  var tally: JobTally
   /// Read, and not run yet.
   private var pending = Deque<JobInputs.Batch>()
   /// What operators wait for outside of the job.
@@ -57,9 +57,9 @@ public final class JobExecutor {
   /// Steps that still have to be made of one batch each.
   private var singleBatchSteps: Int
   /// The run's figures so far.
-  public private(set) var figures: JobFigures
+  public internal(set) var figures: JobFigures
   /// The figures when the last commit was handed over.
-  public private(set) var figuresAtCommit: JobFigures
+  public internal(set) var figuresAtCommit: JobFigures
 
   /// Binds the job to `host` and recovers its state: fences every other run of it.
   /// - Parameters:
@@ -72,8 +72,7 @@ public final class JobExecutor {
   ) throws(JobError) {
     self.figures = figures
     figuresAtCommit = figures
-    lateBefore = figures.lateRecords
-    failedBefore = figures.failedRecords
+    tally = JobTally(job, before: figures)
     self.singleBatchSteps = singleBatchSteps
     name = job.name
     self.host = host
@@ -86,7 +85,8 @@ public final class JobExecutor {
       wake: { host.interrupt() }, clock: options.clock, startCall: options.startCall)
     var workers: [WorkerShare] = []
     for index in 0..<options.workers {
-      workers.append(try WorkerShare(job, worker: index, of: shared, host: host, outside: outside))
+      workers.append(
+        try WorkerShare(job, worker: index, of: shared, host: host, outside: outside, clock: options.clock))
     }
     if let limit = options.stateMemory {
       guard limit > 0 else { throw JobError(.invalidJob, "\(limit) bytes of memory for state") }
@@ -135,6 +135,7 @@ public final class JobExecutor {
         try settle()
         return .progress
       }
+      refreshIfDue()
       return isFinished ? .finished : .idle
     }
     let begun = options.clock()
@@ -152,7 +153,7 @@ public final class JobExecutor {
   }
 
   /// Whether nothing can come any more, neither from inputs nor as the answer to a call.
-  private var isFinished: Bool { inputs.areFinished && !outside.isOpen }
+  var isFinished: Bool { inputs.areFinished && !outside.isOpen }
 
   /// Whether so much is waited for that no more input is to be run.
   private var outsideIsFull: Bool { outsideWork.contains(where: \.isFull) }
@@ -178,42 +179,6 @@ public final class JobExecutor {
     return true
   }
 
-  /// Sees which partitions are idle, which have ended, and which are new.
-  /// - Parameters:
-  ///   - isHeld: no input is read, so that none can be said to be idle.
-  ///   - isIdle: there are no batches to run.
-  /// - Returns: whether event time has moved without a batch.
-  private func lookAtTime(isHeld: Bool, isIdle: Bool) -> Bool {
-    let now = options.clock()
-    var hasMoved = workers[0].graph.usesProcessingTime && moveProcessingTime(isIdle: isIdle)
-    for clock in workers.lazy.flatMap(\.graph.clocks) where !clock.isOfProcessing {
-      clock.now = now
-      if isHeld {
-        clock.holdIdleness()
-        continue
-      }
-      let before = clock.watermark
-      inputs.forEachProgress { clock.look($0) }
-      clock.moveOn()
-      if clock.watermark > before { hasMoved = true }
-    }
-    return hasMoved
-  }
-
-  /// Lets clocks follow the one on the wall: with each step, and without one only when an operator waits for that.
-  private func moveProcessingTime(isIdle: Bool) -> Bool {
-    guard !isIdle || workers.contains(where: { $0.graph.states.contains(where: \.waitsForTime) }) else { return false }
-    let isAtEnd = isIdle && isFinished
-    let time = isAtEnd ? Timestamp(milliseconds: .max) : options.wallClock()
-    var hasMoved = false
-    for clock in workers.lazy.flatMap(\.graph.clocks) where clock.isOfProcessing {
-      let before = clock.watermark
-      clock.moveOn(to: time, least: isIdle && !isAtEnd ? options.commitInterval.inMilliseconds : 0)
-      if clock.watermark > before { hasMoved = true }
-    }
-    return hasMoved
-  }
-
   /// Waits until everything handed over is durable.
   public func settle() throws(JobError) {
     while !inFlight.isEmpty { try settleOldest() }
@@ -228,7 +193,8 @@ public final class JobExecutor {
   }
 
   private func read(wait: Duration) throws(JobError) {
-    let batches = try inputs.read(host: host, maxBytes: options.readBytes, batches: workers.count, wait: wait)
+    var batches = try inputs.read(host: host, maxBytes: options.readBytes, batches: workers.count, wait: wait)
+    noteArrival(&batches)
     for batch in batches { pending.append(batch) }
   }
 
@@ -236,7 +202,9 @@ public final class JobExecutor {
   /// - Returns: their bytes.
   private func runPending() throws(JobError) -> Int {
     var bytes = 0
+    if workers.count == 1 { workers[0].times.begin(0) }
     while !isFull, !pending.isEmpty { bytes += try workers.count == 1 ? runBatch() : runRound() }
+    if workers.count == 1 { workers[0].times.end() }
     figures.bytesIn += UInt64(bytes)
     return bytes
   }
@@ -248,6 +216,7 @@ public final class JobExecutor {
     if !batch.header.isControl {
       try workers[0].run(batch)
       figures.recordsIn += UInt64(batch.header.recordCount)
+      tally.take(batch)
     }
     inputs.pass(batch)
     return batch.bytes.count
@@ -267,6 +236,7 @@ public final class JobExecutor {
         loads[owner] += batch.bytes.count
         items.append(RoundItem(batch: batch, owner: owner))
         figures.recordsIn += UInt64(batch.header.recordCount)
+        tally.take(batch)
       }
       // What it leads to may be as much as can be waited for.
       if singleBatchSteps > 0 || bytes >= options.readBytes * workers.count || !outsideWork.isEmpty { break }
@@ -317,7 +287,11 @@ public final class JobExecutor {
   private func commit() throws(JobError) {
     let now = options.wallClock()
     let outputs = try endStep(at: now)
-    while inFlight.count >= max(1, options.commitsInFlight) { try settleOldest() }
+    if inFlight.count >= max(1, options.commitsInFlight) {
+      let begun = options.clock()
+      while inFlight.count >= max(1, options.commitsInFlight) { try settleOldest() }
+      figures.waitedForCommits += options.clock() - begun
+    }
     commitNumber += 1
     for participant in participants { try participant.prepare(commit: commitNumber) }
     let (state, start) = try writeState(at: now)
@@ -333,19 +307,9 @@ public final class JobExecutor {
     let ticket = try host.submit(commit)
     batchesInStep = 0
     singleBatchSteps = max(0, singleBatchSteps - 1)
-    inFlight.append(InFlight(ticket: ticket, number: commitNumber, submitted: submitted))
-    figures.steps += 1
-    figures.stateKeys = workers.reduce(0) { $0 + $1.keyCount }
-    (figures.stateMemory, figures.stateFiles) = workers.reduce((0, 0)) {
-      ($0.0 + $1.stateMemory, $0.1 + $1.stateFiles)
-    }
-    figures.lag = inputs.lag
-    // Those of the first worker stand for all.
-    figures.watermark = workers[0].graph.clocks.map(\.watermark).min { $0.milliseconds < $1.milliseconds }
-    if figures.watermark?.milliseconds == .min { figures.watermark = nil }
-    figures.lateRecords = workers.reduce(lateBefore) { $0 + $1.graph.lateCount }
-    figures.failedRecords = workers.reduce(failedBefore) { $0 + $1.graph.failedCount }
-    figuresAtCommit = figures
+    inFlight.append(
+      InFlight(ticket: ticket, number: commitNumber, submitted: submitted, arrivals: tally.takeArrivals()))
+    noteStep(outputs)
   }
 
   /// Has the operators hand on what they held back.
@@ -391,7 +355,7 @@ public final class JobExecutor {
   private func settleOldest() throws(JobError) {
     let oldest = inFlight.removeFirst()
     let receipt = try host.wait(oldest.ticket)
-    figures.commitLatency.record(receipt.durableAt - oldest.submitted)
+    noteCommit(oldest.submitted, oldest.arrivals, durableAt: receipt.durableAt)
     for participant in participants { try participant.committed(oldest.number) }
     rounds.acknowledged(commit: oldest.number, offset: receipt.stateLogOffset)
   }

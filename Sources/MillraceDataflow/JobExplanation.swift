@@ -28,6 +28,9 @@ public struct JobExplanation: Sendable {
   public let job: String
   /// All nodes; each stands behind those before it.
   public let nodes: [Node]
+  /// The nodes of each chain, which are fused into one loop and counted at its ends; as ``ChainMeter`` says. A chain may have none, where
+  /// two such places follow each other.
+  let chains: [[Int]]
 
   /// As text: a line for each node, with the numbers of those before it.
   public var text: String {
@@ -64,22 +67,40 @@ extension JobDefinition {
   public func explain() -> JobExplanation {
     var explorer = FlowExplorer()
     for pipeline in pipelines { explorer.visit(pipeline.flow, into: pipeline.sink) }
-    return JobExplanation(job: name, nodes: explorer.nodes)
+    return JobExplanation(job: name, nodes: explorer.nodes, chains: explorer.chains)
   }
 }
 
 /// Collects the nodes of a job's flows.
 private struct FlowExplorer {
   private(set) var nodes: [JobExplanation.Node] = []
+  /// In the order in which a graph closes them.
+  private(set) var chains: [[Int]] = []
+  private var opened: [[Int]] = []
   private var shared: [ObjectIdentifier: Int] = [:]
 
   /// Adds a flow's operators and its sink.
   mutating func visit(_ flow: any Flow, into sink: any RecordSink) {
-    let last = visit(flow).number
-    nodes.append(
+    opened.append([])
+    let last = visitChain(flow).number
+    add(
       JobExplanation.Node(
         kind: FlowExplorer.kind(type(of: sink)), name: FlowExplorer.name(of: sink), output: "", upstreams: [last],
         isKeyed: false))
+    chains.append(opened.removeLast())
+  }
+
+  private mutating func add(_ node: JobExplanation.Node) {
+    opened[opened.count - 1].append(nodes.count)
+    nodes.append(node)
+  }
+
+  /// Adds a flow that ends where values are counted.
+  private mutating func visitChain(_ flow: any Flow) -> (number: Int, isKeyed: Bool) {
+    opened.append([])
+    let found = visit(flow)
+    chains.append(opened.removeLast())
+    return found
   }
 
   /// - Returns: the flow's node, and whether an exchange lies behind it.
@@ -87,16 +108,21 @@ private struct FlowExplorer {
     let parts = Mirror(reflecting: flow).children
     let identity = parts.lazy.compactMap { $0.value as? SharedIdentity }.first.map { ObjectIdentifier($0) }
     if let identity, let known = shared[identity] { return (known, false) }
-    let upstreams = parts.compactMap { $0.value as? any Flow }.map { visit($0) }
+    let isPassage = flow is any ExchangeFlow || flow is any SpreadFlow
+    let endsChains = isPassage || flow is any MergeFlow
+    if identity != nil { opened.append([]) }
+    let upstreams = parts.compactMap { $0.value as? any Flow }.map { endsChains ? visitChain($0) : visit($0) }
     // An exchange is no operator of its own: it says how values come to the next one.
-    if flow is any ExchangeFlow, let only = upstreams.first { return (only.number, true) }
-    if flow is any SpreadFlow, let only = upstreams.first { return (only.number, false) }
-    nodes.append(
+    if isPassage, let only = upstreams.first { return (only.number, flow is any ExchangeFlow) }
+    add(
       JobExplanation.Node(
         kind: FlowExplorer.kind(type(of: flow)), name: FlowExplorer.name(of: flow),
         output: FlowExplorer.output(of: flow), upstreams: upstreams.map(\.number),
         isKeyed: upstreams.contains { $0.isKeyed }))
-    if let identity { shared[identity] = nodes.count - 1 }
+    if let identity {
+      shared[identity] = nodes.count - 1
+      chains.append(opened.removeLast())
+    }
     return (nodes.count - 1, false)
   }
 

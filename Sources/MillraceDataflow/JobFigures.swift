@@ -1,4 +1,4 @@
-// JobOptions and JobFigures: how a job is run, and what it tells about itself.
+// JobOptions and JobFigures: how a job is run, and what it tells about itself. Of its operators: ChainFigures.swift.
 
 import MillraceBase
 
@@ -54,10 +54,14 @@ public struct JobFigures: Sendable {
   public var failedRecords: UInt64 = 0
   /// Records emitted.
   public var recordsOut: UInt64 = 0
+  /// Bytes of record batches emitted.
+  public var bytesOut: UInt64 = 0
   /// State records written, swept ones included.
   public var stateRecords: UInt64 = 0
   /// Steps handed over.
   public var steps: UInt64 = 0
+  /// Of these, steps that are durable.
+  public var commits: UInt64 = 0
   /// Keys in the job's state.
   public var stateKeys = 0
   /// About the bytes of memory that state takes which may go into files; 0 without ``JobOptions/stateMemory``.
@@ -70,6 +74,25 @@ public struct JobFigures: Sendable {
   public var watermark: Timestamp?
   /// Time from handing over a commit until it was durable, in nanoseconds.
   public var commitLatency = Histogram()
+  /// Time from a record's own until the commit that holds what it led to was durable, in nanoseconds, for each record; 0 for times in the future.
+  /// A record's time is the newest of its batch, to the ms: with `LogAppendTime` that is when it was appended, else what its producer has said.
+  /// Of sources, and of records without times, it is from when the job read them.
+  public var latency = Histogram()
+  /// Time that the job's threads were at work, all workers together: decompressing, in operators, and writing the state.
+  public var busy = Duration.zero
+  /// Time that the job waited for commits to become durable, because as many were in flight as may be.
+  public var waitedForCommits = Duration.zero
+  /// What the job does in a second: over the last one, and over the last ten, or as long as it has run.
+  public var lastSecond = JobRates()
+  /// The same, over the last ten seconds.
+  public var lastTenSeconds = JobRates()
+
+  /// The operators, as ``JobDefinition/explain()`` numbers and names them; like rates and ``inputs`` at most 100 ms older than the rest.
+  public var chains: [ChainFigures] = []
+  /// The partitions of the inputs that are topics, and sources.
+  public var inputs: [InputFigures] = []
+  /// What ``chains`` is made of, as of the last step.
+  var chainCounts: [ChainCounts] = []
 
   /// Nothing yet.
   public init() {}

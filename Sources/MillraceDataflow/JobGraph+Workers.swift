@@ -59,13 +59,16 @@ extension JobGraph {
   }
 
   /// Binds a flow that ends at an exchange.
-  /// - Returns: the bound copy, and its level.
+  /// - Returns: the bound copy, its level, and its chain.
   @inlinable
-  mutating func bindStage<Source: Flow>(_ flow: Source) throws(JobError) -> (flow: Source, level: Int) {
+  mutating func bindStage<Source: Flow>(
+    _ flow: Source
+  ) throws(JobError) -> (flow: Source, level: Int, chain: ChainMeter) {
     let before = scope
+    openChain()
     let (bound, found) = try scoped(flow)
     scope.isUnkeyed = before.isUnkeyed
-    return (bound, found.level)
+    return (bound, found.level, closeChain())
   }
 
   /// Binds a flow that must not have passed an exchange when there are several workers.
@@ -87,12 +90,21 @@ extension JobGraph {
   mutating func bindTogether<First: Flow, Second: Flow>(
     _ first: First, _ second: Second
   ) throws(JobError) -> Merge<First, Second> where First.Output == Second.Output {
+    openChain()
     let (first, firstScope) = try scoped(first)
+    let firstChain = closeChain()
+    openChain()
     let (second, secondScope) = try scoped(second)
-    guard workers > 1, firstScope.level != secondScope.level else { return Merge(first, second) }
-    return firstScope.level < secondScope.level
-      ? Merge(first, second, firstLanes: try relay(first, level: firstScope.level).reader(), secondLanes: nil)
-      : Merge(first, second, firstLanes: nil, secondLanes: try relay(second, level: secondScope.level).reader())
+    let secondChain = closeChain()
+    var merge = Merge(
+      first, second, firstLanes: nil, secondLanes: nil, firstCount: firstChain.count, secondCount: secondChain.count)
+    guard workers > 1, firstScope.level != secondScope.level else { return merge }
+    if firstScope.level < secondScope.level {
+      merge.firstLanes = try relay(first, level: firstScope.level, of: firstChain).reader()
+    } else {
+      merge.secondLanes = try relay(second, level: secondScope.level, of: secondChain).reader()
+    }
+    return merge
   }
 
   /// The lanes of a shared flow, which is bound with the first that reads it.
@@ -101,11 +113,14 @@ extension JobGraph {
     _ identity: SharedIdentity, _ flow: Source
   ) throws(JobError) -> LaneReader<Source.Output> {
     if let known = sharedLanes[ObjectIdentifier(identity)] {
+      takeShared(identity)
       scope = scope.joined(known.scope)
       return unsafeDowncast(known.end, to: ExchangeEnd<Source.Output>.self).reader()
     }
+    openChain()
     let (bound, found) = try scoped(flow)
-    let end = try relay(bound, level: found.level)
+    let end = try relay(bound, level: found.level, of: closeChain())
+    keepShared(identity)
     var behind = found
     behind.level += 1
     sharedLanes[ObjectIdentifier(identity)] = (end, behind)
@@ -113,21 +128,25 @@ extension JobGraph {
   }
 
   /// Has what `flow` hands on wait in a lane from each worker to itself.
+  /// - Parameter chain: the one that ends with the flow.
   @inlinable
-  mutating func relay<Source: Flow>(_ flow: Source, level: Int) throws(JobError) -> ExchangeEnd<Source.Output> {
+  mutating func relay<Source: Flow>(
+    _ flow: Source, level: Int, of chain: ChainMeter
+  ) throws(JobError) -> ExchangeEnd<Source.Output> {
     let end: ExchangeEnd<Source.Output> = try exchangeEnd(level: level)
     let worker = worker
+    let count = chain.count
     addStage(
       BoundPipeline(
         begin: { end.begin() },
         process: { (run: InputRun) throws(JobError) in
-          try flow.process(run) { end.send($0, $1, to: worker, on: end.runs) }
+          try flow.process(run, countedBy: count) { end.send($0, $1, to: worker, on: end.runs) }
           end.markRun()
-        }, advance: { end.markTime(flow.advance { end.send($0, $1, to: worker, on: end.freed) }) },
+        }, advance: { end.markTime(flow.advance(countedBy: count) { end.send($0, $1, to: worker, on: end.freed) }) },
         endStep: {
-          flow.endStep { end.send($0, $1, to: worker, on: end.runs) }
+          flow.endStep(countedBy: count) { end.send($0, $1, to: worker, on: end.runs) }
           end.markRun()
-        }), level: level)
+        }), level: level, of: chain)
     return end
   }
 

@@ -68,6 +68,8 @@ public struct JobGraph {
   private var sharedFlows: [ObjectIdentifier: SharedHead] = [:]
   private var readSharedFlows: [SharedHead] = []
   private var sharedFlowCount: Int32 = 0
+  /// What is counted, between which places of the job.
+  var chains = ChainList()
   /// Of several workers: the lanes of shared flows, with what lies before them.
   @usableFromInline var sharedLanes: [ObjectIdentifier: (end: AnyObject, scope: Scope)] = [:]
   private var names: [UInt16: String] = [:]
@@ -95,6 +97,7 @@ public struct JobGraph {
     let index = inputs.firstIndex { $0.positionName == input.positionName } ?? inputs.count
     if index == inputs.count { inputs.append(input) }
     scope.inputs.insert(index)
+    chains.current?.input = index
     scope.isUnkeyed = true
     return index
   }
@@ -111,7 +114,7 @@ public struct JobGraph {
     for head in readSharedFlows { head.takers.append(pipeline.process) }
     readSharedFlows = outer
     if scope.isUnkeyed { hasHeadSinks = true }
-    addStage(pipeline, level: scope.level)
+    addStage(pipeline, level: scope.level, of: chains.all.last)
     scope = outerScope
   }
 
@@ -125,11 +128,13 @@ public struct JobGraph {
   ) throws(JobError) -> Head {
     let head: Head
     if let known = sharedFlows[ObjectIdentifier(identity)] {
+      takeShared(identity)
       head = unsafeDowncast(known, to: Head.self)
     } else {
       // Counted before, because it may have others before it.
       sharedFlowCount += 1
       head = try make(&self, sharedFlowCount)
+      keepShared(identity)
       sharedFlows[ObjectIdentifier(identity)] = head
     }
     scope.inputs.formUnion(head.inputs)
@@ -161,6 +166,7 @@ public struct JobGraph {
   ) throws(JobError) -> State {
     let state = make(try number(kind: kind, name: name))
     states.append(state)
+    chains.current?.states.append(state)
     return state
   }
 
@@ -181,13 +187,19 @@ public struct JobGraph {
   }
 
   /// Registers an operator that may meet late values, and counts them.
-  mutating func addLateCount(_ count: @escaping () -> UInt64) { lateCounts.append(count) }
+  mutating func addLateCount(_ count: @escaping () -> UInt64) {
+    lateCounts.append(count)
+    chains.current?.lateCounts.append(count)
+  }
 
   /// Values that were too late, over all operators of the run.
   var lateCount: UInt64 { lateCounts.reduce(0) { $0 + $1() } }
 
   /// Registers an operator whose function may fail, and counts the values for which it did.
-  mutating func addFailedCount(_ count: @escaping () -> UInt64) { failedCounts.append(count) }
+  mutating func addFailedCount(_ count: @escaping () -> UInt64) {
+    failedCounts.append(count)
+    chains.current?.failedCounts.append(count)
+  }
 
   /// Values for which functions failed, over all operators of the run.
   var failedCount: UInt64 { failedCounts.reduce(0) { $0 + $1() } }
@@ -200,12 +212,16 @@ public struct JobGraph {
 
   /// The event time of an input by its records' own times: none of them is expected to be out of order.
   mutating func inputClock(_ input: Int) throws(JobError) -> EventClock {
-    if let known = inputClocks[input] { return known }
+    if let known = inputClocks[input] {
+      chains.current?.clock = known
+      return known
+    }
     let clock = EventClock(
       .monotonic, inputs: [input],
       table: try addTable(kind: "time", name: "time:" + inputs[input].positionName))
     inputClocks[input] = clock
     clocks.append(clock)
+    chains.current?.clock = clock
     return clock
   }
 
@@ -217,6 +233,7 @@ public struct JobGraph {
       notes: workers > 1 ? shared { TimeNotes() } : nil)
     clocks.append(clock)
     assignedClocks.append(clock)
+    chains.current?.clock = clock
     return clock
   }
 
@@ -231,9 +248,11 @@ public struct JobGraph {
   }
 
   /// Adds a part of a flow that ends at `level`.
+  /// - Parameter chain: whose end it has, which lies before the flow that is being bound.
   @usableFromInline
-  mutating func addStage(_ stage: BoundPipeline, level: Int) {
+  mutating func addStage(_ stage: BoundPipeline, level: Int, of chain: ChainMeter?) {
     while stages.count <= level { stages.append([]) }
+    chain?.addStage(level: level, index: stages[level].count)
     stages[level].append(stage)
     scope.level = max(scope.level, level + 1)
   }
@@ -267,6 +286,7 @@ public struct JobGraph {
     let clock = EventClock(
       .monotonic, inputs: [], table: try addTable(kind: "processing-time", name: name), isOfProcessing: true)
     clocks.append(clock)
+    chains.current?.clock = clock
     usesProcessingTime = true
     return clock
   }
@@ -275,7 +295,9 @@ public struct JobGraph {
   /// - Returns: the sink's index for ``StepOutput/emit(_:key:value:timestamp:)``.
   /// - Throws: `.unknownTopic`.
   public mutating func addSink(topic: String) throws(JobError) -> Int {
-    output.addSink(topic: topic, partitions: try partitionCount(topic))
+    let sink = output.addSink(topic: topic, partitions: try partitionCount(topic))
+    chains.current?.sinks.append(sink)
+    return sink
   }
 
   /// The number of the operator named `name`: 1 to 65,535, from the stable hash. Part of the state log's format.

@@ -28,14 +28,19 @@ public struct InputBatch: Sendable {
   public var bytes: Bytes
   /// Offset after the last record that the partition lets readers see; −1 when the host does not know.
   public var endOffset: Offset
+  /// Newest time of the partition's records, or of a few behind `endOffset`; `.none` when the host does not know.
+  public var endTime: Timestamp
   /// Its records are not for readers: a transaction's end, or part of one that was aborted. Only the position moves on.
   public var isVoid: Bool
 
   /// A batch read at `positions[position]`.
-  public init(position: Int, bytes: Bytes, endOffset: Offset = -1, isVoid: Bool = false) {
+  public init(
+    position: Int, bytes: Bytes, endOffset: Offset = -1, endTime: Timestamp = .none, isVoid: Bool = false
+  ) {
     self.position = position
     self.bytes = bytes
     self.endOffset = endOffset
+    self.endTime = endTime
     self.isVoid = isVoid
   }
 }
@@ -171,11 +176,17 @@ public protocol JobHost: AnyObject, Sendable {
   /// - Throws: `.stateFileFailed`.
   func makeStateFile() throws(JobError) -> any StateFile
 
+  /// Takes what the run tells of itself, about once a second, and at its end. Not to be waited for; of no consequence to the job.
+  func report(_ figures: JobFigures)
+
   /// Makes a ``read(_:maxBytes:wait:)`` that waits, or the next one, return at once. Any thread may call.
   func interrupt()
 }
 
 extension JobHost {
+  /// Nobody asks.
+  public func report(_ figures: JobFigures) {}
+
   /// Topics never grow.
   public var partitionAdditions: UInt64 { 0 }
 }

@@ -21,6 +21,11 @@ struct JobInputs {
     let bytes: Bytes
     let header: RecordBatchHeader
     let firstOffset: Offset
+    /// When its newest record came, as far as is known.
+    var arrival = MonotonicTime(nanoseconds: 0)
+
+    /// Its times are those of records that somebody has appended.
+    var isOfTopic: Bool { if case .topic = origin { true } else { false } }
 
     fileprivate func isOf(position: Int) -> Bool {
       if case .topic(position) = origin { true } else { false }
@@ -43,6 +48,11 @@ struct JobInputs {
   /// Offsets behind what was run: what a commit says.
   private var passed: [Offset] = []
   private var endOffsets: [Offset] = []
+  /// Newest times of the records that were run, and of those that the partitions have.
+  private var passedTimes: [Timestamp] = []
+  private var endTimes: [Timestamp] = []
+  /// Of each input: records and bytes that were run.
+  private(set) var read: [(records: UInt64, bytes: UInt64)] = []
   private var positionInputs: [Int] = []
   private var positionNames: [[UInt8]] = []
   private var changed: [Bool] = []
@@ -56,6 +66,7 @@ struct JobInputs {
   init(_ inputs: [JobInput], host: any JobHost, positions recovered: [[UInt8]: Bytes]) throws(JobError) {
     // Before the partitions, so that none that are added meanwhile is missed.
     partitionAdditions = host.partitionAdditions
+    read = inputs.map { _ in (0, 0) }
     for (index, input) in inputs.enumerated() {
       switch input {
       case .topic(let topic):
@@ -85,6 +96,8 @@ struct JobInputs {
       positionNames.append(name)
       positionInputs.append(input)
       endOffsets.append(-1)
+      passedTimes.append(.none)
+      endTimes.append(.none)
       changed.append(false)
     }
     topics[index].partitions = count
@@ -107,6 +120,29 @@ struct JobInputs {
   /// Records not yet read, as far as the host told.
   var lag: Int64 {
     zip(passed, endOffsets).reduce(0) { $0 + max(0, $1.1 - $1.0) }
+  }
+
+  /// Where the job stands in each partition, and its sources.
+  /// - Parameter names: of the inputs.
+  func figures(_ names: [String]) -> [InputFigures] {
+    var found: [InputFigures] = []
+    for index in positions.indices {
+      let place = InputPlace(input: names[positionInputs[index]], partition: positions[index].partition)
+      var figures = InputFigures(place: place)
+      if endOffsets[index] >= 0 {
+        let lag = max(0, endOffsets[index] - passed[index])
+        figures.lag = lag
+        if lag == 0 {
+          figures.timeLag = .zero
+        } else if endTimes[index] != .none, passedTimes[index] != .none {
+          figures.timeLag = .milliseconds(
+            max(0, endTimes[index].milliseconds.subtracting(passedTimes[index].milliseconds)))
+        }
+      }
+      found.append(figures)
+    }
+    for source in sources { found.append(InputFigures(place: InputPlace(input: names[source.input], partition: 0))) }
+    return found
   }
 
   /// What event time has to know of a partition; a source is its own partition 0.
@@ -203,15 +239,19 @@ struct JobInputs {
       positions[batch.position].offset = header.nextOffset
       hasMoved = true
       if batch.endOffset >= 0 { endOffsets[batch.position] = batch.endOffset }
+      if batch.endTime != .none { endTimes[batch.position] = batch.endTime }
     }
     return hasMoved
   }
 
   /// The batch has been run: the commit of the step says so. Batches must pass in the order in which they were read.
   mutating func pass(_ batch: Batch) {
+    read[batch.input].bytes += UInt64(batch.bytes.count)
+    if !batch.header.isControl { read[batch.input].records += UInt64(batch.header.recordCount) }
     switch batch.origin {
     case .topic(let index):
       passed[index] = batch.nextOffset
+      passedTimes[index] = max(passedTimes[index], batch.header.maxTimestamp)
       changed[index] = true
     case .source(let index, let position):
       sources[index].position = position

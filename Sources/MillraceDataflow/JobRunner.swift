@@ -32,6 +32,7 @@ public final class JobRunner: Sendable {
   private let options: JobOptions
   private let onChange: @Sendable (State) -> Void
   private let shared = Mutex(Shared())
+  private static let reportInterval = Duration.seconds(1)
 
   /// A job that is not started yet.
   ///
@@ -81,23 +82,40 @@ public final class JobRunner: Sendable {
   private func run() {
     do throws(JobError) {
       var executor = try JobExecutor(job, host: host, options: options)
-      publish(executor)
+      var reported = options.clock()
+      executor.refreshFigures()
+      report(executor)
       enter(.running)
       while !mustStop {
         do throws(JobError) {
           let turn = try executor.turn()
+          if turn == .finished {
+            executor.refreshFigures()
+            report(executor)
+            return enter(.finished)
+          }
           publish(executor)
-          if turn == .finished { return enter(.finished) }
+          let now = options.clock()
+          if now - reported >= JobRunner.reportInterval {
+            reported = now
+            host.report(executor.figures)
+          }
         } catch {
           executor = try smaller(executor, after: error)
         }
       }
       try executor.settle()
-      publish(executor)
+      executor.refreshFigures()
+      report(executor)
       enter(.stopped)
     } catch {
       enter(.failed(error))
     }
+  }
+
+  private func report(_ executor: JobExecutor) {
+    publish(executor)
+    host.report(executor.figures)
   }
 
   private func publish(_ executor: JobExecutor) {
@@ -111,6 +129,6 @@ public final class JobRunner: Sendable {
     guard error.code == .stepTooLarge, failed.batchesInStep > 1 else { throw error }
     try failed.settle()
     return try JobExecutor(
-      job, host: host, options: options, figures: failed.figuresAtCommit, singleBatchSteps: failed.batchesInStep)
+      job, host: host, options: options, figures: failed.figuresOfCommits, singleBatchSteps: failed.batchesInStep)
   }
 }

@@ -81,10 +81,10 @@ where Fold.Input == Upstream.Output {
   /// Binds what lies before as a stage that prepares states and hands them over when the step ends.
   @inlinable
   func boundPreparing(in graph: inout JobGraph) throws(JobError) -> Self {
-    let (source, level) = try graph.bindStage(upstream.upstream)
+    let (source, level, chain) = try graph.bindStage(upstream.upstream)
     let end: ExchangeEnd<Upstream.Output> = try graph.exchangeEnd(level: level)
     let own = try graph.prepareStates(level: level, codec: Fold.State.codec)
-    let (key, fold) = (key, fold)
+    let (key, fold, count) = (key, fold, chain.count)
     @inline(__always) func take(_ input: Upstream.Output, _ time: Timestamp) {
       key(input).withBytes { bytes in
         guard own.preparesNext() else { return end.send(input, time, hash: Hashing.stable(bytes), on: end.runs) }
@@ -99,18 +99,19 @@ where Fold.Input == Upstream.Output {
           own.begin()
         },
         process: { (run: InputRun) throws(JobError) in
-          try source.process(run) { take($0, $1) }
+          try source.process(run, countedBy: count) { take($0, $1) }
           end.markRun()
         },
-        advance: { end.markTime(source.advance { take($0, $1) }) },
+        advance: { end.markTime(source.advance(countedBy: count) { take($0, $1) }) },
         endStep: {
-          source.endStep { take($0, $1) }
+          source.endStep(countedBy: count) { take($0, $1) }
           own.send()
           end.markRun()
           own.end.markRun()
-        }), level: level)
+        }), level: level, of: chain)
     return try registered(
-      behind: Exchange(upstream.upstream, by: key, lanes: end.reader()), prepared: own.end.reader(), in: &graph)
+      behind: Exchange(upstream.upstream, by: key, lanes: end.reader(), count: .nowhere),
+      prepared: own.end.reader(), in: &graph)
   }
 
   @inlinable @inline(__always)

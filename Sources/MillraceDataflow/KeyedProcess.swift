@@ -181,6 +181,7 @@ extension ProcessStore: OperatorState {
   var fileSize: Int { table.fileSize }
   func spill(_ size: Int) throws(JobError) -> Int { try table.spill(size) }
   var count: Int { table.count }
+  var stateBytes: Int { table.stateBytes }
   var changedCount: Int { table.changedCount + (kept.isChanged ? 1 : 0) }
   // The state's own size is not known before it is written.
   var changedSize: Int { 2 * table.changedSize + 64 }

@@ -23,6 +23,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
     var batches: [(header: RecordBatchHeader, bytes: Bytes)] = []
     var end: Offset { batches.last.map { $0.header.nextOffset } ?? start }
     var start: Offset = 0
+    var newest = Timestamp.none
 
     mutating func append(_ batch: Bytes, epoch: Int32) throws(JobError) {
       let copy = Chunk(capacity: max(1, batch.count))
@@ -33,7 +34,9 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
         _ = try RecordBatchHeader.checked(batch)
         RecordBatchHeader.patch(copy.base, baseOffset: end, leaderEpoch: epoch)
         let bytes = copy.bytes(0..<batch.count)
-        batches.append((header: try RecordBatchHeader(bytes), bytes: bytes))
+        let header = try RecordBatchHeader(bytes)
+        newest = max(newest, header.maxTimestamp)
+        batches.append((header: header, bytes: bytes))
       } catch {
         throw JobError(.commitFailed, error.description)
       }
@@ -65,6 +68,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
   private var isInterrupted = false
   private var turn = 0
   private let fate: @Sendable (UInt64) -> Fate
+  private let clock: @Sendable () -> MonotonicTime
   private let newTopicPartitions: Int?
   private var stateFiles: @Sendable () throws(JobError) -> any StateFile = { () throws(JobError) in MemoryStateFile() }
   /// Most bytes of a commit.
@@ -77,12 +81,15 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
   ///   - largestCommit: most bytes of a commit.
   ///   - newTopicPartitions: partitions of topics that are made when somebody asks for them; nil when they are not.
   ///   - fate: decides what becomes of the n-th commit of the host's life, counted from 1.
+  ///   - clock: says when commits are durable.
   public init(
     largestCommit: Int = 32 << 20, newTopicPartitions: Int? = nil,
-    fate: @escaping @Sendable (UInt64) -> Fate = { _ in .acknowledged }
+    fate: @escaping @Sendable (UInt64) -> Fate = { _ in .acknowledged },
+    clock: @escaping @Sendable () -> MonotonicTime = { .now }
   ) {
     self.largestCommit = largestCommit
     self.newTopicPartitions = newTopicPartitions
+    self.clock = clock
     self.fate = fate
   }
 
@@ -199,7 +206,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
       let log = logs[Int(positions[index].partition)]
       var at = log.index(of: positions[index].offset)
       while at < log.batches.count, found.isEmpty || bytes + log.batches[at].bytes.count <= maxBytes {
-        found.append(InputBatch(position: index, bytes: log.batches[at].bytes, endOffset: log.end))
+        found.append(InputBatch(position: index, bytes: log.batches[at].bytes, endOffset: log.end, endTime: log.newest))
         bytes += log.batches[at].bytes.count
         at += 1
       }
@@ -224,7 +231,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
         throw JobError(.fenced, "epoch \(commit.epoch) of \"\(commit.job)\" was followed by \(state.epoch)")
       }
       let fate = state.isBroken ? .lost : fate(commits)
-      var receipt = CommitReceipt(stateLogOffset: state.log.end, durableAt: .now)
+      var receipt = CommitReceipt(stateLogOffset: state.log.end, durableAt: clock())
       if fate != .lost {
         for output in commit.outputs { try append(output) }
         for batch in commit.state { try state.log.append(batch, epoch: 0) }
@@ -234,7 +241,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
         }
       }
       if fate != .acknowledged { state.isBroken = true }
-      receipt.durableAt = .now
+      receipt.durableAt = clock()
       receipts[commits] =
         fate == .acknowledged
         ? .success(receipt) : .failure(JobError(.commitFailed, "commit \(commits) was not acknowledged"))

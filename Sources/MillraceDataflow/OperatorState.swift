@@ -9,6 +9,8 @@ protocol OperatorState: AnyObject {
   var operatorID: UInt16 { get }
   /// Keys that hold a value.
   var count: Int { get }
+  /// About the bytes that these keys and their values have in the state log.
+  var stateBytes: Int { get }
   /// Keys changed since the changes were last written.
   var changedCount: Int { get }
   /// About the bytes that the changes will take, once in the state log and once in what is handed on.

@@ -143,6 +143,7 @@ extension PaneStore: OperatorState {
   var ownKind: UInt8? { StateRecordKind.keyedValue }
   var operatorID: UInt16 { table.operatorID }
   var count: Int { table.count }
+  var stateBytes: Int { table.stateBytes }
   var changedCount: Int { table.changedCount + (isHeaderChanged ? 1 : 0) }
   var changedSize: Int { 2 * table.changedSize + 64 }
   func allowSpilling(into memory: StateMemory) {

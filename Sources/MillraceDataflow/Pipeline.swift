@@ -61,12 +61,13 @@ public struct Pipeline: Sendable {
   @inlinable
   public init<Source: Flow, Sink: RecordSink>(_ flow: Source, into sink: Sink) where Sink.Input == Source.Output {
     self.init(flow, sink) { (graph: inout JobGraph) throws(JobError) -> BoundPipeline in
-      let flow = try flow.bound(to: &graph)
-      let sink = try sink.bound(to: &graph)
+      let (flow, sink, count) = try graph.bind(flow, into: sink)
       return BoundPipeline(
-        process: { (run: InputRun) throws(JobError) in try flow.process(run) { sink.receive($0, $1) } },
-        advance: { _ = flow.advance { sink.receive($0, $1) } },
-        endStep: { flow.endStep { sink.receive($0, $1) } })
+        process: { (run: InputRun) throws(JobError) in
+          try flow.process(run, countedBy: count) { sink.receive($0, $1) }
+        },
+        advance: { _ = flow.advance(countedBy: count) { sink.receive($0, $1) } },
+        endStep: { flow.endStep(countedBy: count) { sink.receive($0, $1) } })
     }
   }
 }

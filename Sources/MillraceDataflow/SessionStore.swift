@@ -244,6 +244,7 @@ public final class SessionStore: @unchecked Sendable {
 extension SessionStore: OperatorState {
   var ownKind: UInt8? { StateRecordKind.keyedValue }
   var count: Int { table.count }
+  var stateBytes: Int { table.stateBytes }
   var changedCount: Int { table.changedCount + (isWatermarkChanged ? 1 : 0) }
   var changedSize: Int { 2 * table.changedSize + 64 }
   /// Sessions that are handed on before they close are looked through each time.

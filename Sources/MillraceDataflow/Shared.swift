@@ -120,17 +120,19 @@ public struct Shared<Upstream: Flow>: Flow {
       (graph: inout JobGraph, number: Int32) throws(JobError) -> SharedCell<Upstream.Output> in
       let cell = graph.makeSharedCell(number, of: Upstream.Output.self)
       try graph.addPipeline { (graph: inout JobGraph) throws(JobError) -> BoundPipeline in
+        graph.openChain()
         let (upstream, scope) = try graph.scoped(upstream)
+        let count = graph.closeChain().count
         cell.inputs = scope.inputs
         let heldBack = cell.heldBack
         return BoundPipeline(
           process: { (run: InputRun) throws(JobError) in
             var marked = run
             marked.sharedFlow = cell.number
-            try upstream.process(run) { cell.hand($0, $1, marked) }
+            try upstream.process(run, countedBy: count) { cell.hand($0, $1, marked) }
           },
-          advance: { cell.watermark = upstream.advance { cell.hand($0, $1, heldBack) } },
-          endStep: { upstream.endStep { cell.hand($0, $1, heldBack) } })
+          advance: { cell.watermark = upstream.advance(countedBy: count) { cell.hand($0, $1, heldBack) } },
+          endStep: { upstream.endStep(countedBy: count) { cell.hand($0, $1, heldBack) } })
       }
       return cell
     }

@@ -90,6 +90,15 @@ public final class SliceStore: @unchecked Sendable {
 extension SliceStore: OperatorState {
   var ownKind: UInt8? { StateRecordKind.keyedValue }
   var count: Int { tables.reduce(0) { $0 + $1.count } }
+  var stateBytes: Int {
+    // Of many slices, a few say how large an entry is.
+    let step = max(1, tables.count / 16)
+    let seen = stride(from: 0, to: tables.count, by: step).reduce(into: (count: 0, bytes: 0)) {
+      $0.count += tables[$1].count
+      $0.bytes += tables[$1].stateBytes
+    }
+    return step == 1 || seen.count == 0 ? seen.bytes : seen.bytes * count / seen.count
+  }
   var changedCount: Int { tables.reduce(ended.count + (isWatermarkChanged ? 1 : 0)) { $0 + $1.changedCount } }
   var changedSize: Int { tables.reduce(32 * (ended.count + 1)) { $0 + $1.changedSize } }
   func allowSpilling(into memory: StateMemory) {

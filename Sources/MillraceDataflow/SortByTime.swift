@@ -67,6 +67,7 @@ extension SortStore: OperatorState {
   var operatorID: UInt16 { table.operatorID }
   var waitsForTime: Bool { !heap.isEmpty }
   var count: Int { table.count }
+  var stateBytes: Int { table.stateBytes }
   var changedCount: Int { table.changedCount + (watermark.isChanged ? 1 : 0) }
   // The values' own sizes are not known before they are written.
   var changedSize: Int { 2 * table.changedSize + 64 }

@@ -217,6 +217,7 @@ extension StateTable: OperatorState {
   var operatorID: UInt16 { table.operatorID }
   var waitsForTime: Bool { !heap.isEmpty || table.hasSpilledDues }
   var count: Int { table.count }
+  var stateBytes: Int { table.stateBytes }
   var changedCount: Int { table.changedCount }
   // What is held has sizes that are not known before it is written.
   var changedSize: Int { 2 * table.changedSize }

@@ -15,6 +15,9 @@ public final class StepOutput: @unchecked Sendable {
     var builders: [RecordBatchBuilder]
     /// Partition for records without a key: one per step, then the next.
     var keyless = 0
+    /// Of the batches that were closed.
+    var records: UInt64 = 0
+    var bytes: UInt64 = 0
   }
 
   private var sinks: [Sink] = []
@@ -83,8 +86,13 @@ public final class StepOutput: @unchecked Sendable {
     return taken
   }
 
+  /// Records that were written into a topic, and the bytes of their batches.
+  func written(_ sink: Int) -> (records: UInt64, bytes: UInt64) { (sinks[sink].records, sinks[sink].bytes) }
+
   private func close(_ sink: Int, _ partition: Int) {
+    sinks[sink].records += UInt64(sinks[sink].builders[partition].count)
     let bytes = sinks[sink].builders[partition].finish()
+    sinks[sink].bytes += UInt64(bytes.count)
     closedSize += bytes.count
     closed.append(OutputBatch(topic: sinks[sink].topic, partition: Int32(partition), bytes: bytes))
   }

@@ -54,6 +54,9 @@ final class ParticipantState: OperatorState {
   }
 
   var count: Int { entries.count }
+  var stateBytes: Int {
+    entries.reduce(0) { $0 + StateRecordKind.prefixSize + $1.key.utf8.count + $1.value.count }
+  }
   var changedCount: Int { changed.count }
   var changedSize: Int { changed.reduce(0) { $0 + $1.key.utf8.count + ($1.value?.count ?? 0) + 16 } }
   var roundIsDone: Bool { unswept.isEmpty }

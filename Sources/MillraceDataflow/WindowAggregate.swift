@@ -56,14 +56,14 @@ where Fold.Input == Upstream.Output {
     guard graph.workers > 1, late == nil, fold.isCommutative, Windows.Store.self == SliceWindowStore.self else {
       return try registered(behind: upstream.bound(to: &graph), in: &graph)
     }
-    let (source, level) = try graph.bindStage(upstream.upstream)
+    let (source, level, chain) = try graph.bindStage(upstream.upstream)
     let end: ExchangeEnd<Upstream.Output> = try graph.exchangeEnd(level: level)
     let parts: ExchangeEnd<PreparedState> = try graph.exchangeEnd(level: level)
     let registered = try registered(
-      behind: Exchange(upstream.upstream, by: key, lanes: end.reader()), prepared: parts, in: &graph)
+      behind: Exchange(upstream.upstream, by: key, lanes: end.reader(), count: .nowhere), prepared: parts, in: &graph)
     guard let store = registered.prepared?.store else { preconditionFailure("windows in slices have no store of them") }
     let own = graph.prepareSlices(parts, of: store, level: level, codec: Fold.State.codec)
-    let (key, fold) = (key, fold)
+    let (key, fold, count) = (key, fold, chain.count)
     @inline(__always) func take(
       _ input: Upstream.Output, _ time: Timestamp,
       _ lanes: UnsafeMutablePointer<UnsafeMutablePointer<Lane<Upstream.Output>.Core>>
@@ -83,23 +83,23 @@ where Fold.Input == Upstream.Output {
           own.begin()
         },
         process: { (run: InputRun) throws(JobError) in
-          try source.process(run) { take($0, $1, end.runs) }
+          try source.process(run, countedBy: count) { take($0, $1, end.runs) }
           own.send(on: parts.runs)
           end.markRun()
           parts.markRun()
         },
         advance: {
-          let time = source.advance { take($0, $1, end.freed) }
+          let time = source.advance(countedBy: count) { take($0, $1, end.freed) }
           own.send(on: parts.freed)
           end.markTime(time)
           parts.markTime(time)
         },
         endStep: {
-          source.endStep { take($0, $1, end.runs) }
+          source.endStep(countedBy: count) { take($0, $1, end.runs) }
           own.send(on: parts.runs)
           end.markRun()
           parts.markRun()
-        }), level: level)
+        }), level: level, of: chain)
     return registered
   }
 

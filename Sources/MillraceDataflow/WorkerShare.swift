@@ -25,12 +25,15 @@ final class WorkerShare: @unchecked Sendable {
   private var held: [Bytes] = []
   /// What the state may take; nil for no limit.
   private var memory: StateMemory?
+  /// Where its time goes.
+  var times: StageClock
   /// The state records of the step.
   private var writer = StateLogWriter(timestamp: .none)
 
   /// Binds the job for one of the team's workers.
   init(
-    _ job: JobDefinition, worker index: Int, of team: SharedParts, host: any JobHost, outside: OutsideAccess
+    _ job: JobDefinition, worker index: Int, of team: SharedParts, host: any JobHost, outside: OutsideAccess,
+    clock: @escaping @Sendable () -> MonotonicTime
   ) throws(JobError) {
     self.index = index
     self.host = host
@@ -39,6 +42,7 @@ final class WorkerShare: @unchecked Sendable {
     }
     for pipeline in job.pipelines { try graph.addPipeline(pipeline.bind) }
     self.graph = graph
+    times = StageClock(graph.stages.map(\.count), clock: clock)
   }
 
   // MARK: One worker
@@ -47,7 +51,11 @@ final class WorkerShare: @unchecked Sendable {
   func run(_ batch: JobInputs.Batch) throws(JobError) {
     let records = try records(of: batch)
     let run = InputRun(batch, records: records.buffer)
-    for pipeline in graph.stages[0] { try pipeline.process(run) }
+    times.beginParts(bytes: batch.bytes.count)
+    for (number, pipeline) in graph.stages[0].enumerated() {
+      try pipeline.process(run)
+      times.endPart(number)
+    }
     try graph.failure.check()
     extendLifetime(records)
     guard graph.usesEventTime else { return }
@@ -57,7 +65,10 @@ final class WorkerShare: @unchecked Sendable {
 
   /// Lets event time take effect.
   func advance() throws(JobError) {
-    for pipeline in graph.stages[0] { pipeline.advance() }
+    for (number, pipeline) in graph.stages[0].enumerated() {
+      pipeline.advance()
+      times.endPart(number)
+    }
     try graph.failure.check()
   }
 
@@ -74,6 +85,8 @@ final class WorkerShare: @unchecked Sendable {
   /// Runs the stages of a level over a round.
   func run(_ level: Int, of items: [RoundItem]) {
     guard graph.failure.error == nil else { return }
+    times.begin(level)
+    defer { times.end() }
     let stages = graph.stages[level]
     for stage in stages { stage.begin() }
     if level == 1 { goOn(items) }
@@ -88,9 +101,17 @@ final class WorkerShare: @unchecked Sendable {
             held.append(records)
             run.records = records.buffer
           }
-          for stage in stages { try stage.process(run) }
+          times.beginParts(bytes: batch.bytes.count)
+          for (number, stage) in stages.enumerated() {
+            try stage.process(run)
+            times.endPart(number)
+          }
         }
-        if level > 0, graph.usesEventTime { for stage in stages { stage.advance() } }
+        guard level > 0, graph.usesEventTime else { continue }
+        for (number, stage) in stages.enumerated() {
+          stage.advance()
+          times.endPart(number)
+        }
       }
     } catch {
       graph.failure.note(error)
@@ -113,10 +134,14 @@ final class WorkerShare: @unchecked Sendable {
   /// Hands on what the stages of a level held back until the step's end.
   func endStep(_ level: Int) {
     guard graph.failure.error == nil else { return }
-    for stage in graph.stages[level] {
+    times.begin(level)
+    times.beginParts(bytes: nil)
+    for (number, stage) in graph.stages[level].enumerated() {
       stage.begin()
       stage.endStep()
+      times.endPart(number)
     }
+    times.end()
   }
 
   /// Throws what broke the round or the step.
@@ -154,6 +179,8 @@ final class WorkerShare: @unchecked Sendable {
 
   /// Writes what changed and sweeps.
   func writeState(beginsRound: Bool, quota: Int, upTo size: Int) {
+    times.beginWriting()
+    defer { times.endWriting() }
     // What all workers have is written by one of them.
     var unwritten = StateLogWriter(timestamp: .none)
     if beginsRound { for state in graph.states { state.beginRound() } }

@@ -47,13 +47,16 @@ public final class TestDriver {
     self.job = job
     self.partitions = partitions
     let plan = plan
-    host = MemoryHost(newTopicPartitions: partitions) { _ in
-      plan.fates.withLock { $0.isEmpty ? .acknowledged : $0.removeFirst() }
+    let clock: @Sendable () -> MonotonicTime = {
+      MonotonicTime(nanoseconds: plan.nanoseconds.withLock { $0 })
     }
+    host = MemoryHost(
+      newTopicPartitions: partitions,
+      fate: { _ in plan.fates.withLock { $0.isEmpty ? .acknowledged : $0.removeFirst() } }, clock: clock)
     var options = options
     options.idleWait = .zero
     options.briefWait = .zero
-    options.clock = { MonotonicTime(nanoseconds: plan.nanoseconds.withLock { $0 }) }
+    options.clock = clock
     options.wallClock = { Timestamp(milliseconds: plan.nanoseconds.withLock { $0 } / 1_000_000) }
     options.startCall = { call in
       let number = plan.calls.withLock { calls in
@@ -208,6 +211,9 @@ public final class TestDriver {
     return records
   }
 
-  /// The figures of the run; nothing while the job is not running.
-  public var figures: JobFigures { executor?.figures ?? JobFigures() }
+  /// The figures of the run, those of its operators included; nothing while the job is not running.
+  public var figures: JobFigures {
+    executor?.refreshFigures()
+    return executor?.figures ?? JobFigures()
+  }
 }

@@ -90,6 +90,11 @@ func stepsAreMadeAgain(at large: Int) throws {
   #expect(try outputs(host) == 11 * 500 + 9000)
   let figures = runner.figures
   #expect(figures.recordsIn == 12 && figures.recordsOut == 11 * 500 + 9000, "\(figures)")
+  let whole: UInt64 = 11 * 500 + 9000
+  #expect(figures.chains.map(\.recordsIn) == [12, whole])
+  #expect(figures.chains.map(\.recordsOut) == [whole, whole])
+  #expect(figures.chains[0].bytesIn == figures.bytesIn && figures.chains[1].bytesOut == figures.bytesOut)
+  #expect(figures.commits == figures.steps && figures.latency.count == 12)
 }
 
 private func state(_ runner: JobRunner) -> JobRunner.State {

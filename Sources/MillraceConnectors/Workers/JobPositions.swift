@@ -5,30 +5,30 @@ import MillraceDataflow
 import MillraceModel
 
 /// A partition that a job reads.
-struct InputPlace: Hashable {
+struct TopicPlace: Hashable {
   var topic: String
   var partition: Int32
 }
 
 /// A job's positions as of its newest durable commit.
 struct JobPositions {
-  private var offsets: [InputPlace: Offset] = [:]
+  private var offsets: [TopicPlace: Offset] = [:]
   /// Partitions whose positions are kept: a worker may name as many as it likes.
   private static let most = 100_000
 
   /// In the order of topics and partitions.
-  var all: [(place: InputPlace, offset: Offset)] {
+  var all: [(place: TopicPlace, offset: Offset)] {
     offsets.sorted { ($0.key.topic, $0.key.partition) < ($1.key.topic, $1.key.partition) }.map { ($0.key, $0.value) }
   }
 
   /// What a run reads first: where the commits before it have left off.
   mutating func begin(_ positions: [InputPosition]) {
     for position in positions {
-      set(InputPlace(topic: position.topic, partition: position.partition), position.offset, isNew: true)
+      set(TopicPlace(topic: position.topic, partition: position.partition), position.offset, isNew: true)
     }
   }
 
-  private mutating func set(_ place: InputPlace, _ offset: Offset, isNew: Bool) {
+  private mutating func set(_ place: TopicPlace, _ offset: Offset, isNew: Bool) {
     guard offsets[place] != nil || offsets.count < JobPositions.most else { return }
     guard !isNew || offsets[place] == nil else { return }
     offsets[place] = offset
@@ -40,7 +40,7 @@ struct JobPositions {
       let header = try RecordBatchHeader.checked(batch)
       guard header.codec == CompressionCodec.none else { return }
       let records = batch[RecordBatchHeader.size..<header.totalSize]
-      var found: [(InputPlace, Offset)] = []
+      var found: [(TopicPlace, Offset)] = []
       try RecordReader.forEach(in: records.buffer, count: Int(header.recordCount)) { record in
         if let position = JobPositions.position(record) { found.append(position) }
       }
@@ -53,7 +53,7 @@ struct JobPositions {
   }
 
   /// The position that a state record tells of a topic's partition; nil for anything else.
-  static func position(_ record: RawRecord) -> (InputPlace, Offset)? {
+  static func position(_ record: RawRecord) -> (TopicPlace, Offset)? {
     let prefix = StateRecordKind.prefixSize
     guard record.key.count > prefix + 4, record.key[2] == StateRecordKind.position, record.value.count == 8,
       let key = record.key.baseAddress, let value = record.value.baseAddress
@@ -65,7 +65,7 @@ struct JobPositions {
     else { return nil }
     let partition = Int32(bigEndian: key.loadUnaligned(fromByteOffset: prefix, as: Int32.self))
     return (
-      InputPlace(topic: topic, partition: partition), Int64(bigEndian: value.loadUnaligned(as: Int64.self))
+      TopicPlace(topic: topic, partition: partition), Int64(bigEndian: value.loadUnaligned(as: Int64.self))
     )
   }
 }
