@@ -27,11 +27,25 @@ private func commit(_ epoch: Int64, start: Offset?) -> WorkerRequest {
       state: [position, batch([0, 1, 1, 9, 9], [0])], stateLogStart: start))
 }
 
+private func report() -> JobReport {
+  var report = JobReport()
+  report.watermark = 7
+  var source = ChainFigures([OperatorLabel(number: 0, kind: "RecordInput", name: "lines")])
+  source.bytesIn = 61
+  source.watermarkHolder = InputPlace(input: "lines", partition: 1)
+  source.timedWith = 1
+  var count = ChainFigures([OperatorLabel(number: 1, kind: "KeyedAggregate", name: "words")])
+  (count.upstreams, count.isKeyed, count.stateEntries, count.stateBytes) = ([0], true, 1, 13)
+  report.chains = [source, count]
+  report.inputs = [InputFigures(place: InputPlace(input: "lines", partition: 0))]
+  return report
+}
+
 /// One of every kind, in an order in which a job runs.
 private let calls: [WorkerRequest] = [
   .partitionCount(topic: "lines"), .partitionCount(topic: "counts"), .open(job: "j", owner: 3, mayTakeOver: true),
   .state(job: "j", from: 0), .read(places, maxBytes: 1000, waitMilliseconds: 5), commit(1, start: nil),
-  commit(1, start: 1), .read([], maxBytes: 1, waitMilliseconds: 2), .interrupt, .report(WorkerReport()),
+  commit(1, start: 1), .read([], maxBytes: 1, waitMilliseconds: 2), .interrupt, .report(report()),
   .state(job: "j", from: 1), .showJob("j"), .listJobs(after: ""), .endOffsets(places),
   .open(job: "j", owner: 3, mayTakeOver: false), commit(2, start: nil), .stopJob("j", isForced: false),
   .read(places, maxBytes: 1, waitMilliseconds: 1000), .stopJob("j", isForced: true), .resumeJob("j"),
@@ -47,12 +61,11 @@ private func frames() -> [WorkerFrame] {
   let entry = JobEntry(name: "j", state: .running, epoch: 1, processID: 2)
   let detail = JobDetail(
     entry: entry, stateStart: 0, stateEnd: 1, stateBytes: 2,
-    positions: [JobPosition(topic: "lines", partition: 0, offset: 1, endOffset: 2)], report: WorkerReport(),
-    recordsPerSecond: 1)
+    positions: [JobPosition(topic: "lines", partition: 0, offset: 1, endOffset: 2)], report: report())
   let input = FetchedInput(
     position: 0, runs: [position], voids: [VoidRecords(producerID: 1, firstOffset: 0, lastOffset: 2)], endOffset: 3)
   let answers: [WorkerAnswer] = [
-    .refused(JobError(.fenced, "over")), .hello(version: 1, largestCommit: 9), .opened(epoch: 1, start: 0, end: 2),
+    .refused(JobError(.fenced, "over")), .hello(version: 2, largestCommit: 9), .opened(epoch: 1, start: 0, end: 2),
     .state([position], start: 0, end: 1), .partitionCount(2), .batches([input]), .committed(stateLogOffset: 1), .done,
     .jobs([entry], isMore: false), .job(detail), .endOffsets([1, -1]),
   ]

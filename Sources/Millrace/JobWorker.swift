@@ -109,7 +109,7 @@ public final class JobWorker: Sendable {
   /// Runs the job, over and over while its server comes and goes.
   private func supervise() -> Result<Void, JobError> {
     let host = WorkerHost(
-      directory: directory, savepoint: configuration.savepoint, figures: { [weak self] in self?.figures },
+      directory: directory, savepoint: configuration.savepoint,
       onStop: { [weak self] in self?.shared.withLock { $0.runner }?.stop() })
     defer { host.disconnect() }
     var lostAt: MonotonicTime?

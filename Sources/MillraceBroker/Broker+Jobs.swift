@@ -64,6 +64,8 @@ final class JobRun {
   var inFlight = 0
   /// Steps held back while the log is full, so that one that is refused keeps the later ones out.
   var held = Deque<Step>()
+  /// What it has told of itself last.
+  var figures: (any Sendable)?
 
   init(epoch: Int64, owner: UInt64) {
     self.epoch = epoch
@@ -262,6 +264,15 @@ extension Broker {
   public func runsHere(job: String) -> Bool {
     jobRuns[job].map { $0.owner == 0 && $0.failure == nil } ?? false
   }
+
+  /// Keeps what a job tells of itself while that run is the newest; in what form, those know who host jobs.
+  public func setFigures(_ figures: any Sendable, ofJob job: String, epoch: Int64) {
+    guard let run = jobRuns[job], run.epoch == epoch else { return }
+    run.figures = figures
+  }
+
+  /// What the newest run of a job, in this process's life, has told of itself last; nil before that.
+  public func figures(ofJob job: String) -> (any Sendable)? { jobRuns[job]?.figures }
 
   /// Forbids a job to start, or allows it again; `completion` follows when that is durable. A run that goes on may go on
   /// committing until ``endRun(ofJob:)``.

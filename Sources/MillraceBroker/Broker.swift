@@ -31,6 +31,8 @@ public final class Broker {
   var traffic: [PartitionLogID: PartitionTraffic] = [:]
   var samples = FigureSamples()
   var jobRuns: [String: JobRun] = [:]
+  /// Writes an array of what is known of jobs into the figures; nil without anybody who hosts them.
+  public var writesJobs: ((inout JSONWriter) -> Void)?
   /// Limits of clients' use, and how far each client has used them.
   public var quotas = ClientQuotas()
   /// When the broker was opened.

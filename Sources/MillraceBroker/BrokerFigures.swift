@@ -8,6 +8,7 @@
 //              "recordsInPerSecond": RATE, "bytesInPerSecond": RATE, "bytesOutPerSecond": RATE}],
 //  "groups": [{"name", "state", "members", "lag", "recordsPerSecond": RATE,
 //              "topics": [{"name", "committed", "end", "lag"}]}],
+//  "jobs": [{"name", "state", "epoch", "process", and of one that has run: as JobReport+JSON.swift in MillraceConnectors shows}],
 //  "virtualHosts": as BrokerFigures+Queues.swift shows}
 //
 // RATE is {"1s", "10s"}: over the last second and the last ten, or as long as was sampled. LATENCY is
@@ -107,6 +108,8 @@ extension Broker {
       json.array { json in
         for name in groups.names { write(group: name, rates, to: &json) }
       }
+      json.name("jobs")
+      if let writesJobs { writesJobs(&json) } else { json.array { _ in } }
       json.name("virtualHosts")
       queues.writeFigures(to: &json)
     }

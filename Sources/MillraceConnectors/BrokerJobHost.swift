@@ -193,6 +193,13 @@ public final class BrokerJobHost: JobHost {
     return try mailbox.wait(for: slot)
   }
 
+  /// Keeps the figures with the run, for `millrace stats` and `millrace job show`.
+  public func report(_ figures: JobFigures) {
+    guard let run = run.withLock({ $0 }) else { return }
+    let report = JobReport(figures)
+    reactor.submit { [broker] in broker.take().setFigures(report, ofJob: run.job, epoch: run.epoch) }
+  }
+
   /// Makes a read that waits, or the next one, return at once.
   public func interrupt() { mailbox.interrupt() }
 }

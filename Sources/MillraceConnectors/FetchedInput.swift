@@ -21,6 +21,8 @@ struct FetchedInput: Sendable {
   var voids: [VoidRecords]
   /// Offset behind what readers may see.
   var endOffset: Offset
+  /// Newest time of the partition's records; `.none` when there is none.
+  var endTime = Timestamp.none
 
   /// Takes the runs apart.
   /// - Parameter wanted: batches that end before this offset are left out.
@@ -29,7 +31,7 @@ struct FetchedInput: Sendable {
     for run in runs {
       for (batch, header) in try FetchedInput.split(run) where header.nextOffset > wanted {
         batches.append(
-          InputBatch(position: position, bytes: batch, endOffset: endOffset, isVoid: isVoid(header)))
+          InputBatch(position: position, bytes: batch, endOffset: endOffset, endTime: endTime, isVoid: isVoid(header)))
       }
     }
     return batches
@@ -84,12 +86,12 @@ extension Broker {
       targets.append(FetchTarget(partition: partition, offset: offset, limit: maxBytes, isCommittedOnly: true))
     }
     return fetch(targets, minimum: wait > .zero ? 1 : 0, limit: { maxBytes }, wait: wait) { [self] results in
-      completion(Broker.inputs(results, of: positions, first: first, isOpen: isOpen))
+      completion(inputs(results, of: positions, first: first))
     }
   }
 
-  private static func inputs(
-    _ results: [FetchedPartition], of positions: [InputPosition], first: Int, isOpen: Bool
+  private func inputs(
+    _ results: [FetchedPartition], of positions: [InputPosition], first: Int
   ) -> Result<[FetchedInput], JobError> {
     var inputs: [FetchedInput] = []
     for (step, result) in results.enumerated() {
@@ -105,8 +107,11 @@ extension Broker {
       let voids = result.aborted.map {
         VoidRecords(producerID: $0.producerID, firstOffset: $0.firstOffset, lastOffset: $0.lastOffset)
       }
+      let partition = topic(positions[index].topic).flatMap { self.partition($0, positions[index].partition) }
       inputs.append(
-        FetchedInput(position: index, runs: result.batches, voids: voids, endOffset: result.lastStableOffset))
+        FetchedInput(
+          position: index, runs: result.batches, voids: voids, endOffset: result.lastStableOffset,
+          endTime: partition?.newestTime ?? .none))
     }
     return inputs.isEmpty && !isOpen ? .failure(.brokerClosed) : .success(inputs)
   }

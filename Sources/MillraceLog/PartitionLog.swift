@@ -156,6 +156,12 @@ public final class PartitionLog {
     recent.append(reference)
   }
 
+  /// Newest time of the records in the newest part of the log: of its last batch, or of the last segment when all is drained; `.none`
+  /// when it is empty. O(1).
+  public var newestTime: Timestamp {
+    Timestamp(milliseconds: recent.last?.maxTimestamp ?? extents.last?.maxTimestamp ?? Timestamp.none.milliseconds)
+  }
+
   /// What ``size`` has to be, added up anew; for checks.
   /// - Complexity: O(pieces).
   public var addedUpSize: Int64 { extents.reduce(0) { $0 + $1.bytes } + recentBytes(below: nextOffset) }

@@ -12,17 +12,35 @@ private let places = [
   InputPosition(topic: "a", partition: 2, offset: 7),
 ]
 
-private func report() -> WorkerReport {
-  var report = WorkerReport()
+private func report() -> JobReport {
+  var report = JobReport()
   report.recordsIn = 1
   report.lateRecords = 2
   report.watermark = -5
-  report.longCommitLatency = 9
+  report.commitLatency.p99 = 9
+  report.busy = 11
+  report.lastTenSeconds.steps = 1.5
+  report.latency.p50 = 12
+  var source = ChainFigures([
+    OperatorLabel(number: 0, kind: "RecordInput", name: "a"), OperatorLabel(number: 1, kind: "Map", name: ""),
+  ])
+  (source.recordsIn, source.recordsOut, source.bytesIn) = (7, 6, 500)
+  source.watermark = Timestamp(milliseconds: -5)
+  source.watermarkHolder = InputPlace(input: "a", partition: 3)
+  source.timedWith = 2
+  var count = ChainFigures([OperatorLabel(number: 2, kind: "KeyedAggregate", name: "words")])
+  (count.upstreams, count.isKeyed) = ([1], true)
+  (count.stateEntries, count.stateBytes, count.lateRecords, count.failedRecords) = (4, 52, 1, 2)
+  count.busy = .microseconds(3)
+  report.chains = [source, count]
+  var input = InputFigures(place: InputPlace(input: "a", partition: 3))
+  (input.lag, input.timeLag) = (8, .milliseconds(9))
+  report.inputs = [input, InputFigures(place: InputPlace(input: "timer", partition: 0))]
   return report
 }
 
 private let requests: [WorkerRequest] = [
-  .hello(version: 1, processID: 4), .open(job: "j", owner: 3, mayTakeOver: false), .state(job: "j", from: 8),
+  .hello(version: 2, processID: 4), .open(job: "j", owner: 3, mayTakeOver: false), .state(job: "j", from: 8),
   .partitionCount(topic: "t"), .read(places, maxBytes: 100, waitMilliseconds: 5),
   .commit(
     StepCommit(
@@ -40,19 +58,19 @@ private let requests: [WorkerRequest] = [
 private let entry = JobEntry(name: "j", state: .stopping, epoch: 3, processID: 9)
 
 private let answers: [WorkerAnswer] = [
-  .refused(JobError(.fenced, "why")), .hello(version: 1, largestCommit: 5), .opened(epoch: 1, start: 2, end: 3),
+  .refused(JobError(.fenced, "why")), .hello(version: 2, largestCommit: 5), .opened(epoch: 1, start: 2, end: 3),
   .state([Bytes("run")], start: 1, end: 9), .partitionCount(4),
   .batches([
     FetchedInput(
       position: 1, runs: [Bytes("x"), Bytes([UInt8](repeating: 1, count: 9000))],
-      voids: [VoidRecords(producerID: 1, firstOffset: 2, lastOffset: 3)], endOffset: 8)
+      voids: [VoidRecords(producerID: 1, firstOffset: 2, lastOffset: 3)], endOffset: 8,
+      endTime: Timestamp(milliseconds: 77))
   ]),
   .committed(stateLogOffset: 6), .done, .jobs([entry], isMore: true),
   .job(
     JobDetail(
       entry: entry, stateStart: 1, stateEnd: 2, stateBytes: 3,
-      positions: [JobPosition(topic: "a", partition: 1, offset: 2, endOffset: -1)], report: report(),
-      recordsPerSecond: 1.5)),
+      positions: [JobPosition(topic: "a", partition: 1, offset: 2, endOffset: -1)], report: report())),
   .endOffsets([1, -1]),
 ]
 
@@ -78,7 +96,7 @@ struct WorkerProtocolTests {
     let written = bytes(requests[index])
     var reader = ByteReader(written)
     #expect(bytes(try WorkerRequest(from: &reader)) == written)
-    for length in 0..<min(written.count, 300) {
+    for length in 0..<min(written.count, 1500) {
       var cut = ByteReader(written[0..<length])
       #expect(throws: DecodingError.self) { try WorkerRequest(from: &cut) }
     }
@@ -93,7 +111,7 @@ struct WorkerProtocolTests {
     let frame = try WorkerFrame(written)
     #expect(frame.number == 3 && frame.isStopping && frame.partitionAdditions == 2)
     #expect(bytes(frame.answer) == written)
-    for length in 0..<min(written.count, 300) {
+    for length in 0..<min(written.count, 1500) {
       #expect(throws: DecodingError.self) { try WorkerFrame(written[0..<length]) }
     }
     #expect(throws: DecodingError.self) { try WorkerFrame(Bytes(written.array + [0])) }

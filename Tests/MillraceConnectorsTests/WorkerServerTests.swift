@@ -99,7 +99,7 @@ struct WorkerServerTests {
         Issue.record("it was not refused")
         return
       }
-      #expect(error.reason.contains("version 1") && error.reason.contains("not 9"))
+      #expect(error.reason.contains("version 2") && error.reason.contains("not 9"))
       #expect(try peer.isEnded())
       try broker.close()
     }
@@ -143,11 +143,12 @@ struct WorkerServerTests {
       try broker.broker.produce("lines", 1, ["a b", "a"])
       let control = try JobControl(directory: directory)
       #expect(try control.list().isEmpty)
-      let figures = JobFigures()
-      let worker = WorkerHost(directory: directory, figures: { figures })
+      let worker = WorkerHost(directory: directory)
       try worker.connect()
       let run = try JobExecutor(WordCount.job(), host: worker, options: options())
       while try run.turn() == .progress {}
+      run.refreshFigures()
+      worker.report(run.figures)
       #expect(
         try control.list() == [JobEntry(name: "word-count", state: .running, epoch: 1, processID: UInt32(getpid()))])
       let detail = try control.show("word-count")
@@ -156,7 +157,12 @@ struct WorkerServerTests {
         JobPosition(topic: "lines", partition: 1, offset: 2, endOffset: 2),
       ]
       #expect(detail.positions == positions)
-      #expect(detail.report == WorkerReport(figures))
+      #expect(detail.report == JobReport(run.figures))
+      let kinds = detail.report?.chains.flatMap(\.operators).map(\.kind)
+      #expect(kinds == WordCount.job().explain().nodes.map(\.kind))
+      #expect(detail.report?.chains.map(\.recordsIn) == [2, 3, 2])
+      let lag = detail.report?.inputs.map { "\($0.place.input)-\($0.place.partition) \($0.lag ?? -1)" }
+      #expect(lag == ["lines-0 -1", "lines-1 0"])
       #expect(detail.stateBytes > 0 && detail.stateEnd > detail.stateStart)
       worker.disconnect()
       #expect(broker.awaitConnections(1))
@@ -168,6 +174,43 @@ struct WorkerServerTests {
       #expect(try control.positions("word-count").contains(later))
       let error = #expect(throws: JobError.self) { try control.show("nothing") }
       #expect(error?.reason == "there is no job nothing")
+      try broker.close()
+    }
+  }
+
+  @Test(
+    "a job tells through its worker which partition holds event time back, and how long records took",
+    arguments: [1, 2])
+  func holder(workers: Int) throws {
+    try inTemporaryDirectory { directory in
+      let broker = try WorkerBroker(directory)
+      try broker.broker.createTopic("times", partitions: 2)
+      try broker.broker.produce("times", 0, ["100", "900"])
+      try broker.broker.produce("times", 1, ["300"])
+      let job = DataStream.topic("times")
+        .eventTime(.boundedOutOfOrderness(.milliseconds(50), idleness: nil), name: "clock") {
+          Timestamp(milliseconds: Int64($0.value.text) ?? 0)
+        }.keyBy { $0.value.text }.window(.tumbling(.milliseconds(100))).count(name: "windows").forEach { _ in }
+        .job(named: "held")
+      let worker = try host(directory)
+      var options = options()
+      options.workers = workers
+      let run = try JobExecutor(job, host: worker, options: options)
+      while try run.turn() == .progress {}
+      run.refreshFigures()
+      worker.report(run.figures)
+      let report = try #require(try JobControl(directory: directory).show("held").report)
+      #expect(report.chains.map { $0.operators.map(\.name) } == [["times", "clock"], ["windows"], [""]])
+      for chain in report.chains {
+        #expect(chain.watermark == Timestamp(milliseconds: 250))
+        #expect(chain.watermarkHolder == InputPlace(input: "times", partition: 1))
+      }
+      // The window of the first value is over, and those of the others are kept.
+      let counts: [UInt64] = [3, 3, 1]
+      #expect(report.chains.map(\.recordsIn) == counts)
+      #expect(report.chains[1].stateEntries == 2)
+      #expect(report.lag == 0 && report.inputs.map(\.lag) == [0, 0])
+      #expect(report.latency.p50 > 0 && report.latency.p50 <= report.latency.p99)
       try broker.close()
     }
   }

@@ -28,6 +28,18 @@ public struct JobEntry: Equatable, Sendable {
   /// The worker's process; 0 without one.
   public var processID: UInt32
 
+  /// Writes the members into an object that is being written.
+  public func writeMembers(to json: inout JSONWriter) {
+    json.name("name")
+    json.string(name)
+    json.name("state")
+    json.string("\(state)")
+    json.name("epoch")
+    json.number(epoch)
+    json.name("process")
+    json.number(processID)
+  }
+
   static let smallestSize = 17
 
   func encode(to writer: inout ByteWriter) {
@@ -81,10 +93,8 @@ public struct JobDetail: Equatable, Sendable {
   public var stateBytes: Int64
   /// Where it stands in its inputs. Known of jobs that a worker runs.
   public var positions: [JobPosition]
-  /// What the worker has told last; nil without one.
-  public var report: WorkerReport?
-  /// Records read per second between the worker's last two reports; 0 when there are none.
-  public var recordsPerSecond: Double
+  /// What its newest run has told last; nil when it has not run since the server's start.
+  public var report: JobReport?
 
   func encode(to writer: inout ByteWriter) {
     entry.encode(to: &writer)
@@ -101,7 +111,6 @@ public struct JobDetail: Equatable, Sendable {
     }
     writer.bool(report != nil)
     report?.encode(to: &writer)
-    writer.float64(recordsPerSecond)
   }
 
   init(from reader: inout ByteReader) throws(DecodingError) {
@@ -115,13 +124,12 @@ public struct JobDetail: Equatable, Sendable {
         topic: try topics.read(&reader), partition: try reader.int32(), offset: try reader.int64(),
         endOffset: try reader.int64())
     }
-    report = try reader.flag() ? try WorkerReport(from: &reader) : nil
-    recordsPerSecond = try reader.float64()
+    report = try reader.flag() ? try JobReport(from: &reader) : nil
   }
 
   init(
     entry: JobEntry, stateStart: Offset, stateEnd: Offset, stateBytes: Int64, positions: [JobPosition],
-    report: WorkerReport?, recordsPerSecond: Double
+    report: JobReport?
   ) {
     self.entry = entry
     self.stateStart = stateStart
@@ -129,6 +137,5 @@ public struct JobDetail: Equatable, Sendable {
     self.stateBytes = stateBytes
     self.positions = positions
     self.report = report
-    self.recordsPerSecond = recordsPerSecond
   }
 }

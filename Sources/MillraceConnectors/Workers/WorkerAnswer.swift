@@ -138,11 +138,12 @@ enum WorkerAnswer: Sendable {
 }
 
 extension FetchedInput {
-  static let smallestSize = 20
+  static let smallestSize = 28
 
   func encode(to writer: inout ByteWriter) {
     writer.uint32(UInt32(position))
     writer.int64(endOffset)
+    writer.int64(endTime.milliseconds)
     writer.list(voids) { writer, void in
       writer.int64(void.producerID)
       writer.int64(void.firstOffset)
@@ -154,6 +155,7 @@ extension FetchedInput {
   init(from reader: inout ByteReader) throws(DecodingError) {
     position = Int(try reader.uint32())
     endOffset = try reader.int64()
+    endTime = Timestamp(milliseconds: try reader.int64())
     voids = try reader.list(ofSize: 24) { (reader) throws(DecodingError) in
       VoidRecords(
         producerID: try reader.int64(), firstOffset: try reader.int64(), lastOffset: try reader.int64())

@@ -22,9 +22,6 @@ final class WorkerConnection: ConnectionHandler {
   /// The job that was asked for, whether or not its run has begun.
   private var job: String?
   private(set) var positions = JobPositions()
-  private(set) var report: WorkerReport?
-  private(set) var recordsPerSecond = 0.0
-  private var reportedAt: MonotonicTime?
 
   private var hasGreeted = false
   private var isOver = false
@@ -177,7 +174,7 @@ final class WorkerConnection: ConnectionHandler {
       }
     case .read(let positions, let maxBytes, let wait): read(number, positions, Int(maxBytes), .milliseconds(wait))
     case .commit(let commit): submit(number, commit, size: size)
-    case .report(let report): take(report)
+    case .report(let report): if let run { broker.setFigures(report, ofJob: run.job, epoch: run.epoch) }
     case .interrupt: endRead()
     case .listJobs(let after): answer(number, server.list(after: after))
     case .showJob(let job): answer(number, server.show(job))
@@ -224,8 +221,6 @@ final class WorkerConnection: ConnectionHandler {
     self.job = job
     run = nil
     positions = JobPositions()
-    report = nil
-    reportedAt = nil
     let answered = promise(number)
     broker.startJob(job, owner: owner, mayTakeOver: mayTakeOver) { [self] result in
       switch result {
@@ -316,14 +311,5 @@ final class WorkerConnection: ConnectionHandler {
       case .failure(let error): answered(.refused(JobError(error, or: .commitFailed)))
       }
     }
-  }
-
-  private func take(_ next: WorkerReport) {
-    let now = broker.reactor.now
-    if let report, let reportedAt, now > reportedAt, next.recordsIn >= report.recordsIn {
-      recordsPerSecond = Double(next.recordsIn - report.recordsIn) / ((now - reportedAt) / .seconds(1))
-    }
-    report = next
-    reportedAt = now
   }
 }

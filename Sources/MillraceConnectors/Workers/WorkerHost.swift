@@ -33,28 +33,21 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
   private let stopped = Atomic<Bool>(false)
   /// Called on the worker thread when the server says that the job is to stop.
   private let onStop: @Sendable () -> Void
-  /// Asked for what the server is told about the run.
-  private let figures: @Sendable () -> JobFigures?
 
   private var hasOpened = false
   private var receipts: [UInt32: Result<CommitReceipt, JobError>] = [:]
   private var commits: Set<UInt32> = []
-  private var nextReport = MonotonicTime(nanoseconds: 0)
-  private static let reportInterval = Duration.seconds(1)
 
   /// A host for one job of the server whose data lie in `directory`. Nothing is opened there but the socket,
   /// and files for state that memory has no room for.
   /// - Parameters:
   ///   - savepoint: a file that a job without a state begins with; a job that has one goes on with that.
-  ///   - figures: what the server is told about once a second, for `millrace job show`.
   ///   - onStop: called on the worker thread once the server says that the job is to stop.
   public init(
-    directory: String, savepoint: String? = nil, figures: @escaping @Sendable () -> JobFigures? = { nil },
-    onStop: @escaping @Sendable () -> Void = {}
+    directory: String, savepoint: String? = nil, onStop: @escaping @Sendable () -> Void = {}
   ) {
     self.directory = directory
     self.savepoint = savepoint
-    self.figures = figures
     self.onStop = onStop
     var random = SystemRandomNumberGenerator()
     owner = random.next(upperBound: .max) + 1
@@ -132,13 +125,6 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
     }
   }
 
-  private func reportIfDue(_ socket: WorkerSocket) throws(JobError) {
-    let now = MonotonicTime.now
-    guard now >= nextReport, let figures = figures() else { return }
-    nextReport = now + WorkerHost.reportInterval
-    _ = try socket.send(.report(WorkerReport(figures)))
-  }
-
   // MARK: JobHost
 
   /// A file in the server's data directory that no restart finds.
@@ -213,7 +199,6 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
     }
     if isInterrupted { return [] }
     return try connected { (socket) throws(JobError) in
-      try reportIfDue(socket)
       let milliseconds = UInt32(clamping: wait.inMilliseconds)
       let number = try socket.send(
         .read(positions, maxBytes: UInt32(clamping: maxBytes), waitMilliseconds: milliseconds))
@@ -238,7 +223,6 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
   /// Sends a step; what becomes of it ``wait(_:)`` tells.
   public func submit(_ commit: StepCommit) throws(JobError) -> CommitTicket {
     try connected { (socket) throws(JobError) in
-      try reportIfDue(socket)
       let number = try socket.send(.commit(commit))
       commits.insert(number)
       return CommitTicket(number: UInt64(number))
@@ -258,6 +242,13 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
       }
       return try receipt.get()
     }
+  }
+
+  /// Sends the figures, for `millrace stats` and `millrace job show`.
+  public func report(_ figures: JobFigures) {
+    guard let socket = shared.withLock({ $0.socket }) else { return }
+    // That the connection is gone, the next read or step says.
+    do throws(JobError) { _ = try socket.send(.report(JobReport(figures))) } catch {}
   }
 
   /// Makes a read that waits, or the next one, return soon.

@@ -19,8 +19,9 @@ import MillraceIO
 public enum WorkerProtocol {
   /// The socket's name in the data directory.
   public static let socketName = "jobs.sock"
-  /// The one version there is.
-  public static let version: UInt16 = 1
+  /// The one version that is spoken: others are refused in the answer to `hello`. Since 2, reports tell of operators and inputs, and
+  /// what was read tells the newest time of its partition.
+  public static let version: UInt16 = 2
   /// The first four bytes of `hello`.
   static let magic: UInt32 = 0x4d52_4a42
   /// Bytes that a commit's frame may have beside its batches and 64 for each of them: the names of topics.

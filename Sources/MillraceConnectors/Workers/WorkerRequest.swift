@@ -23,7 +23,7 @@ public enum WorkerRequest: Sendable {
   /// Everything that one step makes durable. Positions are among the records of its state.
   case commit(StepCommit)
   /// The run's figures; it is not answered.
-  case report(WorkerReport)
+  case report(JobReport)
   /// Has the read that waits answered at once.
   case interrupt
   /// Jobs behind a name, in order.
@@ -121,7 +121,7 @@ public enum WorkerRequest: Sendable {
       let wait = try reader.uint32()
       self = .read(try WorkerRequest.positions(&reader), maxBytes: maxBytes, waitMilliseconds: wait)
     case 5: self = .commit(try StepCommit(from: &reader))
-    case 6: self = .report(try WorkerReport(from: &reader))
+    case 6: self = .report(try JobReport(from: &reader))
     case 7: self = .interrupt
     case 8: self = .listJobs(after: try reader.text())
     case 9: self = .showJob(try reader.text())

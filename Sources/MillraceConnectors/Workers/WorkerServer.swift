@@ -32,6 +32,7 @@ public final class WorkerServer {
     self.broker = broker
     self.logger = logger
     self.patience = patience
+    broker.writesJobs = { [weak self] json in self?.writeJobs(to: &json) ?? json.array { _ in } }
   }
 
   /// Listens on one more address.
@@ -135,11 +136,23 @@ public final class WorkerServer {
     return .job(
       JobDetail(
         entry: entry(job), stateStart: log.startOffset, stateEnd: log.highWatermark, stateBytes: log.size,
-        positions: positions, report: worker?.report, recordsPerSecond: worker?.recordsPerSecond ?? 0))
+        positions: positions, report: broker.figures(ofJob: job) as? JobReport))
   }
 
   func endOffset(_ topic: String, _ partition: Int32) -> Offset {
     broker.topic(topic).flatMap { broker.partition($0, partition) }?.lastStableOffset ?? -1
+  }
+
+  /// Writes all jobs with their figures.
+  private func writeJobs(to json: inout JSONWriter) {
+    json.array { json in
+      for job in broker.jobNames {
+        json.object { json in
+          entry(job).writeMembers(to: &json)
+          (broker.figures(ofJob: job) as? JobReport)?.writeMembers(to: &json)
+        }
+      }
+    }
   }
 
   static func unknown(_ job: String) -> WorkerAnswer {

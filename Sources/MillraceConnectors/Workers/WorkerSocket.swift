@@ -33,7 +33,12 @@ final class WorkerSocket: @unchecked Sendable {
         "no server runs on \(directory) (\(error)); `millrace serve --data \(directory)` starts one")
     }
     let frame = try ask(.hello(version: WorkerProtocol.version, processID: UInt32(clamping: getpid())))
-    guard case .hello(_, let largest) = frame.answer else { throw WorkerSocket.unexpected(frame.answer) }
+    guard case .hello(let version, let largest) = frame.answer else { throw WorkerSocket.unexpected(frame.answer) }
+    guard version == WorkerProtocol.version else {
+      throw JobError(
+        .invalidJob,
+        "the server speaks version \(version) of the workers' protocol, and this program \(WorkerProtocol.version)")
+    }
     largestCommit = Int(clamping: largest)
   }
 

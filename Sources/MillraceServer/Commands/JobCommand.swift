@@ -28,7 +28,7 @@ extension Command {
     let output = OutputStream.standardOutput
     guard !arguments.has("--json") else {
       var json = JSONWriter()
-      json.array { json in for job in jobs { json.object { json in JobText.write(job, to: &json) } } }
+      json.array { json in for job in jobs { json.object { json in job.writeMembers(to: &json) } } }
       try output.print(json.text + "\n")
       return .done
     }
@@ -40,10 +40,11 @@ extension Command {
   }
 
   private static let jobShow = Command(
-    "show", "shows a job: state, positions, lag, size of its state, its worker",
+    "show", "shows a job: state, operators, positions, lag, size of its state, its worker",
     discussion: """
       Positions are those of its newest commit. Of a job that no worker runs they are looked for in its state, which takes \
-      as long as reading that.
+      as long as reading that. Figures are those of its newest run since the server's start, a second old at most; \
+      rates are over the last ten seconds.
       """,
     operands: [jobOperand], options: [.jsonLine, directory]
   ) { (arguments) throws(CommandFailure) in
@@ -54,7 +55,7 @@ extension Command {
       if detail.entry.processID == 0 { detail.positions = try control.positions(name) }
       return detail
     }
-    try OutputStream.standardOutput.print(arguments.has("--json") ? JobText.json(detail) : JobText.text(detail))
+    try OutputStream.standardOutput.print(arguments.has("--json") ? JobText.json(detail) : try JobText.text(detail))
     return .done
   }
 
@@ -123,11 +124,14 @@ extension CommandFailure {
 
 /// Jobs as text and as JSON.
 enum JobText {
-  static func text(_ job: JobDetail) -> String {
+  static func text(_ job: JobDetail) throws(CommandFailure) -> String {
     var text = "job      \(Shown.safe(job.entry.name))\nstate    \(job.entry.state)\nepoch    \(job.entry.epoch)\n"
     if job.entry.processID != 0 { text += "process  \(job.entry.processID)\n" }
     text += "log      \(Shown.bytes(Double(job.stateBytes))), offsets \(job.stateStart) to \(job.stateEnd)\n"
-    if let report = job.report { text += "\n" + Shown.table(figures(report, job.recordsPerSecond)) }
+    if let report = job.report {
+      let value = try value(report, of: job.entry)
+      text += "\n" + JobTables.summary([value]) + "\n" + JobTables.detail(value)
+    }
     if !job.positions.isEmpty {
       let rows = job.positions.map { position in
         [
@@ -140,39 +144,24 @@ enum JobText {
     return text
   }
 
-  private static func figures(_ report: WorkerReport, _ recordsPerSecond: Double) -> [[String]] {
-    [
-      ["records in", Shown.count(report.recordsIn)],
-      ["records in per second", Shown.decimal(recordsPerSecond)],
-      ["records out", Shown.count(report.recordsOut)],
-      ["late records", Shown.count(report.lateRecords)],
-      ["steps", Shown.count(report.steps)],
-      ["keys in the state", Shown.count(report.stateKeys)],
-      ["watermark", report.watermark.map { Shown.time(Timestamp(milliseconds: $0)) } ?? "-"],
-      [
-        "commit latency p50 / p99",
-        Shown.microseconds(Double(report.commitLatency) / 1000) + " / "
-          + Shown.microseconds(Double(report.longCommitLatency) / 1000),
-      ],
-    ]
-  }
-
-  static func write(_ job: JobEntry, to json: inout JSONWriter) {
-    json.name("name")
-    json.string(job.name)
-    json.name("state")
-    json.string("\(job.state)")
-    json.name("epoch")
-    json.number(job.epoch)
-    json.name("process")
-    json.number(job.processID)
+  private static func value(_ report: JobReport, of entry: JobEntry) throws(CommandFailure) -> JSONValue {
+    var json = JSONWriter()
+    json.object { json in
+      entry.writeMembers(to: &json)
+      report.writeMembers(to: &json)
+    }
+    do throws(DecodingError) {
+      return try JSONValue(json.text)
+    } catch {
+      throw CommandFailure(.failed, "the job's figures cannot be read: \(error)")
+    }
   }
 
   /// One line.
   static func json(_ job: JobDetail) -> String {
     var json = JSONWriter()
     json.object { json in
-      write(job.entry, to: &json)
+      job.entry.writeMembers(to: &json)
       json.name("stateBytes")
       json.number(job.stateBytes)
       json.name("positions")
@@ -192,17 +181,7 @@ enum JobText {
           }
         }
       }
-      if let report = job.report {
-        for (name, value) in [
-          ("recordsIn", report.recordsIn), ("recordsOut", report.recordsOut), ("lateRecords", report.lateRecords),
-          ("steps", report.steps), ("stateKeys", report.stateKeys),
-        ] {
-          json.name(name)
-          json.number(value)
-        }
-        json.name("recordsPerSecond")
-        json.number(job.recordsPerSecond)
-      }
+      job.report?.writeMembers(to: &json)
     }
     return json.text + "\n"
   }

@@ -10,7 +10,8 @@ extension Command {
     discussion: """
       Rates are per second, over the last second and the last ten. Latencies are since the server's start: a commit's \
       from its first record, a flush's from handing it to the device, both until it is durable. A topic's length is the \
-      number of its records; a group's lag is how many of them it has not committed.
+      number of its records; a group's lag is how many of them it has not committed. Of a stream job, rates are over the last \
+      ten seconds; what its figures mean, docs/reference/job-figures.md says.
       """,
     options: [
       CommandOption(flag: "--json", "Writes the figures as JSON, one line."),
@@ -74,6 +75,12 @@ enum FigureTables {
     out += "\n" + topics(figures["topics"]?.array ?? [])
     let groups = figures["groups"]?.array ?? []
     if !groups.isEmpty { out += "\n" + self.groups(groups) }
+    let jobs = figures["jobs"]?.array ?? []
+    if !jobs.isEmpty { out += "\n" + JobTables.summary(jobs) }
+    for job in jobs {
+      let detail = JobTables.detail(job)
+      if !detail.isEmpty { out += "\njob \(job["name"]?.string.map { Shown.safe($0) } ?? "-")\n" + detail }
+    }
     return out + "\nrates: last second / last ten seconds\n"
   }
 
