@@ -148,8 +148,9 @@ let package = Package(
     tests(
       "MillraceConnectorsTests",
       [
-        "MillraceConnectors", "MillraceStreams", "MillraceDataflow", "MillraceBroker", "MillraceLog",
-        "MillraceCompression", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
+        "MillraceConnectors", "MillraceStreams", "MillraceDataflow", "MillraceBroker", "MillraceAMQPServer",
+        "MillraceDelivery", "MillraceRouting", "MillraceLog", "MillraceCompression", "MillraceSimulation", "MillraceIO",
+        "MillraceModel", "MillraceBase",
       ]),
     tests("MillraceTests", ["Millrace"]),
     tests(

@@ -37,16 +37,34 @@ public struct JobStep: Sendable {
     }
   }
 
+  /// Messages for a durable queue of the virtual host `/`.
+  public struct Messages: Sendable {
+    /// The queue.
+    public var queue: String
+    /// One whole batch, magic 2, with a right CRC, not compressed: each record is a message, as AMQP's consumers of a topic see
+    /// it, but that a key is not looked at.
+    public var bytes: Bytes
+
+    /// Messages for `queue`.
+    public init(queue: String, bytes: Bytes) {
+      self.queue = queue
+      self.bytes = bytes
+    }
+  }
+
   /// Batches for topics, in order.
   public var outputs: [Output]
+  /// Batches for queues, in order.
+  public var messages: [Messages]
   /// Batches for the state log, in order; at least one.
   public var state: [Bytes]
   /// When set, the state log's new first offset.
   public var stateStart: Offset?
 
   /// A step.
-  public init(outputs: [Output], state: [Bytes], stateStart: Offset?) {
+  public init(outputs: [Output], messages: [Messages] = [], state: [Bytes], stateStart: Offset?) {
     self.outputs = outputs
+    self.messages = messages
     self.state = state
     self.stateStart = stateStart
   }
@@ -66,6 +84,8 @@ final class JobRun {
   var held = Deque<Step>()
   /// What it has told of itself last.
   var figures: (any Sendable)?
+  /// The oldest of them waits for queues to get room, and is tried again.
+  var waitsForQueues = false
 
   init(epoch: Int64, owner: UInt64) {
     self.epoch = epoch
@@ -138,7 +158,7 @@ extension Broker {
   ///
   /// `completion` gets the offset of the first state record once all of the step is durable, or the reason why nothing of
   /// it was appended; then the run is over, and later steps of it are refused.
-  /// - Errors: `.fencedJob`, `.unknownTopicOrPartition` (an output's), `.corruptBatch`, `.messageTooLarge` (the step
+  /// - Errors: `.fencedJob`, `.unknownTopicOrPartition` (an output's), `.unknownQueue`, `.corruptBatch`, `.messageTooLarge` (the step
   ///   exceeds the log's largest unit), `.storage`, `.stopped`.
   public func commitStep(
     _ step: JobStep, job: String, epoch: Int64, completion: @escaping (Result<Offset, BrokerError>) -> Void
@@ -168,31 +188,61 @@ extension Broker {
     while !run.held.isEmpty {
       // While units wait, it is not known whether the last step will be taken; only one may be among them.
       if run.failure == nil, run.inFlight > 0, isCongested { return }
-      guard let (step, completion) = run.held.popFirst() else { return }
+      guard let (step, completion) = run.held.first else { return }
       if let failure = run.failure {
+        run.held.removeFirst()
         completion(.failure(failure))
         continue
       }
       do throws(BrokerError) {
-        enter(try unit(of: step, job), step, job, run, completion)
+        let (messages, mustWait) = try self.messages(of: step)
+        if mustWait { return waitForQueues(job, run) }
+        let batches = try self.batches(of: step, job)
+        run.held.removeFirst()
+        enter(batches, messages, step, job, run, completion)
       } catch {
+        run.held.removeFirst()
         run.failure = error
         completion(.failure(error))
       }
     }
   }
 
+  /// Queues refuse what the oldest held step puts there, or do not know yet what they have: it is tried again.
+  private func waitForQueues(_ job: String, _ run: JobRun) {
+    guard !run.waitsForQueues else { return }
+    run.waitsForQueues = true
+    reactor.schedule(after: Broker.queuesAgainAfter) { [self] in
+      run.waitsForQueues = false
+      if !isOpen { run.failure = run.failure ?? BrokerError(.stopped, "the broker is closing") }
+      pump(job, run)
+    }
+  }
+
+  private static let queuesAgainAfter = Duration.milliseconds(20)
+
   private func enter(
-    _ unit: AppendUnit, _ step: JobStep, _ job: String, _ run: JobRun,
-    _ completion: @escaping (Result<Offset, BrokerError>) -> Void
+    _ batches: [(log: PartitionLog, bytes: Bytes, header: RecordBatchHeader)], _ messages: StagedMessages?,
+    _ step: JobStep, _ job: String, _ run: JobRun, _ completion: @escaping (Result<Offset, BrokerError>) -> Void
   ) {
+    // The messages stand in front: batches that are written once name others by their index.
+    let staged = messages.map { messages in
+      let staged = StagedUnit()
+      queues.stage(messages, in: staged)
+      return staged
+    }
+    var unit = staged?.appendUnit(metadata: metadata, givesSpaceBack: false) ?? AppendUnit()
+    let state = unit.batches.count + batches.count - step.state.count
+    unit.batches += batches
+    if let start = step.stateStart { unit.startOffsets.append((batches[batches.count - 1].log, start)) }
     run.inFlight += 1
     log.append(unit) { [self] result in
       run.inFlight -= 1
+      if let staged { queues.stepEnded(staged, result) }
       switch result {
       case .success(let appended):
-        for batch in unit.batches { count(batch.log, batch.header) }
-        completion(.success(appended[step.outputs.count].baseOffset))
+        for batch in batches { count(batch.log, batch.header) }
+        completion(.success(appended[state].baseOffset))
       case .failure(let error):
         let failure = run.failure ?? BrokerError(error)
         run.failure = failure
@@ -202,10 +252,13 @@ extension Broker {
     }
   }
 
-  private func unit(of step: JobStep, _ job: String) throws(BrokerError) -> AppendUnit {
+  /// Those for topics, then those for the state log.
+  private func batches(
+    of step: JobStep, _ job: String
+  ) throws(BrokerError) -> [(log: PartitionLog, bytes: Bytes, header: RecordBatchHeader)] {
     guard !step.state.isEmpty else { throw BrokerError(.invalidRequest, "a step of job \(job) has no state") }
-    var unit = AppendUnit()
-    unit.batches.reserveCapacity(step.outputs.count + step.state.count)
+    var batches: [(log: PartitionLog, bytes: Bytes, header: RecordBatchHeader)] = []
+    batches.reserveCapacity(step.outputs.count + step.state.count)
     for output in step.outputs {
       guard let topic = metadata.topics[output.topic], !topic.isInternal, let log = partition(topic, output.partition)
       else {
@@ -217,18 +270,17 @@ extension Broker {
       if topic.configs["message.timestamp.type"] == "LogAppendTime" {
         (bytes, header) = Broker.stamped(bytes, header, with: reactor.wallClock)
       }
-      unit.batches.append((log, bytes, header))
+      batches.append((log, bytes, header))
     }
     guard let topic = topic(Broker.stateTopic(ofJob: job)), let log = partition(topic, 0) else {
       throw BrokerError(.unknownTopicOrPartition, "the state of job \(job) was deleted")
     }
-    for batch in step.state { unit.batches.append((log, batch, try Broker.ownHeader(batch))) }
-    if let start = step.stateStart { unit.startOffsets.append((log, start)) }
-    return unit
+    for batch in step.state { batches.append((log, batch, try Broker.ownHeader(batch))) }
+    return batches
   }
 
   /// The header of a batch that a job built. Its CRC is checked, because the journal's own builds on it.
-  private static func ownHeader(_ bytes: Bytes) throws(BrokerError) -> RecordBatchHeader {
+  static func ownHeader(_ bytes: Bytes) throws(BrokerError) -> RecordBatchHeader {
     do throws(RecordBatchError) {
       let header = try RecordBatchHeader.checked(bytes)
       guard header.totalSize == bytes.count,

@@ -8,6 +8,7 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
   public enum Code: Sendable, Equatable {
     case unknownTopicOrPartition
     case unknownTopicID
+    case unknownQueue
     case topicExists
     case invalidTopic
     case invalidPartitions

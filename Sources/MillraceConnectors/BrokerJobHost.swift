@@ -74,6 +74,12 @@ public final class BrokerJobHost: JobHost {
     return try mailbox.wait(for: slot)
   }
 
+  /// Checks that the queue is there, and durable.
+  public func checkQueue(_ queue: String) throws(JobError) {
+    let slot: Slot<Void> = ask { broker, reply in reply.answer(broker.check(queue: queue)) }
+    try mailbox.wait(for: slot)
+  }
+
   /// Starts a run and hands on its state log.
   public func open(job: String, _ body: (Bytes) throws(JobError) -> Void) throws(JobError) -> Int64 {
     let slot: Slot<(epoch: Int64, from: Offset, to: Offset)> = ask { broker, reply in
@@ -164,9 +170,7 @@ public final class BrokerJobHost: JobHost {
 
   /// Hands a step over; what becomes of it ``wait(_:)`` tells.
   public func submit(_ commit: StepCommit) throws(JobError) -> CommitTicket {
-    let step = JobStep(
-      outputs: commit.outputs.map { JobStep.Output(topic: $0.topic, partition: $0.partition, bytes: $0.bytes) },
-      state: commit.state, stateStart: commit.stateLogStart)
+    let step = JobStep(commit)
     let job = commit.job
     let epoch = commit.epoch
     let clock = clock
@@ -204,6 +208,31 @@ public final class BrokerJobHost: JobHost {
   public func interrupt() { mailbox.interrupt() }
 }
 
+extension JobStep {
+  /// What a commit says, in the broker's terms.
+  init(_ commit: StepCommit) {
+    self.init(outputs: [], state: commit.state, stateStart: commit.stateLogStart)
+    for output in commit.outputs {
+      switch output.target {
+      case .topic(let topic, let partition):
+        outputs.append(Output(topic: topic, partition: partition, bytes: output.bytes))
+      case .queue(let queue): messages.append(Messages(queue: queue, bytes: output.bytes))
+      }
+    }
+  }
+}
+
+extension Broker {
+  /// Whether a job may write a queue.
+  func check(queue: String) -> Result<Void, JobError> {
+    do throws(BrokerError) {
+      return .success(try checkQueue(ofJob: queue))
+    } catch {
+      return .failure(JobError(error, or: .unknownQueue))
+    }
+  }
+}
+
 extension JobError {
   static let brokerClosed = JobError(.closed, "the broker is closing")
 
@@ -215,6 +244,7 @@ extension JobError {
       case .stoppedJob: .stopped
       case .stopped: .closed
       case .unknownTopicOrPartition, .unknownTopicID, .invalidTopic: .unknownTopic
+      case .unknownQueue: .unknownQueue
       case .invalidRequest: .invalidJob
       default: code
       }

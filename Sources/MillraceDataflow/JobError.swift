@@ -10,6 +10,8 @@ public struct JobError: Error, Equatable, CustomStringConvertible {
     case commitFailed
     /// A topic that the job reads or writes is not there.
     case unknownTopic
+    /// A message queue that the job reads or writes is not there, or is not durable.
+    case unknownQueue
     /// An input batch cannot be decoded.
     case corruptInput
     /// The job's state log cannot be understood.

@@ -79,15 +79,17 @@ public struct JobGraph {
   /// How they reach it.
   let outside: OutsideAccess
   private let partitionCount: (String) throws(JobError) -> Int
+  private let checkQueue: (String) throws(JobError) -> Void
 
   init(
     worker: Int = 0, of team: SharedParts = SharedParts(workers: 1), outside: OutsideAccess = OutsideAccess(),
-    partitionCount: @escaping (String) throws(JobError) -> Int
+    partitionCount: @escaping (String) throws(JobError) -> Int, checkQueue: @escaping (String) throws(JobError) -> Void
   ) {
     self.worker = worker
     self.team = team
     self.outside = outside
     self.partitionCount = partitionCount
+    self.checkQueue = checkQueue
     output = StepOutput()
   }
 
@@ -298,6 +300,14 @@ public struct JobGraph {
     let sink = output.addSink(topic: topic, partitions: try partitionCount(topic))
     chains.current?.sinks.append(sink)
     return sink
+  }
+
+  /// Registers a message queue that is written.
+  /// - Returns: the sink's index for ``StepOutput``.
+  /// - Throws: `.unknownQueue`.
+  public mutating func addSink(queue: String) throws(JobError) -> Int {
+    try checkQueue(queue)
+    return output.addSink(queue: queue)
   }
 
   /// The number of the operator named `name`: 1 to 65,535, from the stable hash. Part of the state log's format.

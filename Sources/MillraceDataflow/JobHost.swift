@@ -45,21 +45,46 @@ public struct InputBatch: Sendable {
   }
 }
 
-/// A record batch that a step appends to a topic.
+/// A record batch that a step appends to a topic, or whose records it puts into a message queue.
 public struct OutputBatch: Sendable {
-  /// Topic.
-  public var topic: String
-  /// Partition of the topic.
-  public var partition: Int32
+  /// Where a batch goes.
+  public enum Target: Hashable, Sendable {
+    /// To a partition of a topic.
+    case topic(String, partition: Int32)
+    /// Into a durable queue of the virtual host `/`, each record as a message: see ``OutputMessage``.
+    case queue(String)
+  }
+
+  /// Where it goes.
+  public var target: Target
   /// A whole record batch, magic 2, base offset 0, uncompressed, with a right CRC.
   public var bytes: Bytes
 
-  /// A batch for `partition` of `topic`.
-  public init(topic: String, partition: Int32, bytes: Bytes) {
-    self.topic = topic
-    self.partition = partition
+  /// A batch for `target`.
+  public init(target: Target, bytes: Bytes) {
+    self.target = target
     self.bytes = bytes
   }
+
+  /// A batch for `partition` of `topic`.
+  public init(topic: String, partition: Int32, bytes: Bytes) {
+    self.init(target: .topic(topic, partition: partition), bytes: bytes)
+  }
+
+  /// Bytes that it counts in a commit. A message takes more in a queue than its record here, by its envelope.
+  var size: Int {
+    guard case .queue(let name) = target else { return bytes.count }
+    do throws(RecordBatchError) {
+      let count = Int(try RecordBatchHeader(bytes).recordCount)
+      return bytes.count + count * (OutputBatch.messageOverhead + name.utf8.count)
+    } catch {
+      // The host refuses it.
+      return bytes.count
+    }
+  }
+
+  /// Most bytes of an envelope beside name and properties.
+  static let messageOverhead = 128
 }
 
 /// Everything one step makes durable: applied whole or not at all.
@@ -91,7 +116,7 @@ extension StepCommit {
 
   /// Bytes of all its batches with what a host keeps with them.
   var size: Int {
-    outputs.reduce(StepCommit.batchOverhead) { $0 + $1.bytes.count + StepCommit.batchOverhead }
+    outputs.reduce(StepCommit.batchOverhead) { $0 + $1.size + StepCommit.batchOverhead }
       + state.reduce(0) { $0 + $1.count + StepCommit.batchOverhead }
   }
 }
@@ -137,6 +162,10 @@ public protocol JobHost: AnyObject, Sendable {
   /// - Throws: `.unknownTopic`.
   func partitionCount(topic: String) throws(JobError) -> Int
 
+  /// Checks that there is a durable message queue `queue` in the virtual host `/`.
+  /// - Throws: `.unknownQueue`.
+  func checkQueue(_ queue: String) throws(JobError)
+
   /// Changes when topics that were there get more partitions: then ``partitionCount(topic:)`` may answer more than before,
   /// and a job asks again. Cheap; always 0 for a host whose topics never grow.
   var partitionAdditions: UInt64 { get }
@@ -165,7 +194,7 @@ public protocol JobHost: AnyObject, Sendable {
   /// Hands a commit over without waiting until it is durable. The job keeps a few commits in flight
   /// (``JobOptions/commitsInFlight``).
   /// - Parameter commit: at most ``largestCommit`` bytes.
-  /// - Throws: `.fenced`, `.commitFailed`, `.unknownTopic`, `.closed`.
+  /// - Throws: `.fenced`, `.commitFailed`, `.unknownTopic`, `.unknownQueue`, `.closed`.
   func submit(_ commit: StepCommit) throws(JobError) -> CommitTicket
 
   /// Blocks until the commit is durable. Called once for each ticket, in the order of submission.
@@ -189,4 +218,9 @@ extension JobHost {
 
   /// Topics never grow.
   public var partitionAdditions: UInt64 { 0 }
+
+  /// There are no queues.
+  public func checkQueue(_ queue: String) throws(JobError) {
+    throw JobError(.unknownQueue, "\(queue): this host of jobs has no queues")
+  }
 }

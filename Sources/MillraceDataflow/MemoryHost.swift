@@ -62,6 +62,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
 
   private let signal = ThreadSignal()
   private var topics: [String: [PartitionLog]] = [:]
+  private var queues: [String: [Record]] = [:]
   private var jobs: [String: JobState] = [:]
   private var receipts: [UInt64: Result<CommitReceipt, JobError>] = [:]
   private var commits: UInt64 = 0
@@ -153,8 +154,39 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
   }
 
   private func append(_ output: OutputBatch) throws(JobError) {
-    _ = try log(output.topic, output.partition)
-    try topics[output.topic]?[Int(output.partition)].append(output.bytes, epoch: 0)
+    switch output.target {
+    case .topic(let topic, let partition):
+      _ = try log(topic, partition)
+      try topics[topic]?[Int(partition)].append(output.bytes, epoch: 0)
+    case .queue(let queue):
+      guard queues[queue] != nil else { throw JobError(.unknownQueue, queue) }
+      queues[queue]? += try MemoryHost.records(of: output.bytes)
+    }
+  }
+
+  private static func records(of batch: Bytes) throws(JobError) -> [Record] {
+    do throws(RecordBatchError) {
+      let header = try RecordBatchHeader.checked(batch)
+      return try RecordReader.records(batch[RecordBatchHeader.size..<header.totalSize], header: header)
+    } catch {
+      throw JobError(.commitFailed, error.description)
+    }
+  }
+
+  /// Makes a queue.
+  public func createQueue(_ queue: String) { signal.locked { queues[queue] = queues[queue] ?? [] } }
+
+  /// Makes the queue when it is missing and topics are made when they are.
+  public func checkQueue(_ queue: String) throws(JobError) {
+    if newTopicPartitions != nil { createQueue(queue) }
+    guard signal.locked({ queues[queue] != nil }) else { throw JobError(.unknownQueue, queue) }
+  }
+
+  /// All messages that were put into a queue, as records.
+  /// - Throws: `.unknownQueue`.
+  public func messages(queue: String) throws(JobError) -> [Record] {
+    guard let messages = signal.locked({ queues[queue] }) else { throw JobError(.unknownQueue, queue) }
+    return messages
   }
 
   /// The partitions of a topic, which is made when it is missing and may be.

@@ -11,7 +11,9 @@ public final class StepOutput: @unchecked Sendable {
   public static let batchSize = 512 * 1024
 
   private struct Sink {
-    let topic: String
+    /// Of the topic or queue.
+    let name: String
+    let isQueue: Bool
     var builders: [RecordBatchBuilder]
     /// Partition for records without a key: one per step, then the next.
     var keyless = 0
@@ -36,9 +38,16 @@ public final class StepOutput: @unchecked Sendable {
   }
 
   func addSink(topic: String, partitions: Int) -> Int {
-    if let known = sinks.firstIndex(where: { $0.topic == topic }) { return known }
+    add(topic, isQueue: false, partitions: partitions)
+  }
+
+  func addSink(queue: String) -> Int { add(queue, isQueue: true, partitions: 1) }
+
+  private func add(_ name: String, isQueue: Bool, partitions: Int) -> Int {
+    if let known = sinks.firstIndex(where: { $0.name == name && $0.isQueue == isQueue }) { return known }
     // Copies of a builder would share its memory, so each partition gets one of its own.
-    sinks.append(Sink(topic: topic, builders: (0..<max(1, partitions)).map { _ in RecordBatchBuilder() }))
+    let builders = (0..<max(1, partitions)).map { _ in RecordBatchBuilder() }
+    sinks.append(Sink(name: name, isQueue: isQueue, builders: builders))
     return sinks.count - 1
   }
 
@@ -93,7 +102,10 @@ public final class StepOutput: @unchecked Sendable {
     sinks[sink].records += UInt64(sinks[sink].builders[partition].count)
     let bytes = sinks[sink].builders[partition].finish()
     sinks[sink].bytes += UInt64(bytes.count)
-    closedSize += bytes.count
-    closed.append(OutputBatch(topic: sinks[sink].topic, partition: Int32(partition), bytes: bytes))
+    let name = sinks[sink].name
+    let batch = OutputBatch(
+      target: sinks[sink].isQueue ? .queue(name) : .topic(name, partition: Int32(partition)), bytes: bytes)
+    closedSize += batch.size
+    closed.append(batch)
   }
 }

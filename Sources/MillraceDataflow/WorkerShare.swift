@@ -39,6 +39,8 @@ final class WorkerShare: @unchecked Sendable {
     self.host = host
     var graph = JobGraph(worker: index, of: team, outside: outside) { (topic: String) throws(JobError) in
       try host.partitionCount(topic: topic)
+    } checkQueue: { (queue: String) throws(JobError) in
+      try host.checkQueue(queue)
     }
     for pipeline in job.pipelines { try graph.addPipeline(pipeline.bind) }
     self.graph = graph

@@ -195,6 +195,10 @@ public final class TestDriver {
     return records
   }
 
+  /// All messages that the job has put into a queue, as records: the body is the value, properties are headers `amqp.…`.
+  /// - Throws: `.unknownQueue` before the job has begun.
+  public func messages(_ queue: String) throws(JobError) -> [Record] { try host.messages(queue: queue) }
+
   /// What came into a topic since the last call, partition by partition.
   /// - Throws: `.corruptInput`.
   public func newOutput(_ topic: String) throws(JobError) -> [Record] {

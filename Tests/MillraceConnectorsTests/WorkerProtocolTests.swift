@@ -49,10 +49,11 @@ private let requests: [WorkerRequest] = [
         OutputBatch(topic: "t", partition: 1, bytes: Bytes("one")),
         OutputBatch(topic: "u", partition: 0, bytes: Bytes([UInt8](repeating: 7, count: 20_000))),
         OutputBatch(topic: "t", partition: 2, bytes: Bytes("three")),
+        OutputBatch(target: .queue("t"), bytes: Bytes("four")),
       ], state: [Bytes("s"), Bytes()], stateLogStart: 4)),
   .commit(StepCommit(job: "j", epoch: 2, outputs: [], state: [Bytes("s")], stateLogStart: nil)),
   .report(report()), .interrupt, .listJobs(after: ""), .showJob("j"), .stopJob("j", isForced: true), .resumeJob("j"),
-  .endOffsets(places),
+  .endOffsets(places), .checkQueue("q"),
 ]
 
 private let entry = JobEntry(name: "j", state: .stopping, epoch: 3, processID: 9)
@@ -90,9 +91,9 @@ private func bytes(_ answer: WorkerAnswer) -> Bytes {
 
 @Suite("the workers' protocol")
 struct WorkerProtocolTests {
-  @Test("every request is read as it was written, and refused when cut off anywhere or longer", arguments: 0..<14)
+  @Test("every request is read as it was written, and refused when cut off anywhere or longer", arguments: 0..<15)
   func everyRequest(index: Int) throws {
-    #expect(requests.count == 14)
+    #expect(requests.count == 15)
     let written = bytes(requests[index])
     var reader = ByteReader(written)
     #expect(bytes(try WorkerRequest(from: &reader)) == written)
@@ -135,11 +136,11 @@ struct WorkerProtocolTests {
   func goldenCodes() {
     let codes: [JobError.Code] = [
       .fenced, .commitFailed, .unknownTopic, .corruptInput, .corruptState, .invalidJob, .stepTooLarge, .sourceFailed,
-      .closed, .stopped, .noServer,
+      .closed, .stopped, .noServer, .unknownQueue,
     ]
-    #expect(codes.map(\.number) == Array(0..<11))
-    #expect((0..<11).map { JobError.Code(number: $0) } == codes)
-    #expect(JobError.Code(number: 11) == nil)
+    #expect(codes.map(\.number) == Array(0..<12))
+    #expect((0..<12).map { JobError.Code(number: $0) } == codes)
+    #expect(JobError.Code(number: 12) == nil)
   }
 
   @Test("positions are found among a commit's state, and nothing else is taken for one")

@@ -178,7 +178,7 @@ extension QueueBroker {
   }
 
   /// A unit is durable, or never will be.
-  private func ended(_ staged: StagedUnit, _ error: RoutingError?, _ appended: [AppendedBatch]) {
+  func ended(_ staged: StagedUnit, _ error: RoutingError?, _ appended: [AppendedBatch]) {
     if staged.isCounted { transferBytes -= staged.size }
     for (index, first) in zip(staged.batches.indices, staged.firstOfLane)
     where first < appended.count && !staged.batches[index].hosted.isDeleted {
@@ -220,14 +220,19 @@ extension QueueBroker {
     broker.logger.logRarely(
       .error, "queues", "messages could not be kept", "", ["error": error.description], key: "\(error.code)",
       now: broker.reactor.now)
+    withdraw(staged)
+    if staged.isCounted { transferBytes -= staged.size }
+    ended(staged.confirms(), RoutingError(error), [])
+  }
+
+  /// The messages of a unit are not in the log, nor will they be.
+  func withdraw(_ staged: StagedUnit) {
     for batch in staged.batches where !batch.hosted.isDeleted {
       for message in batch.messages where message.isAdmitted {
         batch.hosted.queue.withdrawn(
           size: message.message.size, deduplicationID: message.message.deduplicationID)
       }
     }
-    if staged.isCounted { transferBytes -= staged.size }
-    ended(staged.confirms(), RoutingError(error), [])
   }
 
   /// Settlements and dead letters that found no room are tried again every second, in their order.

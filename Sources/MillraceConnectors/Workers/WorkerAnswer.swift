@@ -169,7 +169,7 @@ extension JobError.Code {
   private static let numbered: [JobError.Code] = [
     .fenced, .commitFailed, .unknownTopic, .corruptInput, .corruptState, .invalidJob, .stepTooLarge, .sourceFailed,
     .closed,
-    .stopped, .noServer,
+    .stopped, .noServer, .unknownQueue,
   ]
 
   var number: UInt8 { UInt8(JobError.Code.numbered.firstIndex(of: self) ?? 1) }

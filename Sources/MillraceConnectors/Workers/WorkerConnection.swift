@@ -172,6 +172,8 @@ final class WorkerConnection: ConnectionHandler {
       broker.countPartitions(ofInput: topic) { result in
         answered(WorkerConnection.answer(result) { .partitionCount(UInt32($0)) })
       }
+    case .checkQueue(let queue):
+      answer(number, WorkerConnection.answer(broker.check(queue: queue)) { .done })
     case .read(let positions, let maxBytes, let wait): read(number, positions, Int(maxBytes), .milliseconds(wait))
     case .commit(let commit): submit(number, commit, size: size)
     case .report(let report): if let run { broker.setFigures(report, ofJob: run.job, epoch: run.epoch) }
@@ -296,9 +298,7 @@ final class WorkerConnection: ConnectionHandler {
     guard commit.job == run?.job else {
       return answer(number, .refused(JobError(.fenced, "this connection does not run job \(commit.job)")))
     }
-    let step = JobStep(
-      outputs: commit.outputs.map { JobStep.Output(topic: $0.topic, partition: $0.partition, bytes: $0.bytes) },
-      state: commit.state, stateStart: commit.stateLogStart)
+    let step = JobStep(commit)
     commitBytes += size
     let answered = promise(number)
     broker.commitStep(step, job: commit.job, epoch: commit.epoch) { [self] result in

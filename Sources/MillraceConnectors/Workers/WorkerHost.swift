@@ -141,6 +141,14 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
     }
   }
 
+  /// As the server says.
+  public func checkQueue(_ queue: String) throws(JobError) {
+    try connected { (socket) throws(JobError) in
+      let given = try answer(to: socket.send(.checkQueue(queue)), socket)
+      guard case .done = given else { throw WorkerSocket.unexpected(given) }
+    }
+  }
+
   /// Starts a run.
   /// - Throws: `.fenced` when another worker has taken over since this one's last run, `.stopped` when an operator has stopped
   ///   the job, what `body` throws, `.closed`.

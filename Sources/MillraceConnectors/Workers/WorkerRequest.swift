@@ -1,7 +1,7 @@
 // WorkerRequest: what a worker or an operator asks of a server, and its bytes.
 //
 // Kinds: 0 hello, 1 open, 2 state, 3 partition count, 4 read, 5 commit, 6 report, 7 interrupt, 8 list jobs, 9 show job,
-// 10 stop job, 11 resume job, 12 end offsets.
+// 10 stop job, 11 resume job, 12 end offsets, 13 check queue.
 
 import MillraceBase
 import MillraceDataflow
@@ -36,6 +36,8 @@ public enum WorkerRequest: Sendable {
   case resumeJob(String)
   /// Offsets behind what readers may see of the positions' partitions.
   case endOffsets([InputPosition])
+  /// Whether there is a durable queue of this name.
+  case checkQueue(String)
 
   /// Writes kind and fields.
   func encode(to writer: inout ByteWriter) {
@@ -85,6 +87,9 @@ public enum WorkerRequest: Sendable {
     case .endOffsets(let positions):
       writer.uint8(12)
       WorkerRequest.encode(positions, to: &writer)
+    case .checkQueue(let queue):
+      writer.uint8(13)
+      writer.text(queue)
     }
   }
 
@@ -128,6 +133,7 @@ public enum WorkerRequest: Sendable {
     case 10: self = .stopJob(try reader.text(), isForced: try reader.flag())
     case 11: self = .resumeJob(try reader.text())
     case 12: self = .endOffsets(try WorkerRequest.positions(&reader))
+    case 13: self = .checkQueue(try reader.text())
     case let kind: throw DecodingError("request \(kind)", at: at)
     }
     try reader.expectEnd()
@@ -167,17 +173,30 @@ struct TopicTable {
   }
 }
 
+extension OutputBatch {
+  /// Stands for the partition where the name is a queue's.
+  fileprivate static let queuePartition: Int32 = -1
+
+  /// Its target in a request.
+  fileprivate var address: (name: String, partition: Int32) {
+    switch target {
+    case .topic(let topic, let partition): (topic, partition)
+    case .queue(let queue): (queue, OutputBatch.queuePartition)
+    }
+  }
+}
+
 extension StepCommit {
   func encode(to writer: inout ByteWriter) {
     writer.text(job)
     writer.int64(epoch)
     writer.bool(stateLogStart != nil)
     writer.int64(stateLogStart ?? 0)
-    let topics = TopicTable(outputs.lazy.map(\.topic))
+    let topics = TopicTable(outputs.lazy.map { $0.address.name })
     topics.encode(to: &writer)
     writer.list(outputs) { writer, output in
-      writer.uint32(topics.index(of: output.topic))
-      writer.int32(output.partition)
+      writer.uint32(topics.index(of: output.address.name))
+      writer.int32(output.address.partition)
       writer.bytes(output.bytes)
     }
     writer.list(state) { $0.bytes($1) }
@@ -190,7 +209,11 @@ extension StepCommit {
     let start = try reader.int64()
     let topics = try TopicTable(from: &reader)
     let outputs = try reader.list(ofSize: 12) { (reader) throws(DecodingError) in
-      OutputBatch(topic: try topics.read(&reader), partition: try reader.int32(), bytes: try reader.bytes())
+      let name = try topics.read(&reader)
+      let partition = try reader.int32()
+      return OutputBatch(
+        target: partition == OutputBatch.queuePartition ? .queue(name) : .topic(name, partition: partition),
+        bytes: try reader.bytes())
     }
     let state = try reader.list(ofSize: 4) { (reader) throws(DecodingError) in try reader.bytes() }
     self.init(job: job, epoch: epoch, outputs: outputs, state: state, stateLogStart: hasStart ? start : nil)
