@@ -5,6 +5,7 @@ import MillraceBase
 import MillraceBroker
 import MillraceDataflow
 import MillraceModel
+import MillraceRouting
 import MillraceSimulation
 
 @testable import MillraceConnectors
@@ -20,11 +21,38 @@ private let places = [
   InputPosition(topic: "lines", partition: 0, offset: 0), InputPosition(topic: "counts", partition: 0, offset: 0),
 ]
 
-private func commit(_ epoch: Int64, start: Offset?) -> WorkerRequest {
+private func commit(_ epoch: Int64, start: Offset?, settled: ClosedRange<UInt64>? = nil) -> WorkerRequest {
   .commit(
     StepCommit(
-      job: "j", epoch: epoch, outputs: [OutputBatch(topic: "counts", partition: 0, bytes: batch([1], [2]))],
-      state: [position, batch([0, 1, 1, 9, 9], [0])], stateLogStart: start))
+      job: "j", epoch: epoch,
+      outputs: [
+        OutputBatch(topic: "counts", partition: 0, bytes: batch([1], [2])),
+        OutputBatch(target: .queue("work"), bytes: batch([1], [2])),
+      ],
+      state: [position, batch([0, 1, 1, 9, 9], [0])], stateLogStart: start,
+      settlements: settled.map {
+        [QueueSettlement(queue: "work", after: $0.lowerBound, through: $0.upperBound)]
+      } ?? []))
+}
+
+/// Declares a queue and puts two messages into it.
+private func fillQueue(of machine: Machine) {
+  let declaration = QueueDeclaration(name: "work", virtualHost: "/", isDurable: true)
+  machine.broker.queues.declare(declaration, in: "/", owner: nil) { result in
+    guard case .success = result, let format = machine.broker.queues.format(MessageRecord.amqpProperties) else {
+      preconditionFailure("the queue cannot be made: \(result)")
+    }
+    var transaction = QueueTransaction()
+    for body in ["one", "two"] {
+      let properties = format.properties(of: Record(value: nil, headers: [RecordHeader("kind", Bytes(body))]))
+      transaction.publications.append(
+        Publication(
+          virtualHost: "/", exchange: Bytes(), routingKey: Bytes("work"), format: format, properties: properties,
+          body: Bytes(body), facts: format.facts(properties)))
+    }
+    machine.broker.queues.commit(transaction) { _ in }
+  }
+  machine.world.run(for: .milliseconds(10))
 }
 
 private func report() -> JobReport {
@@ -44,10 +72,12 @@ private func report() -> JobReport {
 /// One of every kind, in an order in which a job runs.
 private let calls: [WorkerRequest] = [
   .partitionCount(topic: "lines"), .partitionCount(topic: "counts"), .open(job: "j", owner: 3, mayTakeOver: true),
+  .checkQueue("work"), .openQueue("work"), .takeMessages("work", maxBytes: 1), commit(1, start: nil, settled: 0...1),
   .state(job: "j", from: 0), .read(places, maxBytes: 1000, waitMilliseconds: 5), commit(1, start: nil),
   commit(1, start: 1), .read([], maxBytes: 1, waitMilliseconds: 2), .interrupt, .report(report()),
   .state(job: "j", from: 1), .showJob("j"), .listJobs(after: ""), .endOffsets(places),
-  .open(job: "j", owner: 3, mayTakeOver: false), commit(2, start: nil), .stopJob("j", isForced: false),
+  .open(job: "j", owner: 3, mayTakeOver: false), .openQueue("work"), .takeMessages("work", maxBytes: 1000),
+  commit(2, start: nil, settled: 0...1), commit(2, start: nil), .stopJob("j", isForced: false),
   .read(places, maxBytes: 1, waitMilliseconds: 1000), .stopJob("j", isForced: true), .resumeJob("j"),
 ]
 
@@ -67,7 +97,7 @@ private func frames() -> [WorkerFrame] {
   let answers: [WorkerAnswer] = [
     .refused(JobError(.fenced, "over")), .hello(version: 2, largestCommit: 9), .opened(epoch: 1, start: 0, end: 2),
     .state([position], start: 0, end: 1), .partitionCount(2), .batches([input]), .committed(stateLogOffset: 1), .done,
-    .jobs([entry], isMore: false), .job(detail), .endOffsets([1, -1]),
+    .jobs([entry], isMore: false), .job(detail), .endOffsets([1, -1]), .messages(position, through: 2),
   ]
   return answers.map { WorkerFrame(number: 1, isStopping: false, partitionAdditions: 0, answer: $0) }
 }
@@ -131,6 +161,7 @@ let workerCalls = FuzzTarget(
     preconditionFailure("the broker does not start: \(error)")
   }
   defer { machine.end() }
+  fillQueue(of: machine)
   let client = machine.connectAsWorker()
   var choices = Choices(input)
   let isPiecewise = choices.byte() % 2 == 1

@@ -1,4 +1,4 @@
-// Broker+JobQueues: what steps of jobs put into message queues.
+// Broker+JobQueues: what steps of jobs put into message queues, and what jobs take out of them.
 //
 // Records of a batch for a queue become messages of its lanes, in the append unit of the step. Queues see them when that is
 // durable, as they see any publication. A step waits until the queues that refuse what is beyond their limit have room for it,
@@ -87,6 +87,65 @@ extension Broker {
         ))
     }
     return bytes
+  }
+}
+
+// What jobs read of queues.
+extension Broker {
+  /// Begins to take messages of a durable queue of the virtual host `/` for a run of a job. Those that runs before it took and
+  /// that are not settled come again.
+  /// - Parameter onArrival: called when messages come and none were waiting to be taken.
+  /// - Throws: `.fencedJob`, `.unknownQueue`; `.queueTaken` when another consumer has the queue for itself.
+  public func openQueue(
+    _ queue: String, job: String, epoch: Int64, onArrival: @escaping () -> Void
+  ) throws(BrokerError) {
+    guard let run = jobRuns[job], run.epoch == epoch else { throw fenced(job, epoch) }
+    guard run.intakes[queue] == nil else { return }
+    _ = try jobQueue(queue)
+    guard let format = queues.recordFormat else {
+      throw BrokerError(.unknownQueue, "queue \(queue): no format of messages is registered")
+    }
+    do throws(RoutingError) {
+      run.intakes[queue] = try QueueIntake(queue, of: queues, format: format, onArrival: onArrival)
+    } catch {
+      throw BrokerError(.queueTaken, error.description)
+    }
+  }
+
+  /// Takes the next messages of a queue that the run has opened.
+  /// - Returns: a record batch, and how many messages the run has taken so far; nil when there are none.
+  /// - Throws: `.fencedJob`, `.unknownQueue` when the queue was deleted, `.queueTaken` when messages were taken back.
+  public func takeMessages(
+    _ queue: String, job: String, epoch: Int64, maxBytes: Int
+  ) throws(BrokerError) -> (bytes: Bytes, through: UInt64)? {
+    guard let run = jobRuns[job], run.epoch == epoch else { throw fenced(job, epoch) }
+    guard let intake = run.intakes[queue] else {
+      throw BrokerError(.invalidRequest, "run \(epoch) of job \(job) does not read queue \(queue)")
+    }
+    return try intake.take(maxBytes: maxBytes)
+  }
+
+  /// Whether messages wait for the run to take them.
+  public func hasMessages(job: String, epoch: Int64) -> Bool {
+    guard let run = jobRuns[job], run.epoch == epoch else { return false }
+    return run.intakes.values.contains { $0.hasMessages }
+  }
+
+  /// The run takes nothing of queues any more; what it took and did not settle goes back.
+  public func giveBackMessages(job: String, epoch: Int64) {
+    guard let run = jobRuns[job], run.epoch == epoch else { return }
+    run.giveBack()
+  }
+
+  /// Checks that what a step settles is the run's to settle.
+  func checkSettlements(of step: JobStep, _ run: JobRun) throws(BrokerError) {
+    for (queue, after, through) in step.settlements {
+      guard let intake = run.intakes[queue] else {
+        throw BrokerError(
+          .invalidRequest, "run \(run.epoch) settles messages of queue \(queue), which it does not read")
+      }
+      try intake.check(after: after, through: through)
+    }
   }
 }
 

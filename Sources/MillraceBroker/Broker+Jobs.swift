@@ -60,9 +60,15 @@ public struct JobStep: Sendable {
   public var state: [Bytes]
   /// When set, the state log's new first offset.
   public var stateStart: Offset?
+  /// Of queues that the run reads: of those messages that it took, the ones behind number `after` up to `through` are done.
+  public var settlements: [(queue: String, after: UInt64, through: UInt64)]
 
   /// A step.
-  public init(outputs: [Output], messages: [Messages] = [], state: [Bytes], stateStart: Offset?) {
+  public init(
+    outputs: [Output], messages: [Messages] = [], state: [Bytes], stateStart: Offset?,
+    settlements: [(queue: String, after: UInt64, through: UInt64)] = []
+  ) {
+    self.settlements = settlements
     self.outputs = outputs
     self.messages = messages
     self.state = state
@@ -80,6 +86,10 @@ final class JobRun {
   var failure: BrokerError?
   /// Steps handed to the log.
   var inFlight = 0
+  /// What the run reads of queues, by their names.
+  var intakes: [String: QueueIntake] = [:]
+  /// Another run has taken over: what was taken of queues goes back once it is known which of it is settled.
+  private var isOver = false
   /// Steps held back while the log is full, so that one that is refused keeps the later ones out.
   var held = Deque<Step>()
   /// What it has told of itself last.
@@ -90,6 +100,19 @@ final class JobRun {
   init(epoch: Int64, owner: UInt64) {
     self.epoch = epoch
     self.owner = owner
+  }
+
+  /// Nothing more is taken of queues. What is in steps on their way may still be settled; the rest goes back behind them.
+  func giveBack() {
+    isOver = true
+    stepEnded()
+  }
+
+  /// A step is durable, or never will be.
+  func stepEnded() {
+    guard isOver, inFlight == 0 else { return }
+    for intake in intakes.values.sorted(by: { $0.queue < $1.queue }) { intake.close() }
+    intakes = [:]
   }
 }
 
@@ -124,6 +147,7 @@ extension Broker {
     let run = JobRun(epoch: max(metadata.jobEpoch(name), jobRuns[name]?.epoch ?? 0) + 1, owner: owner)
     let earlier = jobRuns.updateValue(run, forKey: name)
     while let step = earlier?.held.popFirst() { step.completion(.failure(fenced(name, earlier?.epoch ?? 0))) }
+    earlier?.giveBack()
     if metadata.topics[topic] != nil { return begin(name, run, completion) }
     createTopic(topic, partitions: 1, isInternal: true) { [self] result in
       if case .failure(let error) = result, error.code != .topicExists {
@@ -158,7 +182,7 @@ extension Broker {
   ///
   /// `completion` gets the offset of the first state record once all of the step is durable, or the reason why nothing of
   /// it was appended; then the run is over, and later steps of it are refused.
-  /// - Errors: `.fencedJob`, `.unknownTopicOrPartition` (an output's), `.unknownQueue`, `.corruptBatch`, `.messageTooLarge` (the step
+  /// - Errors: `.fencedJob`, `.unknownTopicOrPartition` (an output's), `.unknownQueue`, `.queueTaken`, `.corruptBatch`, `.messageTooLarge` (the step
   ///   exceeds the log's largest unit), `.storage`, `.stopped`.
   public func commitStep(
     _ step: JobStep, job: String, epoch: Int64, completion: @escaping (Result<Offset, BrokerError>) -> Void
@@ -177,7 +201,7 @@ extension Broker {
     self.epoch(ofJob: job) == epoch ? nil : fenced(job, epoch)
   }
 
-  private func fenced(_ job: String, _ epoch: Int64) -> BrokerError {
+  func fenced(_ job: String, _ epoch: Int64) -> BrokerError {
     BrokerError(
       .fencedJob,
       "run \(epoch) of job \(job) is over, \(max(metadata.jobEpoch(job), jobRuns[job]?.epoch ?? 0)) is the newest")
@@ -197,6 +221,7 @@ extension Broker {
       do throws(BrokerError) {
         let (messages, mustWait) = try self.messages(of: step)
         if mustWait { return waitForQueues(job, run) }
+        try checkSettlements(of: step, run)
         let batches = try self.batches(of: step, job)
         run.held.removeFirst()
         enter(batches, messages, step, job, run, completion)
@@ -226,10 +251,10 @@ extension Broker {
     _ step: JobStep, _ job: String, _ run: JobRun, _ completion: @escaping (Result<Offset, BrokerError>) -> Void
   ) {
     // The messages stand in front: batches that are written once name others by their index.
-    let staged = messages.map { messages in
-      let staged = StagedUnit()
-      queues.stage(messages, in: staged)
-      return staged
+    let staged = messages != nil || !step.settlements.isEmpty ? StagedUnit() : nil
+    if let staged {
+      if let messages { queues.stage(messages, in: staged) }
+      for (queue, _, through) in step.settlements { run.intakes[queue]?.settle(through: through, in: staged) }
     }
     var unit = staged?.appendUnit(metadata: metadata, givesSpaceBack: false) ?? AppendUnit()
     let state = unit.batches.count + batches.count - step.state.count
@@ -239,6 +264,10 @@ extension Broker {
     log.append(unit) { [self] result in
       run.inFlight -= 1
       if let staged { queues.stepEnded(staged, result) }
+      if case .success = result {
+        for (queue, _, through) in step.settlements { run.intakes[queue]?.settled(through: through) }
+      }
+      run.stepEnded()
       switch result {
       case .success(let appended):
         for batch in batches { count(batch.log, batch.header) }
@@ -344,6 +373,7 @@ extension Broker {
   public func endRun(ofJob job: String) {
     guard let run = jobRuns[job], run.failure == nil else { return }
     run.failure = stopped(job)
+    run.giveBack()
     pump(job, run)
   }
 }

@@ -9,6 +9,7 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case unknownTopicOrPartition
     case unknownTopicID
     case unknownQueue
+    case queueTaken
     case topicExists
     case invalidTopic
     case invalidPartitions

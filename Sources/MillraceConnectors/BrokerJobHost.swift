@@ -124,6 +124,41 @@ public final class BrokerJobHost: JobHost {
     }
   }
 
+  // MARK: Queues
+
+  /// Begins to take messages of a queue.
+  public func openQueue(_ queue: String) throws(JobError) {
+    guard let (job, epoch) = run.withLock({ $0 }) else { throw JobError(.closed, "no run was opened") }
+    let slot: Slot<Void> = ask { [self] broker, reply in
+      reply.answer(
+        broker.jobAnswer { (broker) throws(BrokerError) in
+          try broker.openQueue(queue, job: job, epoch: epoch) { [weak self] in self?.interrupt() }
+        })
+    }
+    try mailbox.wait(for: slot)
+  }
+
+  /// Takes messages of a queue.
+  public func takeMessages(_ queue: String, maxBytes: Int) throws(JobError) -> TakenMessages? {
+    guard let (job, epoch) = run.withLock({ $0 }) else { throw JobError(.closed, "no run was opened") }
+    let slot: Slot<TakenMessages?> = ask { broker, reply in
+      guard broker.isOpen else { return reply.answer(.failure(.brokerClosed)) }
+      reply.answer(
+        broker.jobAnswer { (broker) throws(BrokerError) in
+          try broker.takeMessages(queue, job: job, epoch: epoch, maxBytes: maxBytes)
+            .map { TakenMessages(bytes: $0.bytes, through: $0.through) }
+        })
+    }
+    return try mailbox.wait(for: slot)
+  }
+
+  /// Has what was taken and not settled go back.
+  public func endRun() {
+    guard let (job, epoch) = run.withLock({ $0 }) else { return }
+    let broker = broker
+    reactor.submit { broker.take().giveBackMessages(job: job, epoch: epoch) }
+  }
+
   // MARK: Reading
 
   /// Reads batches at the positions, waiting for them: those of committed transactions, and those of none.
@@ -211,7 +246,9 @@ public final class BrokerJobHost: JobHost {
 extension JobStep {
   /// What a commit says, in the broker's terms.
   init(_ commit: StepCommit) {
-    self.init(outputs: [], state: commit.state, stateStart: commit.stateLogStart)
+    self.init(
+      outputs: [], state: commit.state, stateStart: commit.stateLogStart,
+      settlements: commit.settlements.map { ($0.queue, $0.after, $0.through) })
     for output in commit.outputs {
       switch output.target {
       case .topic(let topic, let partition):
@@ -223,13 +260,18 @@ extension JobStep {
 }
 
 extension Broker {
+  /// What `body` answers, with the broker's refusal as the job's.
+  func jobAnswer<Value>(_ body: (Broker) throws(BrokerError) -> Value) -> Result<Value, JobError> {
+    do throws(BrokerError) {
+      return .success(try body(self))
+    } catch {
+      return .failure(JobError(error, or: .sourceFailed))
+    }
+  }
+
   /// Whether a job may write a queue.
   func check(queue: String) -> Result<Void, JobError> {
-    do throws(BrokerError) {
-      return .success(try checkQueue(ofJob: queue))
-    } catch {
-      return .failure(JobError(error, or: .unknownQueue))
-    }
+    jobAnswer { (broker) throws(BrokerError) in try broker.checkQueue(ofJob: queue) }
   }
 }
 

@@ -296,7 +296,9 @@ public final class JobExecutor {
     for participant in participants { try participant.prepare(commit: commitNumber) }
     let (state, start) = try writeState(at: now)
     let submitted = options.clock()
-    let commit = StepCommit(job: name, epoch: epoch, outputs: outputs, state: state, stateLogStart: start)
+    let commit = StepCommit(
+      job: name, epoch: epoch, outputs: outputs, state: state, stateLogStart: start,
+      settlements: inputs.takeSettlements())
     let size = commit.size
     guard size <= host.largestCommit else {
       throw JobError(

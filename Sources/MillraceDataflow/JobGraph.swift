@@ -6,13 +6,15 @@ import MillraceBase
 public enum JobInput: Sendable {
   /// All partitions of a topic.
   case topic(String)
+  /// A durable message queue, whose messages leave it with the commit of what they led to.
+  case queue(String)
   /// A source under a name that stays the same for the job's life; the closure makes it for one run.
   case source(name: String, make: @Sendable () throws(JobError) -> any ReplayableSource)
 
-  /// Name of the topic, or of the source.
+  /// Name of the topic, the queue or the source.
   var name: String {
     switch self {
-    case .topic(let name): name
+    case .topic(let name), .queue(let name): name
     case .source(let name, _): name
     }
   }
@@ -21,6 +23,7 @@ public enum JobInput: Sendable {
   var positionName: String {
     switch self {
     case .topic(let name): "topic:" + name
+    case .queue(let name): "queue:" + name
     case .source(let name, _): "source:" + name
     }
   }

@@ -99,9 +99,15 @@ public struct StepCommit: Sendable {
   public var state: [Bytes]
   /// When set, records of the state log below this offset are no longer needed once this commit is durable.
   public var stateLogStart: Offset?
+  /// Messages that leave their queues with this commit.
+  public var settlements: [QueueSettlement]
 
   /// A commit.
-  public init(job: String, epoch: Int64, outputs: [OutputBatch], state: [Bytes], stateLogStart: Offset?) {
+  public init(
+    job: String, epoch: Int64, outputs: [OutputBatch], state: [Bytes], stateLogStart: Offset?,
+    settlements: [QueueSettlement] = []
+  ) {
+    self.settlements = settlements
     self.job = job
     self.epoch = epoch
     self.outputs = outputs
@@ -117,7 +123,42 @@ extension StepCommit {
   /// Bytes of all its batches with what a host keeps with them.
   var size: Int {
     outputs.reduce(StepCommit.batchOverhead) { $0 + $1.size + StepCommit.batchOverhead }
-      + state.reduce(0) { $0 + $1.count + StepCommit.batchOverhead }
+      + state.reduce(0) { $0 + $1.count + StepCommit.batchOverhead } + settlements.reduce(0) { $0 + $1.size }
+  }
+}
+
+/// Messages of a queue that a step has settled: they leave it with the step's commit.
+public struct QueueSettlement: Equatable, Sendable {
+  /// The queue.
+  public var queue: String
+  /// How many messages that the run took were settled by the steps before.
+  public var after: UInt64
+  /// How many are with this one.
+  public var through: UInt64
+
+  /// A settlement.
+  public init(queue: String, after: UInt64, through: UInt64) {
+    self.queue = queue
+    self.after = after
+    self.through = through
+  }
+
+  /// Most bytes that it takes in a commit.
+  var size: Int { StepCommit.batchOverhead + Int(clamping: through - min(after, through)) * 24 }
+}
+
+/// Messages that a run has taken.
+public struct TakenMessages: Sendable {
+  /// A whole record batch, magic 2, uncompressed: a message's body is the value, its properties are headers as records of
+  /// topics have them, its routing key is the key when it came through an exchange.
+  public var bytes: Bytes
+  /// How many messages the run has taken of the queue, these included.
+  public var through: UInt64
+
+  /// Messages.
+  public init(bytes: Bytes, through: UInt64) {
+    self.bytes = bytes
+    self.through = through
   }
 }
 
@@ -187,6 +228,21 @@ public protocol JobHost: AnyObject, Sendable {
   /// - Throws: `.unknownTopic`, `.closed`.
   func read(_ positions: [InputPosition], maxBytes: Int, wait: Duration) throws(JobError) -> [InputBatch]
 
+  /// Begins to take messages of a queue of the virtual host `/` for the run that was opened. Those that runs before it took, and
+  /// that no commit has settled, come again. Nobody else gets what the run has taken until it ends.
+  /// - Throws: `.unknownQueue`, `.sourceFailed`, `.closed`.
+  func openQueue(_ queue: String) throws(JobError)
+
+  /// Takes the next messages of a queue that was opened, in the order in which it delivers, without waiting for them. Their
+  /// coming ends a ``read(_:maxBytes:wait:)`` that waits, or the next one.
+  /// - Parameter maxBytes: of the messages; one is taken however large it is.
+  /// - Returns: nil when there are none, or so many are taken and not settled that the host gives no more.
+  /// - Throws: `.unknownQueue`, `.sourceFailed`, `.fenced`, `.closed`.
+  func takeMessages(_ queue: String, maxBytes: Int) throws(JobError) -> TakenMessages?
+
+  /// The run that was opened is over, and waits for nothing any more: what it took of queues and did not settle goes back.
+  func endRun()
+
   /// The records part of a compressed batch, decompressed. Several of the job's threads may call at a time.
   /// - Throws: `.corruptInput`.
   func decompress(_ batch: Bytes, _ header: RecordBatchHeader) throws(JobError) -> Bytes
@@ -223,4 +279,13 @@ extension JobHost {
   public func checkQueue(_ queue: String) throws(JobError) {
     throw JobError(.unknownQueue, "\(queue): this host of jobs has no queues")
   }
+
+  /// There are no queues.
+  public func openQueue(_ queue: String) throws(JobError) { try checkQueue(queue) }
+
+  /// There are no queues.
+  public func takeMessages(_ queue: String, maxBytes: Int) throws(JobError) -> TakenMessages? { nil }
+
+  /// Nothing has to be given back.
+  public func endRun() {}
 }

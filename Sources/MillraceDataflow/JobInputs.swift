@@ -1,15 +1,17 @@
-// JobInputs: a job's topics and sources, and how far each has been read.
+// JobInputs: a job's topics, queues and sources, and how far each has been read.
 
 import MillraceBase
 import MillraceModel
 
-/// Reads all inputs of a job and keeps their positions.
+/// Reads all inputs of a job and keeps their positions. A queue keeps its own: a job tells it what was settled. The position that
+/// stands in the state log for it only counts.
 struct JobInputs {
   /// A batch on its way into a step.
   struct Batch {
-    /// What moves on when the batch has been run: the index of a topic's partition, or of a source.
+    /// What moves on when the batch has been run: the index of a topic's partition, a queue or a source.
     fileprivate enum Origin {
       case topic(Int)
+      case queue(Int, through: UInt64)
       case source(Int, position: Bytes?)
     }
 
@@ -43,6 +45,17 @@ struct JobInputs {
     var unrun = 0
   }
 
+  private struct Queue {
+    let input: Int
+    let name: [UInt8]
+    let queue: String
+    /// Messages that were run, and those that a commit says so of.
+    var passed: UInt64 = 0
+    var settled: UInt64 = 0
+    /// Batches that were taken and not run yet.
+    var unrun = 0
+  }
+
   /// Where the next read goes on.
   private var positions: [InputPosition] = []
   /// Offsets behind what was run: what a commit says.
@@ -57,6 +70,7 @@ struct JobInputs {
   private var positionNames: [[UInt8]] = []
   private var changed: [Bool] = []
   private var sources: [Source] = []
+  private var queues: [Queue] = []
   /// Topics that are read, with their inputs and the partitions that have positions.
   private var topics: [(input: Int, topic: String, partitions: Int)] = []
   /// The host's count when the partitions were asked for.
@@ -72,6 +86,9 @@ struct JobInputs {
       case .topic(let topic):
         topics.append((index, topic, 0))
         try addPartitions(to: topics.count - 1, host: host, positions: recovered)
+      case .queue(let queue):
+        try host.openQueue(queue)
+        queues.append(Queue(input: index, name: JobInputs.name(input, partition: 0), queue: queue))
       case .source(_, let make):
         let name = JobInputs.name(input, partition: 0)
         let source = try make()
@@ -112,7 +129,7 @@ struct JobInputs {
   }
 
   /// Whether nothing can come any more.
-  var areFinished: Bool { positions.isEmpty && sources.allSatisfy(\.isFinished) }
+  var areFinished: Bool { positions.isEmpty && queues.isEmpty && sources.allSatisfy(\.isFinished) }
 
   /// Whether there are sources that must be asked again when they had nothing.
   var haveSources: Bool { sources.contains { !$0.isFinished } }
@@ -122,7 +139,7 @@ struct JobInputs {
     zip(passed, endOffsets).reduce(0) { $0 + max(0, $1.1 - $1.0) }
   }
 
-  /// Where the job stands in each partition, and its sources.
+  /// Where the job stands in each partition, and its queues and sources.
   /// - Parameter names: of the inputs.
   func figures(_ names: [String]) -> [InputFigures] {
     var found: [InputFigures] = []
@@ -141,11 +158,12 @@ struct JobInputs {
       }
       found.append(figures)
     }
+    for queue in queues { found.append(InputFigures(place: InputPlace(input: names[queue.input], partition: 0))) }
     for source in sources { found.append(InputFigures(place: InputPlace(input: names[source.input], partition: 0))) }
     return found
   }
 
-  /// What event time has to know of a partition; a source is its own partition 0.
+  /// What event time has to know of a partition; a queue or source is its own partition 0.
   struct Progress {
     let input: Int
     let partition: Int32
@@ -166,6 +184,10 @@ struct JobInputs {
           input: positionInputs[index], partition: positions[index].partition, name: positionNames[index],
           isRead: isRead, isFinished: false))
     }
+    for queue in queues {
+      body(
+        Progress(input: queue.input, partition: 0, name: queue.name, isRead: queue.unrun == 0, isFinished: false))
+    }
     for source in sources {
       let isRead = source.unrun == 0
       body(
@@ -177,14 +199,17 @@ struct JobInputs {
 
   /// The next batches; waits for them when there are none.
   /// - Parameters:
-  ///   - maxBytes: of a batch of a source; of all batches of topics, times `batches`.
-  ///   - batches: how many of each source, so that several workers have something to do.
+  ///   - maxBytes: of a batch of a source or queue; of all batches of topics, times `batches`.
+  ///   - batches: how many of each source and queue, so that several workers have something to do.
   mutating func read(
     host: any JobHost, maxBytes: Int, batches: Int, wait: Duration
   ) throws(JobError) -> [Batch] {
     try takeNewPartitions(host: host)
     var taken: [Batch] = []
     for index in sources.indices { try take(&taken, from: index, maxBytes: maxBytes, batches: batches) }
+    for index in queues.indices {
+      try take(&taken, ofQueue: index, host: host, maxBytes: maxBytes, batches: batches)
+    }
     if positions.isEmpty && (!taken.isEmpty || wait == .zero) { return taken }
     // What brings no records, such as the end of a transaction, is no reason to call a topic read to its end.
     let mostBytes = maxBytes * batches
@@ -206,6 +231,20 @@ struct JobInputs {
         Batch(
           origin: .source(index, position: got.position), nextOffset: 0, input: sources[index].input, partition: 0,
           bytes: bytes, header: try JobInputs.header(bytes), firstOffset: 0))
+    }
+  }
+
+  /// Takes messages of a queue until it has given so many batches, or has none.
+  private mutating func take(
+    _ taken: inout [Batch], ofQueue index: Int, host: any JobHost, maxBytes: Int, batches: Int
+  ) throws(JobError) {
+    for _ in 0..<batches {
+      guard let got = try host.takeMessages(queues[index].queue, maxBytes: maxBytes) else { return }
+      queues[index].unrun += 1
+      taken.append(
+        Batch(
+          origin: .queue(index, through: got.through), nextOffset: 0, input: queues[index].input, partition: 0,
+          bytes: got.bytes, header: try JobInputs.header(got.bytes), firstOffset: 0))
     }
   }
 
@@ -253,6 +292,9 @@ struct JobInputs {
       passed[index] = batch.nextOffset
       passedTimes[index] = max(passedTimes[index], batch.header.maxTimestamp)
       changed[index] = true
+    case .queue(let index, let through):
+      queues[index].passed = through
+      queues[index].unrun -= 1
     case .source(let index, let position):
       sources[index].position = position
       sources[index].changed = true
@@ -260,13 +302,29 @@ struct JobInputs {
     }
   }
 
-  /// Writes the positions that changed since the last call, or all.
+  /// What the step is to settle, since the last call.
+  mutating func takeSettlements() -> [QueueSettlement] {
+    var settlements: [QueueSettlement] = []
+    for index in queues.indices where queues[index].passed > queues[index].settled {
+      settlements.append(
+        QueueSettlement(queue: queues[index].queue, after: queues[index].settled, through: queues[index].passed))
+      queues[index].settled = queues[index].passed
+    }
+    return settlements
+  }
+
+  /// Writes the positions that changed since the last call, or all. Before ``takeSettlements()``.
   mutating func writePositions(all: Bool, into writer: inout StateLogWriter) {
     for index in positions.indices where all || changed[index] {
       var value = ByteWriter(capacity: 8)
       value.int64(passed[index])
       writer.put(position: value.finishJoined(), of: positionNames[index])
       changed[index] = false
+    }
+    for queue in queues where all || queue.passed > queue.settled {
+      var value = ByteWriter(capacity: 8)
+      value.int64(Int64(clamping: queue.passed))
+      writer.put(position: value.finishJoined(), of: queue.name)
     }
     for index in sources.indices where all || sources[index].changed {
       guard let position = sources[index].position else { continue }

@@ -80,6 +80,7 @@ public final class JobRunner: Sendable {
   }
 
   private func run() {
+    defer { host.endRun() }
     do throws(JobError) {
       var executor = try JobExecutor(job, host: host, options: options)
       var reported = options.clock()

@@ -60,9 +60,18 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
     var isBroken = false
   }
 
+  /// A queue; it has one reader at a time.
+  private struct MessageList {
+    var all: [Record] = []
+    /// How many of them are settled, were when the run began, and are taken.
+    var settled = 0
+    var start = 0
+    var taken = 0
+  }
+
   private let signal = ThreadSignal()
   private var topics: [String: [PartitionLog]] = [:]
-  private var queues: [String: [Record]] = [:]
+  private var queues: [String: MessageList] = [:]
   private var jobs: [String: JobState] = [:]
   private var receipts: [UInt64: Result<CommitReceipt, JobError>] = [:]
   private var commits: UInt64 = 0
@@ -160,7 +169,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
       try topics[topic]?[Int(partition)].append(output.bytes, epoch: 0)
     case .queue(let queue):
       guard queues[queue] != nil else { throw JobError(.unknownQueue, queue) }
-      queues[queue]? += try MemoryHost.records(of: output.bytes)
+      queues[queue]?.all += try MemoryHost.records(of: output.bytes)
     }
   }
 
@@ -174,7 +183,48 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
   }
 
   /// Makes a queue.
-  public func createQueue(_ queue: String) { signal.locked { queues[queue] = queues[queue] ?? [] } }
+  public func createQueue(_ queue: String) { signal.locked { queues[queue] = queues[queue] ?? MessageList() } }
+
+  /// Puts a message into a queue as a publisher would.
+  /// - Throws: `.unknownQueue`.
+  public func append(queue: String, _ message: OutputMessage, at time: Timestamp) throws(JobError) {
+    try signal.locked { () throws(JobError) in
+      guard queues[queue] != nil else { throw JobError(.unknownQueue, queue) }
+      queues[queue]?.all.append(message.record(at: time))
+      signal.signal()
+    }
+  }
+
+  /// How many messages of a queue are not settled.
+  public func unsettledCount(queue: String) -> Int {
+    signal.locked { queues[queue].map { $0.all.count - $0.settled } ?? 0 }
+  }
+
+  /// Begins to take what is not settled.
+  public func openQueue(_ queue: String) throws(JobError) {
+    try checkQueue(queue)
+    signal.locked {
+      guard let settled = queues[queue]?.settled else { return }
+      queues[queue]?.start = settled
+      queues[queue]?.taken = settled
+    }
+  }
+
+  /// Takes messages.
+  public func takeMessages(_ queue: String, maxBytes: Int) throws(JobError) -> TakenMessages? {
+    try signal.locked { () throws(JobError) in
+      guard let list = queues[queue] else { throw JobError(.unknownQueue, queue) }
+      guard list.taken < list.all.count else { return nil }
+      var builder = RecordBatchBuilder()
+      var taken = list.taken
+      while taken < list.all.count, builder.count == 0 || builder.size < maxBytes {
+        builder.append(list.all[taken])
+        taken += 1
+      }
+      queues[queue]?.taken = taken
+      return TakenMessages(bytes: builder.finish(), through: UInt64(taken - list.start))
+    }
+  }
 
   /// Makes the queue when it is missing and topics are made when they are.
   public func checkQueue(_ queue: String) throws(JobError) {
@@ -185,7 +235,7 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
   /// All messages that were put into a queue, as records.
   /// - Throws: `.unknownQueue`.
   public func messages(queue: String) throws(JobError) -> [Record] {
-    guard let messages = signal.locked({ queues[queue] }) else { throw JobError(.unknownQueue, queue) }
+    guard let messages = signal.locked({ queues[queue]?.all }) else { throw JobError(.unknownQueue, queue) }
     return messages
   }
 
@@ -267,6 +317,10 @@ public final class MemoryHost: JobHost, @unchecked Sendable {
       if fate != .lost {
         for output in commit.outputs { try append(output) }
         for batch in commit.state { try state.log.append(batch, epoch: 0) }
+        for settlement in commit.settlements {
+          guard let start = queues[settlement.queue]?.start else { continue }
+          queues[settlement.queue]?.settled = start + Int(settlement.through)
+        }
         if let start = commit.stateLogStart {
           state.log.start = start
           state.log.batches.removeFirst(state.log.index(of: start))

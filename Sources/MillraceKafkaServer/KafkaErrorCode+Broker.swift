@@ -50,7 +50,7 @@ extension KafkaErrorCode {
       case .unreleasedInstance: .unreleasedInstanceID
       case .unsupportedAssignor: .unsupportedAssignor
       case .invalidPattern: .invalidRegularExpression
-      case .fencedJob, .stoppedJob, .unknownJob, .unknownQueue: .invalidRequest
+      case .fencedJob, .stoppedJob, .unknownJob, .unknownQueue, .queueTaken: .invalidRequest
       case .policyViolation: .policyViolation
       case .unknownGroup: .groupIDNotFound
       case .groupNotEmpty: .nonEmptyGroup

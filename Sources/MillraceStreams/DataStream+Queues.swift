@@ -3,6 +3,16 @@
 import MillraceBase
 import MillraceDataflow
 
+extension DataStream where Source == RecordInput {
+  /// The messages of a durable queue of the virtual host `/`, in the order in which it delivers them.
+  ///
+  /// Each leaves the queue in the commit of the step that it led to: what comes of it is there once, and a message that no commit
+  /// settled is delivered again. Body and properties are value and headers, as of a topic that an exchange writes; a message
+  /// that came through an exchange has its routing key as the key. Its time is when it entered the queue.
+  /// Other consumers of the queue get other messages.
+  public static func queue(_ name: String) -> DataStream<RecordInput> { DataStream(RecordInput(.queue(name))) }
+}
+
 extension DataStream {
   /// Puts a message into a durable queue of the virtual host `/` for each value, in the commit of the step that led to it: it
   /// may be consumed from then on, and is there once whatever happens.

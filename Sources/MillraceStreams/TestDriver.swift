@@ -108,6 +108,16 @@ public final class TestDriver {
     try host.append(topic: topic, partition: chosen, batch: builder.finish())
   }
 
+  /// Puts a message into a queue, which is made when it is first used; ``now`` is its time.
+  /// - Throws: `.unknownQueue` never.
+  public func publish(_ message: OutputMessage, to queue: String) throws(JobError) {
+    host.createQueue(queue)
+    try host.append(queue: queue, message, at: now)
+  }
+
+  /// How many messages of a queue no commit has settled.
+  public func unsettledCount(_ queue: String) -> Int { host.unsettledCount(queue: queue) }
+
   /// Makes steps until nothing is left to do; begins the job when it is not running.
   /// - Returns: whether all inputs have ended.
   /// - Throws: what the job fails with; of commits that ``next(_:)`` lets fail, `.commitFailed`. The job is not running then.

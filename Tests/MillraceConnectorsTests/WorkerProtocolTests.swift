@@ -53,7 +53,11 @@ private let requests: [WorkerRequest] = [
       ], state: [Bytes("s"), Bytes()], stateLogStart: 4)),
   .commit(StepCommit(job: "j", epoch: 2, outputs: [], state: [Bytes("s")], stateLogStart: nil)),
   .report(report()), .interrupt, .listJobs(after: ""), .showJob("j"), .stopJob("j", isForced: true), .resumeJob("j"),
-  .endOffsets(places), .checkQueue("q"),
+  .endOffsets(places), .checkQueue("q"), .openQueue("q"), .takeMessages("q", maxBytes: 7),
+  .commit(
+    StepCommit(
+      job: "j", epoch: 2, outputs: [], state: [Bytes("s")], stateLogStart: nil,
+      settlements: [QueueSettlement(queue: "q", after: 3, through: 9)])),
 ]
 
 private let entry = JobEntry(name: "j", state: .stopping, epoch: 3, processID: 9)
@@ -72,7 +76,7 @@ private let answers: [WorkerAnswer] = [
     JobDetail(
       entry: entry, stateStart: 1, stateEnd: 2, stateBytes: 3,
       positions: [JobPosition(topic: "a", partition: 1, offset: 2, endOffset: -1)], report: report())),
-  .endOffsets([1, -1]),
+  .endOffsets([1, -1]), .messages(Bytes("batch"), through: 12),
 ]
 
 private func bytes(_ request: WorkerRequest) -> Bytes {
@@ -91,9 +95,9 @@ private func bytes(_ answer: WorkerAnswer) -> Bytes {
 
 @Suite("the workers' protocol")
 struct WorkerProtocolTests {
-  @Test("every request is read as it was written, and refused when cut off anywhere or longer", arguments: 0..<15)
+  @Test("every request is read as it was written, and refused when cut off anywhere or longer", arguments: 0..<18)
   func everyRequest(index: Int) throws {
-    #expect(requests.count == 15)
+    #expect(requests.count == 18)
     let written = bytes(requests[index])
     var reader = ByteReader(written)
     #expect(bytes(try WorkerRequest(from: &reader)) == written)
@@ -105,9 +109,9 @@ struct WorkerProtocolTests {
     #expect(throws: DecodingError.self) { try WorkerRequest(from: &longer) }
   }
 
-  @Test("every answer is read as it was written, and refused when cut off anywhere or longer", arguments: 0..<11)
+  @Test("every answer is read as it was written, and refused when cut off anywhere or longer", arguments: 0..<12)
   func everyAnswer(index: Int) throws {
-    #expect(answers.count == 11)
+    #expect(answers.count == 12)
     let written = bytes(answers[index])
     let frame = try WorkerFrame(written)
     #expect(frame.number == 3 && frame.isStopping && frame.partitionAdditions == 2)

@@ -1,6 +1,7 @@
 // WorkerAnswer: what a server answers on the socket of workers, and its bytes.
 //
-// Kinds: 0 refused, 1 hello, 2 opened, 3 state, 4 partition count, 5 batches, 6 committed, 7 done, 8 jobs, 9 job, 10 end offsets.
+// Kinds: 0 refused, 1 hello, 2 opened, 3 state, 4 partition count, 5 batches, 6 committed, 7 done, 8 jobs, 9 job, 10 end offsets,
+// 11 messages.
 
 import MillraceBase
 import MillraceDataflow
@@ -59,6 +60,8 @@ enum WorkerAnswer: Sendable {
   case job(JobDetail)
   /// −1 for a partition that is not there.
   case endOffsets([Offset])
+  /// Messages of a queue, and how many the run has taken of it.
+  case messages(Bytes, through: UInt64)
 
   func encode(to writer: inout ByteWriter) {
     switch self {
@@ -100,6 +103,10 @@ enum WorkerAnswer: Sendable {
     case .endOffsets(let offsets):
       writer.uint8(10)
       writer.list(offsets) { $0.int64($1) }
+    case .messages(let bytes, let through):
+      writer.uint8(11)
+      writer.uint64(through)
+      writer.bytes(bytes)
     }
   }
 
@@ -132,6 +139,9 @@ enum WorkerAnswer: Sendable {
     case 9: self = .job(try JobDetail(from: &reader))
     case 10:
       self = .endOffsets(try reader.list(ofSize: 8) { (reader) throws(DecodingError) in try reader.int64() })
+    case 11:
+      let through = try reader.uint64()
+      self = .messages(try reader.bytes(), through: through)
     case let kind: throw DecodingError("answer \(kind)", at: at)
     }
   }

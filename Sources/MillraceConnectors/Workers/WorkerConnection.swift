@@ -84,6 +84,7 @@ final class WorkerConnection: ConnectionHandler {
 
   func connectionClosed(_ error: IOError?) {
     isOver = true
+    if let run { broker.giveBackMessages(job: run.job, epoch: run.epoch) }
     cancelRead()
     server.closed(self)
   }
@@ -174,6 +175,8 @@ final class WorkerConnection: ConnectionHandler {
       }
     case .checkQueue(let queue):
       answer(number, WorkerConnection.answer(broker.check(queue: queue)) { .done })
+    case .openQueue(let queue): openQueue(number, queue)
+    case .takeMessages(let queue, let maxBytes): takeMessages(number, queue, Int(maxBytes))
     case .read(let positions, let maxBytes, let wait): read(number, positions, Int(maxBytes), .milliseconds(wait))
     case .commit(let commit): submit(number, commit, size: size)
     case .report(let report): if let run { broker.setFigures(report, ofJob: run.job, epoch: run.epoch) }
@@ -261,7 +264,8 @@ final class WorkerConnection: ConnectionHandler {
     }
     // A read of a run's beginning says where its state has left off.
     positions.begin(wanted)
-    let bounded = isStopping ? .zero : min(wait, WorkerProtocol.longestWait)
+    let mayWait = !isStopping && !(run.map { broker.hasMessages(job: $0.job, epoch: $0.epoch) } ?? false)
+    let bounded = mayWait ? min(wait, WorkerProtocol.longestWait) : .zero
     read = (number, nil, nil)
     guard !wanted.isEmpty else {
       read?.timer = broker.reactor.schedule(after: bounded) { [weak self] in self?.endRead() }
@@ -276,6 +280,24 @@ final class WorkerConnection: ConnectionHandler {
       pushBack()
     }
     if read?.number == number { read?.wait = pending }
+  }
+
+  private func openQueue(_ number: UInt32, _ queue: String) {
+    guard let run else { return answer(number, .refused(JobError(.fenced, "this connection runs no job"))) }
+    let result = broker.jobAnswer { (broker) throws(BrokerError) in
+      try broker.openQueue(queue, job: run.job, epoch: run.epoch) { [weak self] in self?.endRead() }
+    }
+    answer(number, WorkerConnection.answer(result) { .done })
+  }
+
+  private func takeMessages(_ number: UInt32, _ queue: String, _ maxBytes: Int) {
+    guard broker.isOpen else { return answer(number, .refused(.brokerClosed)) }
+    guard let run else { return answer(number, .refused(JobError(.fenced, "this connection runs no job"))) }
+    let limit = max(1, min(maxBytes, WorkerProtocol.readBytes))
+    let result = broker.jobAnswer { (broker) throws(BrokerError) in
+      try broker.takeMessages(queue, job: run.job, epoch: run.epoch, maxBytes: limit)
+    }
+    answer(number, WorkerConnection.answer(result) { $0.map { .messages($0.bytes, through: $0.through) } ?? .done })
   }
 
   /// Answers the read that waits with nothing.

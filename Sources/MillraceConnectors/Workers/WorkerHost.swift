@@ -149,6 +149,26 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
     }
   }
 
+  /// Begins to take messages of a queue. The server gives back what is not settled when the connection ends, or another run begins.
+  public func openQueue(_ queue: String) throws(JobError) {
+    try connected { (socket) throws(JobError) in
+      let given = try answer(to: socket.send(.openQueue(queue)), socket)
+      guard case .done = given else { throw WorkerSocket.unexpected(given) }
+    }
+  }
+
+  /// Takes messages of a queue.
+  public func takeMessages(_ queue: String, maxBytes: Int) throws(JobError) -> TakenMessages? {
+    try connected { (socket) throws(JobError) in
+      let given = try answer(to: socket.send(.takeMessages(queue, maxBytes: UInt32(clamping: maxBytes))), socket)
+      switch given {
+      case .done: return nil
+      case .messages(let bytes, let through): return TakenMessages(bytes: bytes, through: through)
+      default: throw WorkerSocket.unexpected(given)
+      }
+    }
+  }
+
   /// Starts a run.
   /// - Throws: `.fenced` when another worker has taken over since this one's last run, `.stopped` when an operator has stopped
   ///   the job, what `body` throws, `.closed`.

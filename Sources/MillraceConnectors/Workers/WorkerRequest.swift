@@ -1,7 +1,8 @@
 // WorkerRequest: what a worker or an operator asks of a server, and its bytes.
 //
 // Kinds: 0 hello, 1 open, 2 state, 3 partition count, 4 read, 5 commit, 6 report, 7 interrupt, 8 list jobs, 9 show job,
-// 10 stop job, 11 resume job, 12 end offsets, 13 check queue.
+// 10 stop job, 11 resume job, 12 end offsets, 13 check queue, 14 open queue, 15 take messages,
+// 16 commit that settles messages.
 
 import MillraceBase
 import MillraceDataflow
@@ -38,6 +39,10 @@ public enum WorkerRequest: Sendable {
   case endOffsets([InputPosition])
   /// Whether there is a durable queue of this name.
   case checkQueue(String)
+  /// Begins to take messages of a queue for the run.
+  case openQueue(String)
+  /// The next messages of a queue that was opened.
+  case takeMessages(String, maxBytes: UInt32)
 
   /// Writes kind and fields.
   func encode(to writer: inout ByteWriter) {
@@ -65,8 +70,14 @@ public enum WorkerRequest: Sendable {
       writer.uint32(wait)
       WorkerRequest.encode(positions, to: &writer)
     case .commit(let commit):
-      writer.uint8(5)
+      writer.uint8(commit.settlements.isEmpty ? 5 : 16)
       commit.encode(to: &writer)
+      guard !commit.settlements.isEmpty else { return }
+      writer.list(commit.settlements) { writer, settlement in
+        writer.text(settlement.queue)
+        writer.uint64(settlement.after)
+        writer.uint64(settlement.through)
+      }
     case .report(let report):
       writer.uint8(6)
       report.encode(to: &writer)
@@ -90,6 +101,13 @@ public enum WorkerRequest: Sendable {
     case .checkQueue(let queue):
       writer.uint8(13)
       writer.text(queue)
+    case .openQueue(let queue):
+      writer.uint8(14)
+      writer.text(queue)
+    case .takeMessages(let queue, let maxBytes):
+      writer.uint8(15)
+      writer.text(queue)
+      writer.uint32(maxBytes)
     }
   }
 
@@ -134,6 +152,14 @@ public enum WorkerRequest: Sendable {
     case 11: self = .resumeJob(try reader.text())
     case 12: self = .endOffsets(try WorkerRequest.positions(&reader))
     case 13: self = .checkQueue(try reader.text())
+    case 14: self = .openQueue(try reader.text())
+    case 15: self = .takeMessages(try reader.text(), maxBytes: try reader.uint32())
+    case 16:
+      var commit = try StepCommit(from: &reader)
+      commit.settlements = try reader.list(ofSize: 20) { (reader) throws(DecodingError) in
+        QueueSettlement(queue: try reader.text(), after: try reader.uint64(), through: try reader.uint64())
+      }
+      self = .commit(commit)
     case let kind: throw DecodingError("request \(kind)", at: at)
     }
     try reader.expectEnd()

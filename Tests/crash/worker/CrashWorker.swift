@@ -1,7 +1,7 @@
-// CrashWorker: jobs as workers of a server, for scripts that kill both: the word count (worker_crash.py), or balances
-// (transfers.py).
+// CrashWorker: jobs as workers of a server, for scripts that kill both: the word count (worker_crash.py), balances
+// (transfers.py), or messages from and to queues (test_amqp_queue_jobs.py).
 //
-//   CrashWorker DIRECTORY [transfers]
+//   CrashWorker DIRECTORY [transfers | orders | inbox]
 //
 // Writes `running` once the job runs. Ends with 3 when another worker has taken over, 4 when an operator has stopped the job,
 // 1 for any other error.
@@ -12,14 +12,13 @@ import Millrace
 enum CrashWorker {
   static func main() async {
     let arguments = CommandLine.arguments.dropFirst()
-    guard let directory = arguments.first, ["", "transfers"].contains(arguments.dropFirst().joined()) else {
-      say("usage: CrashWorker DIRECTORY [transfers]\n", to: STDERR_FILENO)
+    guard let directory = arguments.first,
+      let (job, options) = job(named: arguments.dropFirst().joined(separator: " "))
+    else {
+      say("usage: CrashWorker DIRECTORY [transfers | orders | inbox]\n", to: STDERR_FILENO)
       exit(64)
     }
-    let worker =
-      arguments.count == 1
-      ? JobWorker(WordCount.job(), directory: directory, options: wordOptions)
-      : JobWorker(Transfers.job(), directory: directory, options: Transfers.options)
+    let worker = JobWorker(job, directory: directory, options: options)
     Task {
       while worker.state != .running { try await Task.sleep(for: .milliseconds(2)) }
       say("running\n", to: STDOUT_FILENO)
@@ -33,6 +32,16 @@ enum CrashWorker {
       case .stopped: exit(4)
       default: exit(1)
       }
+    }
+  }
+
+  private static func job(named name: String) -> (JobDefinition, JobOptions)? {
+    switch name {
+    case "": (WordCount.job(), wordOptions)
+    case "transfers": (Transfers.job(), Transfers.options)
+    case "orders": (Messages.toQueue(), Messages.options)
+    case "inbox": (Messages.throughQueues(), Messages.options)
+    default: nil
     }
   }
 
