@@ -23,6 +23,7 @@ let package = Package(
     example("MachineMetrics"),
     example("AnomalyDetector"),
     example("OrderPayments"),
+    example("CustomerLookup"),
     example("EmbeddedBroker"),
     example("QueueWorker"),
   ]
