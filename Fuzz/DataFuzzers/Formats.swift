@@ -18,10 +18,17 @@ private struct Outer: TypedRecord {
   var text = ""
   var lent = BorrowedBytes()
   var inner = Inner()
+  var numbers: [Int32]? = nil
+  var texts: [String] = []
+  var lents: [BorrowedBytes?] = []
+  var grid: [[Double]] = []
+  var inners: [Inner] = []
   static let schema = RecordSchema<Outer>(
     .field("number", \.number, missing: .useDefault), .field("ratio", \.ratio), .field("isOn", \.isOn),
     .field("text", \.text, missing: .useDefault), .field("lent", \.lent, missing: .useDefault),
-    .object("inner", \.inner, missing: .useDefault))
+    .object("inner", \.inner, missing: .useDefault), .field("numbers", \.numbers),
+    .field("texts", \.texts, missing: .useDefault), .field("lents", \.lents, missing: .useDefault),
+    .field("grid", \.grid, missing: .useDefault), .objects("inners", \.inners, missing: .useDefault))
 }
 
 private struct Cells: TypedRecord {
@@ -60,6 +67,7 @@ let jsonRecords = FuzzTarget(
       #"{"number":-12,"ratio":2.5e3,"isOn":true,"text":"a\"\u00e9\n","lent":"plain","inner":{"x":1,"label":"\ud83d\ude00"}}"#,
       #" { "other" : [ {"a":[1,2,{}]}, null , "x" ] , "number" : 9223372036854775807 } "#,
       #"{"ratio":null,"number":1,"number":2}"#,
+      #"{"numbers":[1,-2],"texts":["a","\u00e9"],"lents":[null,"b\n"],"grid":[[],[1.5,2]],"inners":[{"x":1},{"x":2,"label":"c"}]}"#,
     ].map { Array($0.utf8) }
   }
 ) { input in

@@ -30,11 +30,9 @@ struct CSVRecordReader {
   /// The header that `fields` were made of.
   private var header: [UInt8] = []
 
-  /// - Throws: `.invalidJob` when a column has no field and may not, and for records in records.
+  /// - Throws: `.invalidJob` when a column has no field and may not, and for records and lists in records.
   init(_ table: FieldTable, separator: UInt8, columns: CSVColumns, _ scratch: TextScratch) throws(JobError) {
-    if let nested = table.fields.first(where: { $0.kind == .object }) {
-      throw JobError(.invalidJob, "the field \"\(nested.name)\" is a record, which CSV does not have")
-    }
+    try table.checkCells()
     self.table = table
     self.separator = separator
     self.columns = columns

@@ -18,6 +18,18 @@ extension DataStream where Source.Output == InputRecord {
     DataStream<DecodeRecords<Source, Record>>(DecodeRecords(flow, format, refused: refused))
   }
 
+  /// The values of records, read as structs; records that are malformed or not what the schema says go where `policy` says, as those of
+  /// ``DataStream/map(onError:_:)`` do: the job ends, or the record is left out and counted, or goes to a topic of dead letters.
+  ///
+  /// - Parameter format: how they are written.
+  @inlinable
+  public func decode<Record: TypedRecord>(
+    _: Record.Type, from format: TextFormat, onError policy: ErrorPolicy
+  ) -> DataStream<Attempt<DecodeResults<Source, Record>, Record>> {
+    DataStream<Attempt<DecodeResults<Source, Record>, Record>>(
+      Attempt(DecodeResults(flow, format), onError: policy) { result, emit in emit(try result.get()) })
+  }
+
   /// The values of records, read as structs; of those that are malformed or not what the schema says, why, and at
   /// which byte.
   ///

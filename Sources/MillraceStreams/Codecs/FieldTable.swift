@@ -15,6 +15,8 @@ struct FieldContent {
   let setDefault: (UnsafeRawPointer, UnsafeMutableRawPointer) -> Void
   /// Of a record in the record.
   var nested: FieldTable?
+  /// Of a list.
+  var list: ListField?
   /// Of a type of the user's: stores the value of a text, or says false.
   var readText: ((UnsafeRawBufferPointer, UnsafeMutableRawPointer) -> Bool)?
   var writeText: ((UnsafeRawPointer) -> String)?
@@ -98,6 +100,13 @@ final class FieldTable {
       setDefault(missing.trailingZeroBitCount, in: record)
       missing &= missing &- 1
     }
+  }
+
+  /// Refuses what no row of cells can hold.
+  func checkCells() throws(JobError) {
+    guard let field = fields.first(where: { $0.kind == .object || $0.kind == .list }) else { return }
+    let what = field.kind == .object ? "record" : "list"
+    throw JobError(.invalidJob, "the field \"\(field.name)\" is a \(what), which CSV does not have")
   }
 
   /// The field with this name; nil when there is none.

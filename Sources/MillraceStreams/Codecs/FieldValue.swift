@@ -13,23 +13,30 @@ enum FieldKind: UInt8 {
   case text
   /// A record in the record.
   case object
+  /// Values, or records, in order.
+  case list
 }
 
 /// What the codecs know of a type.
 public struct FieldType: Sendable {
   let kind: FieldKind
   let isOptional: Bool
+  /// Of arrays: what their elements are, for a field of this name.
+  let list: (@Sendable (String) -> ListField)?
 
-  init(_ kind: FieldKind, isOptional: Bool = false) {
+  init(_ kind: FieldKind, isOptional: Bool = false, list: (@Sendable (String) -> ListField)? = nil) {
     self.kind = kind
     self.isOptional = isOptional
+    self.list = list
   }
 }
 
 /// A type that a field may have: the integers, `Double`, `Bool`, `String`, `Bytes`, ``BorrowedBytes``, `Timestamp` (as
-/// ms), and optionals of them. The codecs know these alone; for other types there is
+/// ms), optionals of them, and arrays (JSON only). The codecs know these alone; for other types there is
 /// ``RecordField/text(_:_:missing:read:write:)``.
-public protocol FieldValue {
+public protocol FieldValue: SendableMetatype {
+  /// Some value.
+  init()
   /// Which of them it is.
   static var fieldType: FieldType { get }
 }
@@ -75,6 +82,8 @@ extension UInt: FieldValue {
   public static var fieldType: FieldType { FieldType(.uint64) }
 }
 extension Timestamp: FieldValue {
+  /// No time.
+  public init() { self = .none }
   /// Milliseconds since the epoch, as a whole number.
   public static var fieldType: FieldType { FieldType(.int64) }
 }
@@ -100,10 +109,18 @@ extension BorrowedBytes: FieldValue {
   /// The text where it lies, lent like the record: nothing is copied, unless there are escapes in it.
   public static var fieldType: FieldType { FieldType(.lent) }
 }
+extension Array: FieldValue where Element: FieldValue {
+  /// A list of values. An element that is `null` is refused, unless elements are optionals.
+  public static var fieldType: FieldType {
+    FieldType(.list) { name in ListField.values(of: Element.self, field: name) }
+  }
+}
 extension Optional: FieldValue where Wrapped: FieldValue {
+  /// Nil.
+  public init() { self = .none }
   /// What the value is; nil when it is missing.
   public static var fieldType: FieldType {
     precondition(!Wrapped.fieldType.isOptional, "a field may not be an optional of an optional")
-    return FieldType(Wrapped.fieldType.kind, isOptional: true)
+    return FieldType(Wrapped.fieldType.kind, isOptional: true, list: Wrapped.fieldType.list)
   }
 }

@@ -6,14 +6,33 @@
 import MillraceBase
 import MillraceDataflow
 
-/// Memory for strings that had escapes in them, until the next record. One owner.
+/// Memory for strings that had escapes in them, until the next record, and for lists while they are read. One owner.
 ///
 /// Safety: what is lent of it is used before the next record is read, or the memory goes.
 final class TextScratch {
   private(set) var memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 256, alignment: 8)
   private var used = 0
 
-  deinit { memory.deallocate() }
+  /// Memory that lists had, for others: at most one for each list that was within another.
+  private var rooms: [UnsafeMutableRawBufferPointer] = []
+  private static let mostRoom = 64 << 10
+
+  deinit {
+    memory.deallocate()
+    for room in rooms { room.deallocate() }
+  }
+
+  /// Room for the elements of a list.
+  func begin(_ list: ListField) -> ElementRoom {
+    if let last = rooms.last, last.count >= list.stride { return ElementRoom(list, in: rooms.removeLast()) }
+    return ElementRoom(list, in: nil)
+  }
+
+  /// The list was read, or cannot be.
+  func end(_ room: inout ElementRoom) {
+    let memory = room.end()
+    if memory.count <= TextScratch.mostRoom { rooms.append(memory) } else { memory.deallocate() }
+  }
 
   /// Begins a record of `count` bytes; all its strings together are not longer.
   func begin(_ count: Int) {
@@ -215,6 +234,17 @@ struct JSONRecordReader {
         throw scanner.error("nested deeper than \(JSONValue.greatestDepth)")
       }
       try object(nested, place + entry.offset, depth: depth)
+    case .list:
+      guard first == UInt8(ascii: "["), let list = table.fields[index].list else {
+        throw mismatch(table, index, "a list")
+      }
+      guard depth < JSONValue.greatestDepth else {
+        throw scanner.error("nested deeper than \(JSONValue.greatestDepth)")
+      }
+      var room = scratch.begin(list)
+      defer { scratch.end(&room) }
+      try elements(of: list, into: &room, depth: depth)
+      room.store(entry, in: place)
     default:
       guard first == 0x22 else { throw mismatch(table, index, "a string") }
       let begin = scanner.at
@@ -223,6 +253,35 @@ struct JSONRecordReader {
       guard table.store(text, index, in: place) else {
         scanner.at = begin
         throw mismatch(table, index, "another text")
+      }
+    }
+  }
+
+  /// Takes a list with its brackets.
+  private mutating func elements(
+    of list: ListField, into room: inout ElementRoom, depth: Int
+  ) throws(DecodingError) {
+    scanner.at += 1
+    guard scanner.peek() != UInt8(ascii: "]") else {
+      scanner.at += 1
+      return
+    }
+    while true {
+      let place = room.add()
+      if list.isOfRecords {
+        try object(list.table, place, depth: depth + 1)
+      } else if try !value(list.table, 0, place, depth: depth + 1), !list.table.entries[0].isOptional {
+        scanner.at -= 4
+        throw mismatch(list.table, 0, "a value")
+      }
+      let next = scanner.peek()
+      scanner.at += 1
+      guard next == UInt8(ascii: ",") else {
+        guard next == UInt8(ascii: "]") else {
+          scanner.at -= 1
+          throw scanner.error("a comma or a bracket is expected")
+        }
+        return
       }
     }
   }

@@ -81,16 +81,44 @@ enum JSONRecordWriter {
     room.byte(UInt8(ascii: "{"))
     for index in table.entries.indices {
       if index > 0 { room.byte(UInt8(ascii: ",")) }
-      let entry = table.entries[index]
-      room.copy(entry.name)
-      guard !table.writeNumber(index, of: record, into: &room, infinity: "null") else { continue }
-      if entry.kind == .object {
-        if let nested = table.fields[index].nested { write(record + entry.offset, nested, into: &room) }
-      } else if !table.withText(index, of: record, { quote($0, into: &room) }) {
-        room.copy("null")
-      }
+      room.copy(table.entries[index].name)
+      value(index, of: record, table, into: &room)
     }
     room.byte(UInt8(ascii: "}"))
+  }
+
+  /// Adds the value of a field.
+  private static func value(
+    _ index: Int, of record: UnsafeRawPointer, _ table: FieldTable, into room: inout TextRoom
+  ) {
+    guard !table.writeNumber(index, of: record, into: &room, infinity: "null") else { return }
+    let entry = table.entries[index]
+    switch entry.kind {
+    case .object:
+      if let nested = table.fields[index].nested { write(record + entry.offset, nested, into: &room) }
+    case .list:
+      if let list = table.fields[index].list { write(list, entry, of: record, into: &room) }
+    default:
+      if !table.withText(index, of: record, { quote($0, into: &room) }) { room.copy("null") }
+    }
+  }
+
+  /// Adds a list.
+  private static func write(
+    _ list: ListField, _ entry: FieldTable.Entry, of record: UnsafeRawPointer, into room: inout TextRoom
+  ) {
+    var isFirst = true
+    let isThere = list.forEach(entry, record) { element in
+      room.byte(UInt8(ascii: isFirst ? "[" : ","))
+      isFirst = false
+      if list.isOfRecords {
+        write(element, list.table, into: &room)
+      } else {
+        value(0, of: element, list.table, into: &room)
+      }
+    }
+    if isFirst { room.copy(isThere ? "[" : "null") }
+    if isThere { room.byte(UInt8(ascii: "]")) }
   }
 
   /// Adds a string; bytes that are not UTF-8 become U+FFFD.

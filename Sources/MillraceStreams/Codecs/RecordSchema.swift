@@ -86,7 +86,7 @@ public struct RecordField<Record: TypedRecord> {
       setDefault: { defaults, record in
         (record + offset).assumingMemoryBound(to: Value.self).pointee =
           (defaults + offset).assumingMemoryBound(to: Value.self).pointee
-      })
+      }, list: type.list?(name))
   }
 
   /// A stored property of a type that the codecs know.
@@ -124,6 +124,15 @@ public struct RecordField<Record: TypedRecord> {
   ) -> RecordField {
     var content = content(name, path, FieldType(.object), missing)
     content.nested = Value.schema.table
+    return RecordField(content: content)
+  }
+
+  /// A stored property that is an array of records: a list of objects in JSON. CSV has none.
+  public static func objects<Value: TypedRecord>(
+    _ name: String, _ path: WritableKeyPath<Record, [Value]>, missing: MissingField = .refuse
+  ) -> RecordField {
+    var content = content(name, path, FieldType(.list), missing)
+    content.list = ListField.records(of: Value.self)
     return RecordField(content: content)
   }
 }

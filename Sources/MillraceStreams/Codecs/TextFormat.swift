@@ -134,9 +134,7 @@ final class TextWriter {
   private var room = TextRoom()
 
   init(_ format: TextFormat, _ table: FieldTable) throws(JobError) {
-    if case .csv = format.kind, let nested = table.fields.first(where: { $0.kind == .object }) {
-      throw JobError(.invalidJob, "the field \"\(nested.name)\" is a record, which CSV does not have")
-    }
+    if case .csv = format.kind { try table.checkCells() }
     self.table = table
     self.format = format
   }
