@@ -58,7 +58,7 @@ package struct BrokerParts: Sendable {
   package let workers: ReactorBound<WorkerServer>
   /// Makes commits durable: two threads keep the device busy.
   package let writer: ThreadPool
-  /// Drains, takes snapshots, reads from disk.
+  /// Drains, takes snapshots, reads from disk: three threads keep the device busy while one of them verifies what it has read.
   package let background: ThreadPool
 
   /// Opens the broker; blocks while the log is replayed.
@@ -79,7 +79,7 @@ package struct BrokerParts: Sendable {
       throw .system(error)
     }
     do throws(IOError) {
-      background = try ThreadPool(name: "\(name)-back", threads: 2)
+      background = try ThreadPool(name: "\(name)-back", threads: 3)
     } catch {
       writer.stop()
       throw .system(error)

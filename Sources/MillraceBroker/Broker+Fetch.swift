@@ -121,20 +121,21 @@ extension Broker {
   /// Reads from several partitions, asking for the limit only when reading begins, since waiting may take long.
   ///
   /// `limit` is called once; all else is as for the other method of this name.
+  /// - Parameter isRotating: the reader will ask next for those first that get nothing now.
   /// - Returns: the wait, for ``cancel(_:)``, when there is one.
   @discardableResult
   public func fetch(
-    _ targets: [FetchTarget], minimum: Int, limit: @escaping () -> Int, wait: Duration,
+    _ targets: [FetchTarget], minimum: Int, limit: @escaping () -> Int, wait: Duration, isRotating: Bool = false,
     completion: @escaping ([FetchedPartition]) -> Void
   ) -> FetchWait? {
     let isEnough = { [unowned self] in self.hasEnough(targets, minimum: minimum) }
     guard minimum > 0, wait > .zero, isOpen, !isEnough() else {
-      readAll(targets, limit: limit(), completion)
+      readAll(targets, minimum: minimum, limit: limit(), isRotating, completion)
       return nil
     }
     let ids = Array(Set(targets.compactMap { $0.partition?.id }))
     let pending = FetchWait(partitions: ids, isSatisfied: isEnough) { [self] in
-      readAll(targets, limit: limit(), completion)
+      readAll(targets, minimum: minimum, limit: limit(), isRotating, completion)
     }
     for id in ids { waits.byPartition[id, default: []].append(pending) }
     pending.timer = reactor.schedule(after: wait) { [self] in end(pending) }
@@ -199,11 +200,16 @@ extension Broker {
     return gap.contains(target.offset)
   }
 
-  private func readAll(_ targets: [FetchTarget], limit: Int, _ completion: @escaping ([FetchedPartition]) -> Void) {
-    FetchRun(broker: self, targets: targets, limit: limit, completion: completion).run()
+  private func readAll(
+    _ targets: [FetchTarget], minimum: Int, limit: Int, _ isRotating: Bool,
+    _ completion: @escaping ([FetchedPartition]) -> Void
+  ) {
+    FetchRun(
+      broker: self, targets: targets, minimum: minimum, limit: limit, isRotating: isRotating, completion: completion
+    ).run()
   }
 
-  fileprivate func start(_ target: FetchTarget) -> FetchedPartition {
+  func start(_ target: FetchTarget) -> FetchedPartition {
     var result = FetchedPartition()
     if let partition = target.partition, !partition.isDeleted {
       result.highWatermark = partition.highWatermark
@@ -215,7 +221,7 @@ extension Broker {
     return result
   }
 
-  fileprivate func finish(
+  func finish(
     _ result: inout FetchedPartition, _ outcome: Result<[Bytes], LogError>, _ partition: PartitionLog,
     _ target: FetchTarget
   ) {
@@ -267,65 +273,5 @@ extension Broker {
     let all = waits.byPartition.values.flatMap { $0 }
     waits.byPartition = [:]
     for wait in all { wait.end() }
-  }
-}
-
-/// Reads target after target: in one go while memory answers at once, going on later where the disk has to be asked.
-private final class FetchRun {
-  private let broker: Broker
-  private let targets: [FetchTarget]
-  private let completion: ([FetchedPartition]) -> Void
-  private var results: [FetchedPartition] = []
-  private var rest: Int
-  private var hasData = false
-  private var isRunning = false
-
-  init(broker: Broker, targets: [FetchTarget], limit: Int, completion: @escaping ([FetchedPartition]) -> Void) {
-    self.broker = broker
-    self.targets = targets
-    self.completion = completion
-    rest = limit
-    results.reserveCapacity(targets.count)
-  }
-
-  func run() {
-    isRunning = true
-    while results.count < targets.count {
-      let target = targets[results.count]
-      let result = broker.start(target)
-      guard result.error == nil, result.diverging == nil, let partition = target.partition,
-        target.offset < (target.isCommittedOnly ? partition.lastStableOffset : partition.highWatermark),
-        rest > 0 || !hasData
-      else {
-        results.append(result)
-        continue
-      }
-      let before = results.count
-      broker.log.read(
-        partition, from: target.offset, limit: max(1, min(target.limit, rest)),
-        isCommittedOnly: target.isCommittedOnly
-      ) { [self] outcome in
-        take(outcome, result, partition, target)
-        if !isRunning { run() }
-      }
-      guard results.count > before else {
-        isRunning = false
-        return
-      }
-    }
-    isRunning = false
-    completion(results)
-  }
-
-  private func take(
-    _ outcome: Result<[Bytes], LogError>, _ begun: FetchedPartition, _ partition: PartitionLog, _ target: FetchTarget
-  ) {
-    var result = begun
-    broker.finish(&result, outcome, partition, target)
-    // Only the first batch of all may exceed the limit; a later one waits for the next fetch.
-    if hasData, result.size > rest { result.batches = [] }
-    rest -= result.size
-    hasData = hasData || result.size > 0
-    results.append(result)
   }
 }

@@ -185,6 +185,63 @@ extension LogStore {
   }
 }
 
+/// What a reader will want of a partition.
+public struct ReadAheadWish {
+  let log: PartitionLog
+  let offset: Offset
+  let limit: Int
+
+  /// From `offset` on about `limit` bytes.
+  public init(_ log: PartitionLog, from offset: Offset, limit: Int) {
+    self.log = log
+    self.offset = offset
+    self.limit = limit
+  }
+}
+
+extension LogStore {
+  /// What a read has to ask first.
+  public enum ReadPlace {
+    /// The journal, in memory or on disk; or nobody, because there is nothing.
+    case journal
+    /// Blocks of a segment that memory holds.
+    case window
+    /// A segment on disk.
+    case segment
+  }
+
+  /// Where a read from `offset` on finds its first batch. O(log n) in the partition's runs.
+  public func place(_ log: PartitionLog, _ offset: Offset) -> ReadPlace {
+    guard let extent = extent(log, offset) else { return .journal }
+    return segments.isHeld(extent, offset) ? .window : .segment
+  }
+
+  /// Begins to read from segments what will be wanted soon, in the order given, about `limit` bytes in all and as far as the
+  /// memory for read windows allows. Never waits; what is held or being read already counts, too.
+  /// - Parameter isWanted: a reader waits for it already, so that it goes before what nobody has asked for yet.
+  public func readAhead(_ wishes: some Sequence<ReadAheadWish>, limit: Int, isWanted: Bool) {
+    var rest = limit
+    var cold: [ExtentWish] = []
+    for wish in wishes {
+      guard rest > 0 else { break }
+      guard let extent = extent(wish.log, wish.offset) else { continue }
+      let one = ExtentWish(extent: extent, offset: wish.offset, limit: min(wish.limit, rest))
+      cold.append(one)
+      rest -= one.bytes
+    }
+    if !cold.isEmpty { segments.readAhead(cold, isWanted: isWanted) }
+  }
+
+  /// The run of batches in a segment that a read from `offset` on begins with; nil when the journal has them.
+  private func extent(_ log: PartitionLog, _ offset: Offset) -> SegmentExtent? {
+    guard !log.isDeleted, offset >= log.startOffset, offset < log.highWatermark else { return nil }
+    trim(log)
+    let index = log.extents.partitioningIndex { $0.nextOffset <= offset }
+    guard index < log.extents.count, offset < log.recent.first?.baseOffset ?? .max else { return nil }
+    return log.extents[index]
+  }
+}
+
 extension Array {
   /// The first index whose element does not satisfy `isBefore`, when the elements are partitioned by it. O(log count).
   func partitioningIndex(_ isBefore: (Element) -> Bool) -> Int {

@@ -1,6 +1,7 @@
 // ReadWindows: verified runs of segment blocks in memory, so that a reader that goes on in order finds what comes next.
 
 import MillraceBase
+import MillraceModel
 
 /// Which index part, and so which partition's run of blocks in which segment.
 struct IndexKey: Hashable, Sendable {
@@ -15,6 +16,7 @@ struct ReadWindow: Sendable {
   let blocks: Range<Int>
   /// Where the memory's first byte stands in the segment file.
   let position: Int64
+  /// Windows of other extents that were read in the same call may lie in the same memory.
   let chunk: Chunk
 
   /// The bytes of `block`, which must be one of `blocks`.
@@ -24,21 +26,46 @@ struct ReadWindow: Sendable {
   }
 }
 
-/// The windows held, least recently used first, within a budget; and where sequential readers will go on.
+/// The windows held, within a budget; and where sequential readers will go on.
 struct ReadWindows {
-  private var windows: [ReadWindow] = []
-  /// Where recent reads ended: whoever begins there reads in order.
-  private var ends: [(key: IndexKey, block: Int)] = []
-  private var loading: [Loading] = []
+  /// What was read in one call, which comes and goes together because it shares its memory.
+  private struct Read {
+    let keys: [IndexKey]
+    let size: Int
+    var lastUse: UInt64
+    /// It was read ahead, and nobody has come for any of it yet.
+    var isUnused: Bool
+  }
+
+  /// Where something that is being read begins.
+  enum Start: Equatable {
+    /// With a block of the extent's index.
+    case block(Int)
+    /// With the block that holds an offset, while nobody knows which that is.
+    case offset(Offset)
+  }
+
   /// A window that is being read ahead, and who waits for it.
   private struct Loading {
-    let key: IndexKey
-    let block: Int
+    let start: Start
+    let bytes: Int
     var waiters: [@Sendable () -> Void] = []
   }
 
+  private var windows: [IndexKey: [(read: UInt64, window: ReadWindow)]] = [:]
+  private var reads: [UInt64: Read] = [:]
+  private var loading: [IndexKey: [Loading]] = [:]
+  /// Where recent reads ended: whoever begins there reads in order.
+  private var ends: [(key: IndexKey, block: Int)] = []
+  /// Counts reads and their uses.
+  private var clock: UInt64 = 0
+
   /// Bytes of all windows.
   private(set) var size = 0
+  /// Of these, what was read ahead and not used yet.
+  private var unused = 0
+  /// Bytes of all that is being read ahead.
+  private var underWay = 0
   let budget: Int
   /// Most places remembered; more readers than this read without looking ahead.
   private static let rememberedEnds = 64
@@ -47,20 +74,55 @@ struct ReadWindows {
     self.budget = budget
   }
 
+  // MARK: What is held
+
   /// The window that holds `block`; it counts as used.
   mutating func find(_ key: IndexKey, _ block: Int) -> ReadWindow? {
-    guard let index = windows.lastIndex(where: { $0.key == key && $0.blocks.contains(block) }) else { return nil }
-    let found = windows.remove(at: index)
-    windows.append(found)
-    return found
+    guard let (number, window) = windows[key]?.last(where: { $0.window.blocks.contains(block) }) else { return nil }
+    clock += 1
+    if let read = reads[number], read.isUnused { unused -= read.size }
+    reads[number]?.isUnused = false
+    reads[number]?.lastUse = clock
+    return window
   }
 
-  /// Keeps a window, at the cost of those not used for longest.
-  mutating func add(_ window: ReadWindow) {
-    windows.append(window)
-    size += window.chunk.capacity
-    while size > budget, windows.count > 1 { size -= windows.removeFirst().chunk.capacity }
+  /// Whether a window holds `block`; nothing counts as used.
+  func has(_ key: IndexKey, _ block: Int) -> Bool {
+    windows[key]?.contains { $0.window.blocks.contains(block) } ?? false
   }
+
+  /// Keeps windows that lie in the same memory, at the cost of those not used for longest.
+  /// - Parameter isAhead: nobody has come for them yet.
+  mutating func add(_ added: [ReadWindow], isAhead: Bool = false) {
+    guard let chunk = added.first?.chunk else { return }
+    clock += 1
+    let number = clock
+    for window in added { windows[window.key, default: []].append((number, window)) }
+    reads[number] = Read(keys: added.map(\.key), size: chunk.capacity, lastUse: clock, isUnused: isAhead)
+    size += chunk.capacity
+    if isAhead { unused += chunk.capacity }
+    while size > budget, reads.count > 1, let oldest = reads.min(by: { $0.value.lastUse < $1.value.lastUse }) {
+      drop(oldest.key)
+    }
+  }
+
+  private mutating func drop(_ number: UInt64) {
+    guard let read = reads.removeValue(forKey: number) else { return }
+    size -= read.size
+    if read.isUnused { unused -= read.size }
+    for key in read.keys {
+      windows[key]?.removeAll { $0.read == number }
+      if windows[key]?.isEmpty == true { windows[key] = nil }
+    }
+  }
+
+  /// Drops what belongs to a segment that is about to be removed.
+  mutating func forget(_ segment: UInt64) {
+    for (number, read) in reads where read.keys.contains(where: { $0.segment == segment }) { drop(number) }
+    ends.removeAll { $0.key.segment == segment }
+  }
+
+  // MARK: Readers in order
 
   /// Whether an earlier read ended where this one begins.
   func continues(_ key: IndexKey, at block: Int) -> Bool {
@@ -77,17 +139,20 @@ struct ReadWindows {
     return known != nil
   }
 
+  // MARK: What is being read ahead
+
   /// The block that the next window to read ahead begins with, for a reader in the window that ends with `end`; nil when
   /// enough is held or being read. It counts as being read until ``loaded(_:_:)``.
   ///
-  /// Two windows ahead of each reader, and never more than half of the budget for those under way.
+  /// Two windows ahead of each reader, and never more than half of the budget for those under way, nor three quarters with those
+  /// not used yet.
   mutating func claim(_ key: IndexKey, after end: Int, blockCount: Int, windowSize: Int) -> Int? {
     var block = end
     for _ in 0..<2 {
-      guard block < blockCount, !loading.contains(where: { $0.key == key && $0.block == block }) else { return nil }
-      guard let held = windows.last(where: { $0.key == key && $0.blocks.contains(block) }) else {
-        guard (loading.count + 1) * windowSize <= budget / 2 else { return nil }
-        loading.append(Loading(key: key, block: block))
+      guard block < blockCount, !isLoading(key, .block(block)) else { return nil }
+      guard let held = windows[key]?.last(where: { $0.window.blocks.contains(block) })?.window else {
+        guard underWay + windowSize <= budget / 2, underWay + unused + windowSize <= budget / 4 * 3 else { return nil }
+        begin(key, .block(block), windowSize)
         return block
       }
       block = held.blocks.upperBound
@@ -95,24 +160,41 @@ struct ReadWindows {
     return nil
   }
 
-  /// Makes `waiter` wait for the window that begins with `block`, if that is being read ahead.
-  mutating func wait(_ key: IndexKey, _ block: Int, _ waiter: @escaping @Sendable () -> Void) -> Bool {
-    guard let index = loading.firstIndex(where: { $0.key == key && $0.block == block }) else { return false }
-    loading[index].waiters.append(waiter)
+  /// Whether `bytes` from `start` on may be read ahead now; then they count as being read until ``loaded(_:_:)``.
+  ///
+  /// Never more than half of the budget is under way. What nobody has asked for yet comes only while that half also holds
+  /// what was read ahead and not used: else many readers would push each other's out before anyone comes for it.
+  mutating func claim(_ key: IndexKey, _ start: Start, bytes: Int, isWanted: Bool) -> Bool {
+    guard !isLoading(key, start), underWay + bytes + (isWanted ? 0 : unused) <= budget / 2 else { return false }
+    begin(key, start, bytes)
     return true
   }
 
-  /// Says that a claimed window is held now, or could not be read.
-  /// - Returns: who waited for it.
-  mutating func loaded(_ key: IndexKey, _ block: Int) -> [@Sendable () -> Void] {
-    guard let index = loading.firstIndex(where: { $0.key == key && $0.block == block }) else { return [] }
-    return loading.remove(at: index).waiters
+  private mutating func begin(_ key: IndexKey, _ start: Start, _ bytes: Int) {
+    loading[key, default: []].append(Loading(start: start, bytes: bytes))
+    underWay += bytes
   }
 
-  /// Drops what belongs to a segment that is about to be removed.
-  mutating func forget(_ segment: UInt64) {
-    windows.removeAll { $0.key.segment == segment }
-    ends.removeAll { $0.key.segment == segment }
-    size = windows.reduce(0) { $0 + $1.chunk.capacity }
+  /// Whether what begins so is being read ahead.
+  func isLoading(_ key: IndexKey, _ start: Start) -> Bool {
+    loading[key]?.contains { $0.start == start } ?? false
+  }
+
+  /// Makes `waiter` wait for what begins with `start`, if that is being read ahead.
+  mutating func wait(_ key: IndexKey, _ start: Start, _ waiter: @escaping @Sendable () -> Void) -> Bool {
+    guard let index = loading[key]?.firstIndex(where: { $0.start == start }) else { return false }
+    loading[key]?[index].waiters.append(waiter)
+    return true
+  }
+
+  /// Says that what was claimed is held now, or could not be read.
+  /// - Returns: who waited for it.
+  mutating func loaded(_ key: IndexKey, _ start: Start) -> [@Sendable () -> Void] {
+    guard let index = loading[key]?.firstIndex(where: { $0.start == start }),
+      let ended = loading[key]?.remove(at: index)
+    else { return [] }
+    if loading[key]?.isEmpty == true { loading[key] = nil }
+    underWay -= ended.bytes
+    return ended.waiters
   }
 }

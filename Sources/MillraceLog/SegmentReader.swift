@@ -11,11 +11,10 @@ import Synchronization
 
 /// Opens segments and reads what a fetch wants. Safe to call from several threads; every call may block, save ``held``.
 final class SegmentReader: Sendable {
-  private struct Cache {
+  struct Cache {
     var files: [UInt64: any File] = [:]
     var fileOrder: [UInt64] = []
-    var indexes: [IndexKey: [SegmentBlock]] = [:]
-    var indexOrder: [IndexKey] = []
+    var indexes = HeldIndexes()
     var windows: ReadWindows
     /// Counts segments that were forgotten: what was begun before is not kept afterwards.
     var forgotten = 0
@@ -23,12 +22,11 @@ final class SegmentReader: Sendable {
 
   private let directory: String
   private let fileSystem: any FileSystem
-  private let ahead: (any BlockingExecutor)?
+  let ahead: (any BlockingExecutor)?
   private let leavesBaseOffsets: Bool
-  private let cache: Mutex<Cache>
-  /// Most files held open, and most index parts held in memory.
+  let cache: Mutex<Cache>
+  /// Most files held open.
   private static let openFiles = 64
-  private static let heldIndexes = 256
   /// Most bytes of a window, its ends on page borders included.
   static let windowSize = 2 << 20
 
@@ -50,7 +48,7 @@ final class SegmentReader: Sendable {
 
   private func path(_ segment: UInt64) -> String { "\(directory)/\(SegmentFormat.name(segment))" }
 
-  private func file(_ segment: UInt64) throws(LogError) -> any File {
+  func file(_ segment: UInt64) throws(LogError) -> any File {
     let (held, before) = cache.withLock { ($0.files[segment], $0.forgotten) }
     if let held { return held }
     let opened = try LogError.wrapping { () throws(IOError) in
@@ -76,52 +74,14 @@ final class SegmentReader: Sendable {
       cache.forgotten += 1
       cache.files[segment] = nil
       cache.fileOrder.removeAll { $0 == segment }
-      cache.indexOrder.removeAll { $0.segment == segment }
-      cache.indexes = cache.indexes.filter { $0.key.segment != segment }
+      cache.indexes.forget(segment)
       cache.windows.forget(segment)
     }
   }
 
-  /// The blocks of an extent.
-  /// - Throws: `.corruption` when the index part is not what was written.
-  func index(_ extent: SegmentExtent) throws(LogError) -> [SegmentBlock] {
-    let key = extent.key
-    let (held, before) = cache.withLock { ($0.indexes[key], $0.forgotten) }
-    if let held { return held }
-    let length = extent.blockCount * SegmentFormat.indexEntrySize
-    let file = try file(extent.segment)
-    let (chunk, start, got) = try read(file, at: extent.indexPosition, length: length)
-    guard got >= length else {
-      throw LogError(
-        .corruption,
-        "\(file.path): index at byte \(extent.indexPosition) is cut off after \(got) of \(length) bytes")
-    }
-    let bytes = chunk.bytes(start..<(start + length))
-    guard bytes.crc32c == extent.indexCRC else {
-      throw LogError(
-        .corruption,
-        "\(file.path): index of \(length) bytes at byte \(extent.indexPosition) has a wrong checksum")
-    }
-    let blocks = bytes.withBuffer { buffer in
-      (0..<extent.blockCount).map { number in
-        let start = number * SegmentFormat.indexEntrySize
-        return SegmentBlock(UnsafeRawBufferPointer(rebasing: buffer[start..<(start + SegmentFormat.indexEntrySize)]))
-      }
-    }
-    cache.withLock { cache in
-      guard cache.indexes[key] == nil, cache.forgotten == before else { return }
-      cache.indexes[key] = blocks
-      cache.indexOrder.append(key)
-      if cache.indexOrder.count > SegmentReader.heldIndexes {
-        cache.indexes[cache.indexOrder.removeFirst()] = nil
-      }
-    }
-    return blocks
-  }
-
   /// Reads whole pages around what is wanted.
   /// - Returns: the memory, where in it `position` stands, and how many bytes from there on the file had.
-  private func read(
+  func read(
     _ file: any File, at position: Int64, length: Int
   ) throws(LogError) -> (chunk: Chunk, start: Int, got: Int) {
     let first = position & ~Int64(JournalFormat.blockSize - 1)
@@ -167,14 +127,16 @@ final class SegmentReader: Sendable {
   ) throws(LogError) -> Held {
     var found: (blocks: [SegmentBlock], first: Int, window: ReadWindow)?
     let isLoading = cache.withLock { cache in
-      guard let blocks = cache.indexes[extent.key] else { return false }
-      let first = blocks.partitioningIndex { $0.lastOffset < offset }
-      guard first < blocks.count else { return false }
-      if let window = cache.windows.find(extent.key, first) {
-        found = (blocks, first, window)
-        return false
+      if let blocks = cache.indexes[extent.key] {
+        let first = blocks.partitioningIndex { $0.lastOffset < offset }
+        guard first < blocks.count else { return false }
+        if let window = cache.windows.find(extent.key, first) {
+          found = (blocks, first, window)
+          return false
+        }
+        if cache.windows.wait(extent.key, .block(first), whenLoaded) { return true }
       }
-      return cache.windows.wait(extent.key, first, whenLoaded)
+      return cache.windows.wait(extent.key, .offset(offset), whenLoaded)
     }
     guard let (blocks, first, window) = found else { return isLoading ? .loading : .unknown }
     return .batches(try serve(window, blocks, extent, from: offset, first: first, limit: limit))
@@ -226,54 +188,58 @@ final class SegmentReader: Sendable {
     guard let block = claimed else { return }
     ahead.submit { [self] in
       do throws(LogError) {
-        _ = try load(extent, blocks, first: block, size: SegmentReader.windowSize)
+        _ = try load(extent, blocks, first: block, size: SegmentReader.windowSize, isAhead: true)
       } catch {
         // Whoever really wants these blocks meets the error again, and reports it.
       }
-      for waiter in cache.withLock({ $0.windows.loaded(extent.key, block) }) { waiter() }
+      for waiter in cache.withLock({ $0.windows.loaded(extent.key, .block(block)) }) { waiter() }
     }
   }
 
   /// Reads and verifies a window that begins with block `first`.
   /// - Throws: what is wrong with the first block; a later one that is wrong ends the window before it.
   private func load(
-    _ extent: SegmentExtent, _ blocks: [SegmentBlock], first: Int, size: Int
+    _ extent: SegmentExtent, _ blocks: [SegmentBlock], first: Int, size: Int, isAhead: Bool = false
   ) throws(LogError) -> ReadWindow {
     let before = cache.withLock { $0.forgotten }
-    let start = blocks[first].position
-    var end = first + 1
-    // What is shared may stand anywhere before, or be the same block once more: in one window no byte belongs to two blocks.
-    while end < blocks.count, blocks[end].position >= blocks[end - 1].position + Int64(blocks[end - 1].length),
-      blocks[end].position + Int64(blocks[end].length) - start <= Int64(size - JournalFormat.blockSize)
-    {
-      end += 1
-    }
-    let length = Int(blocks[end - 1].position - start) + blocks[end - 1].length
+    let piece = SegmentPiece(extent.key, blocks, from: first, size: size)
     let file = try file(extent.segment)
-    let (chunk, skipped, got) = try read(file, at: start, length: length)
-    var verified = first
-    while verified < end {
-      let block = blocks[verified]
-      let at = Int(block.position - start)
-      let isThere = at + block.length <= got
-      if isThere, chunk.bytes((skipped + at)..<(skipped + at + block.length)).crc32c == block.crc {
+    let memory = try read(file, at: piece.start, length: Int(piece.end - piece.start))
+    let window = try verified(
+      piece, in: memory.chunk, at: piece.start - Int64(memory.start), length: memory.start + memory.got, of: file)
+    cache.withLock { if $0.forgotten == before { $0.windows.add([window], isAhead: isAhead) } }
+    return window
+  }
+
+  /// Verifies the blocks of a piece.
+  /// - Parameters:
+  ///   - position: where the memory's first byte stands in the file.
+  ///   - length: bytes of the memory that the file had.
+  /// - Throws: what is wrong with the first block; a later one that is wrong ends the window before it.
+  func verified(
+    _ piece: SegmentPiece, in chunk: Chunk, at position: Int64, length: Int, of file: any File
+  ) throws(LogError) -> ReadWindow {
+    let wanted = piece.wanted
+    var next = wanted.lowerBound
+    while next < wanted.upperBound {
+      let block = piece.blocks[next]
+      let at = Int(block.position - position)
+      let isThere = at + block.length <= length
+      if isThere, chunk.bytes(at..<(at + block.length)).crc32c == block.crc {
         if block.isShared, block.length >= RecordBatchHeader.size, !leavesBaseOffsets {
           // Safety: nobody has this memory yet, and no other block of the window lies here.
-          RecordBatchHeader.patch(chunk.base + skipped + at, baseOffset: block.baseOffset)
+          RecordBatchHeader.patch(chunk.base + at, baseOffset: block.baseOffset)
         }
-        verified += 1
+        next += 1
         continue
       }
-      if verified > first { break }
+      if next > wanted.lowerBound { break }
       throw LogError(
         .corruption,
         "\(file.path): block of \(block.length) bytes at byte \(block.position) "
           + (isThere ? "has a wrong checksum" : "is cut off"))
     }
-    let window = ReadWindow(
-      key: extent.key, blocks: first..<verified, position: start - Int64(skipped), chunk: chunk)
-    cache.withLock { if $0.forgotten == before { $0.windows.add(window) } }
-    return window
+    return ReadWindow(key: piece.key, blocks: wanted.lowerBound..<next, position: position, chunk: chunk)
   }
 
   /// Segments whose files are held open.
@@ -281,8 +247,4 @@ final class SegmentReader: Sendable {
 
   /// Bytes of windows held.
   var heldBytes: Int { cache.withLock { $0.windows.size } }
-}
-
-extension SegmentExtent {
-  var key: IndexKey { IndexKey(segment: segment, position: indexPosition) }
 }

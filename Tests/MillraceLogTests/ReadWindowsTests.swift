@@ -17,17 +17,22 @@ private final class Held {
   init(budget: Int) { windows = ReadWindows(budget: budget) }
 
   var size: Int { windows.size }
-  func add(_ window: ReadWindow) { windows.add(window) }
+  func add(_ window: ReadWindow) { windows.add([window]) }
+  func addAhead(_ added: [ReadWindow]) { windows.add(added, isAhead: true) }
   func find(_ key: IndexKey, _ block: Int) -> ReadWindow? { windows.find(key, block) }
   func note(_ key: IndexKey, from start: Int, to end: Int) -> Bool { windows.note(key, from: start, to: end) }
   func continues(_ key: IndexKey, at block: Int) -> Bool { windows.continues(key, at: block) }
   func claim(_ key: IndexKey, after end: Int, blockCount: Int) -> Int? {
     windows.claim(key, after: end, blockCount: blockCount, windowSize: 64 << 10)
   }
-  func wait(_ key: IndexKey, _ block: Int, _ waiter: @escaping @Sendable () -> Void) -> Bool {
-    windows.wait(key, block, waiter)
+  func claim(_ key: IndexKey, at offset: Offset, _ bytes: Int, isWanted: Bool) -> Bool {
+    windows.claim(key, .offset(offset), bytes: bytes, isWanted: isWanted)
   }
-  func loaded(_ key: IndexKey, _ block: Int) -> [@Sendable () -> Void] { windows.loaded(key, block) }
+  func wait(_ key: IndexKey, _ block: Int, _ waiter: @escaping @Sendable () -> Void) -> Bool {
+    windows.wait(key, .block(block), waiter)
+  }
+  func loaded(_ key: IndexKey, _ block: Int) -> [@Sendable () -> Void] { windows.loaded(key, .block(block)) }
+  func loaded(_ key: IndexKey, at offset: Offset) { _ = windows.loaded(key, .offset(offset)) }
   func forget(_ segment: UInt64) { windows.forget(segment) }
 }
 
@@ -78,6 +83,47 @@ func claims() {
       windows.claim(IndexKey(segment: UInt64(segment), position: 0), after: 0, blockCount: 8) == 0)
   }
   #expect(windows.claim(other, after: 0, blockCount: 8) == nil, "half of the budget is under way")
+}
+
+@Test("what nobody has asked for is read ahead only while half of the budget holds that and all that was not used yet")
+func unusedWindows() {
+  let size = 64 << 10
+  let windows = Held(budget: 8 * size)
+  for segment in 1...2 {
+    #expect(windows.claim(IndexKey(segment: UInt64(segment), position: 0), at: 5, 2 * size, isWanted: false))
+  }
+  #expect(!windows.claim(key, at: 5, size, isWanted: true), "half of the budget is under way")
+  #expect(!windows.claim(IndexKey(segment: 1, position: 0), at: 5, 1, isWanted: true), "it is being read")
+  for segment in 1...2 {
+    let key = IndexKey(segment: UInt64(segment), position: 0)
+    let chunk = Chunk(capacity: 2 * size)
+    windows.addAhead((0..<2).map { ReadWindow(key: key, blocks: $0..<($0 + 1), position: 0, chunk: chunk) })
+    windows.loaded(key, at: 5)
+  }
+  #expect(windows.size == 4 * size, "windows that lie in the same memory count once")
+  #expect(!windows.claim(key, at: 5, size, isWanted: false), "nothing was used yet")
+  #expect(windows.claim(key, at: 5, 4 * size, isWanted: true), "who waits gets memory all the same")
+  windows.loaded(key, at: 5)
+  #expect(windows.find(IndexKey(segment: 1, position: 0), 1) != nil)
+  #expect(!windows.claim(key, at: 5, 3 * size, isWanted: false))
+  #expect(windows.claim(key, at: 5, 2 * size, isWanted: false), "half of it was used")
+  windows.loaded(key, at: 5)
+  windows.forget(2)
+  #expect(windows.claim(key, at: 5, 4 * size, isWanted: false), "nothing unused is left")
+}
+
+@Test("windows that lie in the same memory go together")
+func sharedMemory() {
+  let windows = Held(budget: 128 << 10)
+  let chunk = Chunk(capacity: 64 << 10)
+  windows.addAhead([key, other].map { ReadWindow(key: $0, blocks: 0..<1, position: 0, chunk: chunk) })
+  windows.add(window(key, 1..<2))
+  #expect(windows.find(other, 0) != nil)
+  windows.add(window(key, 2..<3))
+  #expect(windows.find(key, 0) != nil && windows.find(key, 1) == nil, "a use of one counts for all")
+  windows.add(window(key, 3..<4))
+  windows.add(window(key, 4..<5))
+  #expect(windows.find(key, 0) == nil && windows.find(other, 0) == nil && windows.size == 128 << 10)
 }
 
 @Test("whoever wants a window that is being read ahead hears of its end, whatever that is")

@@ -37,7 +37,7 @@ extension KafkaConnection {
         server.budget.change(by: granted)
         return granted
       },
-      wait: wait(request)
+      wait: wait(request), isRotating: session != nil
     ) { [self] results in
       server.budget.change(by: -granted)
       var told: [FetchSessionPartition] = []
