@@ -139,12 +139,15 @@ def measure_mock(rows, server, options):
         make_topic(server, f"wide-{size}", 200)
         produce(server, f"wide-{size}", count, size, partitions=200)
         for _ in range(5):
+            cpu = server.cpu_seconds()
             rows.add(f"ours {size}", consume(server, f"wide-{size}", count, 200)["per_second"])
+            rows.add(f"cpu {size}", server.cpu_seconds() - cpu)
             got = tool("librdkafka_bench", "consume", "--bootstrap", "mock", "--count", count, "--size", size, "--partitions", 200)
             rows.add(f"mock {size}", got["per_second"])
         ours, mock = rows.median(f"ours {size}"), rows.median(f"mock {size}")
         rows.row(f"consume {size} B from 200 partitions", f"{ours / 1e6:.2f} M msg/s",
-                 f"{ours / mock:.0%} of the mock cluster's {mock / 1e6:.2f} M")
+                 f"{ours / mock:.0%} of the mock cluster's {mock / 1e6:.2f} M; "
+                 f"server {rows.median(f'cpu {size}') / (count * size / 1e9):.2f} CPU-s per GB")
 
 
 def measure_compaction(rows, server, options):
