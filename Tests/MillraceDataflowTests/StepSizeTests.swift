@@ -97,6 +97,30 @@ func stepsAreMadeAgain(at large: Int) throws {
   #expect(figures.commits == figures.steps && figures.latency.count == 12)
 }
 
+@Test("figures of what was committed before go on when a step is made again")
+func figuresGoOn() throws {
+  let host = MemoryHost(largestCommit: 1 << 20)
+  host.createTopic("lines", partitions: 1)
+  host.createTopic("out", partitions: 3)
+  // Six batches are a step. The five behind them and the large one would be the next, and are too much together.
+  let counts = [Int](repeating: 500, count: 11) + [9900, 500]
+  for count in counts { try host.append(topic: "lines", partition: 0, batch: batch(["\(count)"])) }
+  var options = JobOptions()
+  options.idleWait = .milliseconds(1)
+  let runner = JobRunner(multiply, host: host, options: options)
+  runner.start()
+  while try outputs(host) < 12 * 500 + 9900, case .running = state(runner) {}
+  runner.stop()
+  runner.join()
+  let figures = runner.figures
+  let whole: UInt64 = 12 * 500 + 9900
+  // One step, then one a batch, and what was left.
+  #expect(figures.steps == 8 && figures.commits == 8 && figures.recordsIn == 13)
+  #expect(figures.chains.map(\.recordsIn) == [13, whole])
+  #expect(figures.chains[0].bytesIn == figures.bytesIn && figures.chains[1].bytesOut == figures.bytesOut)
+  #expect(figures.latency.count == 13 && figures.commitLatency.count == 8)
+}
+
 private func state(_ runner: JobRunner) -> JobRunner.State {
   runner.state == .recovering ? .running : runner.state
 }

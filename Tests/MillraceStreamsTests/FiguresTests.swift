@@ -93,7 +93,8 @@ func stateBytes() throws {
 func sharedCounts(workers: Int) throws {
   let words = DataStream.topic("lines").flatMap(Words()).shared()
   let counts = words.keyBy(\.self).count(name: "words").to(topic: "counts")
-  let job = StreamOutput.job(named: "twice", [counts, words.merge(words).map { $0.text }.to(topic: "all")])
+  let some = words.filter { $0.text == "a" }.map { $0.text }.to(topic: "some")
+  let job = StreamOutput.job(named: "twice", [counts, words.merge(words).map { $0.text }.to(topic: "all"), some])
   let driver = TestDriver(job)
   driver.workers = workers
   try driver.send("lines", value: "a b a")
@@ -107,6 +108,8 @@ func sharedCounts(workers: Int) throws {
   #expect(merge.recordsIn == 6 && merge.recordsOut == 6 && merge.upstreams == [2, 2])
   #expect(text(merge) == "5: Merge , 6: Map ")
   #expect(try figures(driver, "TopicSink", "all").recordsOut == 6)
+  let filter = try figures(driver, "Filter")
+  #expect(filter.recordsIn == 3 && filter.recordsOut == 2 && filter.upstreams == [2])
 }
 
 /// A job with most operators there are.
