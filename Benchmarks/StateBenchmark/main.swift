@@ -18,7 +18,7 @@ do {
     try Updates(keys: keys, updates: 2 * keys, keySize: 8, writesResults: true).run([.uniform])
   }
   if what == "all" || what == "beyond" {
-    for part in [2, 8, 32] {
+    for part in [2, 8] {
       let updates = Updates(
         keys: keys, updates: keys, keySize: 8, writesResults: false, memory: keys * 64 / part, folder: folder)
       try updates.run([.uniform, .zipf])
