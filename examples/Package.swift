@@ -24,6 +24,7 @@ let package = Package(
     example("AnomalyDetector"),
     example("OrderPayments"),
     example("CustomerLookup"),
+    example("Operators"),
     example("EmbeddedBroker"),
     example("QueueWorker"),
   ]
