@@ -12,16 +12,6 @@ import Testing
 private let job = WordCount.job()
 
 /// Options that make many small steps and never wait long.
-private func smallSteps() -> JobOptions {
-  var options = JobOptions()
-  options.readBytes = 2000
-  options.stepBytes = 1
-  options.idleWait = .zero
-  options.briefWait = .zero
-  options.commitsInFlight = 3
-  return options
-}
-
 private func lines(_ count: Int, seed: UInt64) -> [String] {
   var random = SeededRandom(seed: seed)
   return (0..<count).map { _ in

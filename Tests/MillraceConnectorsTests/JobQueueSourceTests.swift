@@ -13,46 +13,6 @@ import Testing
 
 @testable import MillraceConnectors
 
-extension RunningBroker {
-  /// Publishes messages by the default exchange, and waits until they are durable.
-  func publish(_ bodies: [String], to queue: String) {
-    let done: Bool = ask { broker, answer in
-      let format = AMQPMessageFormat.shared
-      broker.queues.register(format)
-      var transaction = QueueTransaction()
-      for body in bodies {
-        let record = Record(
-          value: Bytes(body),
-          headers: [
-            RecordHeader("amqp.delivery-mode", Bytes("2")), RecordHeader("amqp.priority", Bytes("\(body.prefix(1))")),
-          ]
-        )
-        let properties = format.properties(of: record)
-        transaction.publications.append(
-          Publication(
-            virtualHost: "/", exchange: Bytes(), routingKey: Bytes(queue), format: format, properties: properties,
-            body: Bytes(body), facts: format.facts(properties)))
-      }
-      broker.queues.commit(transaction) { result in
-        if case .success = result { answer(true) } else { answer(false) }
-      }
-    }
-    precondition(done, "messages could not be published to \(queue)")
-  }
-}
-
-private func texts(_ records: [Record]) -> [String] { records.map { $0.value?.text ?? "" } }
-
-private func options() -> JobOptions {
-  var options = JobOptions()
-  options.readBytes = 500
-  options.stepBytes = 1
-  options.idleWait = .zero
-  options.briefWait = .zero
-  options.commitsInFlight = 3
-  return options
-}
-
 private let job = StreamOutput.job(
   named: "forward",
   [
@@ -61,7 +21,7 @@ private let job = StreamOutput.job(
   ])
 
 private func drain(_ host: any JobHost) throws {
-  let executor = try JobExecutor(job, host: host, options: options())
+  let executor = try JobExecutor(job, host: host, options: smallSteps(readBytes: 500))
   // Messages are delivered at the end of the reactor's turn.
   var idle = 0
   while idle < 20 {
@@ -111,7 +71,7 @@ struct JobQueueSourceTests {
       for crash in 0..<4 {
         broker.publish((written..<(written + 100)).map { "\($0)" }, to: "in")
         written += 100
-        let executor = try JobExecutor(job, host: host(broker), options: options())
+        let executor = try JobExecutor(job, host: host(broker), options: smallSteps(readBytes: 500))
         for _ in 0..<Int.random(in: 1...12, using: &random) {
           if try executor.turn() != .progress { usleep(1000) }
         }
@@ -192,7 +152,7 @@ struct JobQueueSourceTests {
       let broker = try RunningBroker(directory)
       try broker.declare("in")
       try broker.declare("out")
-      let executor = try JobExecutor(job, host: host(broker), options: options())
+      let executor = try JobExecutor(job, host: host(broker), options: smallSteps(readBytes: 500))
       _ = try executor.turn()
       try broker.deleteQueue("in")
       let gone = #expect(throws: JobError.self) { _ = try executor.turn() }

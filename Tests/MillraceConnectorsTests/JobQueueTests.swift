@@ -13,88 +13,6 @@ import Testing
 
 @testable import MillraceConnectors
 
-extension RunningBroker {
-  /// Declares a queue, durable unless told otherwise.
-  func declare(_ name: String, isDurable: Bool = true, _ arguments: RoutingTable = .empty) throws {
-    let error: RoutingError? = ask { broker, answer in
-      broker.queues.register(AMQPMessageFormat.shared)
-      let declaration = QueueDeclaration(
-        name: name, virtualHost: "/", isDurable: isDurable, arguments: arguments)
-      broker.queues.declare(declaration, in: "/", owner: nil) { result in
-        if case .failure(let error) = result { answer(error) } else { answer(nil) }
-      }
-    }
-    if let error { throw error }
-  }
-
-  func deleteQueue(_ name: String) throws {
-    let error: RoutingError? = ask { broker, answer in
-      broker.queues.delete(name, in: "/", owner: nil) { result in
-        if case .failure(let error) = result { answer(error) } else { answer(nil) }
-      }
-    }
-    if let error { throw error }
-  }
-
-  /// Messages that are ready or in flight.
-  func messageCount(_ queue: String) -> Int {
-    get { broker in
-      do throws(RoutingError) {
-        let found = try broker.queues.list(in: "/", after: nil, limit: 100).first { $0.declaration.name == queue }
-        return found.map { $0.length + $0.inFlight } ?? -1
-      } catch {
-        return -1
-      }
-    }
-  }
-
-  /// Takes all messages that are ready, in order, and settles them.
-  func takeAll(_ queue: String) -> [Record] {
-    var all: [Record] = []
-    while let one = take(queue) { all.append(one) }
-    return all
-  }
-
-  private func take(_ queue: String) -> Record? {
-    ask { broker, answer in
-      let format = AMQPMessageFormat.shared
-      broker.queues.register(format)
-      do throws(RoutingError) {
-        let consumer = try broker.queues.attach(queue, in: "/", owner: nil, sink: NoSink.shared)
-        consumer.get(isNoAck: true) { got in
-          consumer.close(isFailure: false)
-          answer(
-            got.map {
-              Record(
-                key: Bytes($0.delivery.message.routingKey), value: $0.delivery.message.body,
-                headers: format.recordHeaders($0.delivery.message.properties))
-            })
-        }
-      } catch {
-        preconditionFailure("\(error)")
-      }
-    }
-  }
-}
-
-private final class NoSink: DeliverySink, Sendable {
-  static let shared = NoSink()
-  func deliver(_ delivery: Delivery, to consumer: QueueConsumer) {}
-  func ended(_ consumer: QueueConsumer, _ reason: QueueConsumer.EndReason) {}
-}
-
-private func texts(_ records: [Record]) -> [String] { records.map { $0.value?.text ?? "" } }
-
-private func options() -> JobOptions {
-  var options = JobOptions()
-  options.readBytes = 500
-  options.stepBytes = 1
-  options.idleWait = .zero
-  options.briefWait = .zero
-  options.commitsInFlight = 3
-  return options
-}
-
 /// Each value of `in` goes to the queue `out` with its first digit as the priority, and to the topic `copy`.
 private let job = StreamOutput.job(
   named: "forward",
@@ -106,7 +24,7 @@ private let job = StreamOutput.job(
   ])
 
 private func drain(_ host: any JobHost) throws {
-  let executor = try JobExecutor(job, host: host, options: options())
+  let executor = try JobExecutor(job, host: host, options: smallSteps(readBytes: 500))
   while try executor.turn() == .progress {}
   try executor.settle()
 }
@@ -147,7 +65,7 @@ struct JobQueueTests {
       for crash in 0..<4 {
         for number in written..<(written + 100) { try broker.produce("in", Int32(number % 2), ["\(number)"]) }
         written += 100
-        let executor = try JobExecutor(job, host: host(broker), options: options())
+        let executor = try JobExecutor(job, host: host(broker), options: smallSteps(readBytes: 500))
         for _ in 0..<Int.random(in: 1...6, using: &random) { _ = try executor.turn() }
         broker.crash()
         // A copy, because this process still holds the lock of the original.
@@ -170,7 +88,7 @@ struct JobQueueTests {
       try broker.createTopic("in", partitions: 1)
       try broker.declare("out", ["x-max-length": .int64(10), "x-overflow": .string(Bytes("reject-publish"))])
       for number in 0..<50 { try broker.produce("in", 0, ["\(number)"]) }
-      var options = options()
+      var options = smallSteps(readBytes: 500)
       options.readBytes = 1
       let runner = JobRunner(job, host: host(broker), options: options)
       runner.start()
@@ -211,7 +129,7 @@ struct JobQueueTests {
       #expect(transient?.code == .unknownQueue)
       try broker.deleteQueue("out")
       try broker.declare("out")
-      let executor = try JobExecutor(job, host: host(broker), options: options())
+      let executor = try JobExecutor(job, host: host(broker), options: smallSteps(readBytes: 500))
       try broker.deleteQueue("out")
       try broker.produce("in", 0, ["1"])
       let gone = #expect(throws: JobError.self) {
@@ -234,7 +152,7 @@ struct JobQueueTests {
         OutputMessage(Bytes(text), messageID: text)
       }.job(named: "ids")
       try broker.produce("in", 0, ["a", "b", "a"])
-      let executor = try JobExecutor(job, host: host(broker), options: options())
+      let executor = try JobExecutor(job, host: host(broker), options: smallSteps(readBytes: 500))
       while try executor.turn() == .progress {}
       try executor.settle()
       #expect(texts(broker.takeAll("out")) == ["a", "b"])

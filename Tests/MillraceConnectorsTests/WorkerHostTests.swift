@@ -11,16 +11,6 @@ import Testing
 
 @testable import MillraceConnectors
 
-private func smallSteps() -> JobOptions {
-  var options = JobOptions()
-  options.readBytes = 2000
-  options.stepBytes = 1
-  options.idleWait = .milliseconds(1)
-  options.briefWait = .zero
-  options.commitsInFlight = 3
-  return options
-}
-
 private func lines(_ count: Int, seed: UInt64) -> [String] {
   var random = SeededRandom(seed: seed)
   return (0..<count).map { _ in
@@ -55,7 +45,7 @@ private func host(_ directory: String) throws -> WorkerHost {
 }
 
 private func executor(_ host: WorkerHost) throws -> JobExecutor {
-  try JobExecutor(WordCount.job(), host: host, options: smallSteps())
+  try JobExecutor(WordCount.job(), host: host, options: smallSteps(idleWait: .milliseconds(1)))
 }
 
 private func drain(_ executor: JobExecutor) throws {

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from millrace_tests import amqp
 from millrace_tests.amqp_backend import BACKENDS, RabbitMQBackend, millrace_speaks_amqp
-from millrace_tests.server import BINARY
+from millrace_tests.server import BINARY, Server
 
 NO_AMQP = "this millrace does not speak AMQP: `millrace serve --help` names no --amqp"
 _session = {}
@@ -106,3 +106,14 @@ def pytest_runtest_makereport(item, call):
     if report.failed and backend is not None:
         report.sections.append((f"{backend.name}'s log {backend.log}", backend.log_tail(30)))
     return report
+
+
+@pytest.fixture
+def server(request, tmp_path):
+    """A Millrace of this test alone, that may be killed: for what RabbitMQ has nothing like."""
+    if request.config.getoption("--amqp-backend") != "millrace":
+        pytest.skip("RabbitMQ has no stream jobs")
+    with Server(tmp_path, amqp=True) as one:
+        yield one.start()
+        if one.running:
+            one.stop()

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pika
-import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -14,17 +13,6 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(os.environ.get("MILLRACE_CRASH_WORKER", ROOT / ".build" / "release" / "CrashWorker"))
 PATIENCE_SECONDS = 60
 KILLS = 4
-
-
-@pytest.fixture
-def server(request, tmp_path):
-    if request.config.getoption("--amqp-backend") != "millrace":
-        pytest.skip("RabbitMQ has no stream jobs")
-    from millrace_tests.server import Server
-    with Server(tmp_path, amqp=True) as one:
-        yield one.start()
-        if one.running:
-            one.stop()
 
 
 def connect(server):

@@ -6,23 +6,11 @@ import time
 from pathlib import Path
 
 import pika
-import pytest
 from confluent_kafka.admin import (AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType)
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(os.environ.get("MILLRACE_CRASH_WORKER", ROOT / ".build" / "release" / "CrashWorker"))
 PATIENCE_SECONDS = 30
-
-
-@pytest.fixture
-def server(request, tmp_path):
-    if request.config.getoption("--amqp-backend") != "millrace":
-        pytest.skip("RabbitMQ has no stream jobs")
-    from millrace_tests.server import Server
-    with Server(tmp_path, amqp=True) as one:
-        yield one.start()
-        if one.running:
-            one.stop()
 
 
 def test_a_job_reads_what_an_exchange_routes_and_its_results_are_consumed_as_a_queue(server):

@@ -2,7 +2,6 @@
 //
 //   swift run --package-path examples Operators [NAME]
 
-import Foundation
 import Millrace
 
 /// A sale: `CUSTOMER CENTS SECOND`.
