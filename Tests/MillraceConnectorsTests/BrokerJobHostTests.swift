@@ -11,7 +11,6 @@ import Testing
 
 private let job = WordCount.job()
 
-/// Options that make many small steps and never wait long.
 private func lines(_ count: Int, seed: UInt64) -> [String] {
   var random = SeededRandom(seed: seed)
   return (0..<count).map { _ in
