@@ -36,13 +36,15 @@ let package = Package(
     .systemLibrary(name: "CSnappy", providers: [.apt(["libsnappy-dev"])]),
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CPCRE2", providers: [.apt(["libpcre2-dev"])]),
+    .systemLibrary(name: "COpenSSL", providers: [.apt(["libssl-dev"])]),
     // Floor 2
     library("MillraceBase", ["CMillraceSystem"]),
     // Floor 3
     library("MillraceModel", ["MillraceBase"]),
     library("MillraceCompression", ["MillraceBase", "CZstd", "CLZ4", "CSnappy", "CZlib"]),
     library("MillracePattern", ["CPCRE2"]),
-    library("MillraceIO", ["MillraceBase", "CMillraceSystem"]),
+    library("MillraceIO", ["MillraceBase", "CMillraceSystem", "COpenSSL"]),
+    library("MillraceSecurity", ["MillraceBase", "COpenSSL"]),
     library("MillraceQueueing", ["MillraceBase"]),
     // Floor 4
     library("MillraceKafkaProtocol", ["MillraceBase", "MillraceModel"]),
@@ -54,7 +56,7 @@ let package = Package(
     // Floor 5
     library(
       "MillraceMetadata",
-      ["MillraceBase", "MillraceModel", "MillraceLog", "MillraceDelivery", "MillraceRouting"]),
+      ["MillraceBase", "MillraceModel", "MillraceLog", "MillraceDelivery", "MillraceRouting", "MillraceSecurity"]),
     library("MillraceStreams", ["MillraceBase", "MillraceModel", "MillraceDataflow"]),
     library("MillraceNexmark", ["MillraceBase", "MillraceModel", "MillraceDataflow"]),
     // Floor 6
@@ -65,20 +67,20 @@ let package = Package(
       "MillraceBroker",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillracePattern", "MillraceIO", "MillraceLog",
-        "MillraceDelivery", "MillraceRouting", "MillraceMetadata", "MillraceQueueing",
+        "MillraceDelivery", "MillraceRouting", "MillraceMetadata", "MillraceQueueing", "MillraceSecurity",
       ]),
     // Floor 7
     library(
       "MillraceKafkaServer",
       [
         "MillraceBase", "MillraceModel", "MillraceIO", "MillraceDelivery", "MillraceRouting", "MillraceKafkaProtocol",
-        "MillraceBroker",
+        "MillraceBroker", "MillraceSecurity",
       ]),
     library(
       "MillraceAMQPServer",
       [
         "MillraceBase", "MillraceModel", "MillraceIO", "MillraceDelivery", "MillraceRouting", "MillraceAMQPProtocol",
-        "MillraceBroker",
+        "MillraceBroker", "MillraceSecurity",
       ]),
     library(
       "MillraceConnectors",
@@ -94,7 +96,7 @@ let package = Package(
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
         "MillraceStreams", "MillraceDelivery", "MillraceRouting", "MillraceQueueing", "MillraceBroker",
         "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceAMQPProtocol", "MillraceAMQPServer",
-        "MillraceConnectors", "MillraceQueue",
+        "MillraceConnectors", "MillraceQueue", "MillraceSecurity",
       ]),
     // Floor 9
     library(
@@ -103,7 +105,7 @@ let package = Package(
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog",
         "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceMetadata", "MillraceBroker", "MillraceDataflow",
         "MillraceStreams", "MillraceConnectors", "MillraceDelivery", "MillraceRouting", "MillraceQueueing",
-        "MillraceAMQPProtocol", "Millrace", "MillraceNexmark", "MillraceNexmarkQueries",
+        "MillraceAMQPProtocol", "Millrace", "MillraceNexmark", "MillraceNexmarkQueries", "MillraceSecurity",
       ]),
     program("millrace", path: "Sources/millrace", ["MillraceServer"]),
     // Beside the floors: imported by tests, simulator and fuzzers only
@@ -132,6 +134,7 @@ let package = Package(
     tests("MillraceQueueingTests", ["MillraceQueueing", "MillraceBase"]),
     tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
     tests("MillracePatternTests", ["MillracePattern"]),
+    tests("MillraceSecurityTests", ["MillraceSecurity", "MillraceBase"]),
     tests("MillraceSimulationTests", ["MillraceSimulation", "MillraceIO", "MillraceBase"]),
     tests("TransactionHistoryTests", ["TransactionHistory"]),
     tests("MillraceRoutingTests", ["MillraceRouting", "MillraceBase"]),
