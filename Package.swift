@@ -171,23 +171,22 @@ let package = Package(
     tests(
       "MillraceMetadataTests",
       [
-        "MillraceMetadata", "MillraceLog", "MillraceDelivery", "MillraceRouting", "MillraceSimulation", "MillraceIO",
-        "MillraceModel", "MillraceBase",
+        "MillraceMetadata", "MillraceLog", "MillraceDelivery", "MillraceRouting", "MillraceSecurity",
+        "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
     tests(
       "MillraceBrokerTests",
       [
         "BrokerSimulation", "TransactionHistory", "MillraceBroker", "MillraceKafkaProtocol", "MillraceMetadata",
-        "MillraceQueueing", "MillraceDelivery", "MillraceRouting", "MillraceLog", "MillraceSimulation", "MillraceIO",
-        "MillraceModel",
-        "MillraceBase",
+        "MillraceQueueing", "MillraceDelivery", "MillraceRouting", "MillraceSecurity", "MillraceLog",
+        "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
     tests(
       "MillraceKafkaServerTests",
       [
         "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceLog", "MillraceSimulation",
-        "MillraceIO", "MillraceModel", "MillraceBase", "MillraceDelivery", "MillraceRouting", "MillraceAMQPServer",
-        "MillraceAMQPProtocol",
+        "MillraceIO", "MillraceModel", "MillraceBase", "MillraceDelivery", "MillraceRouting", "MillraceSecurity",
+        "MillraceAMQPServer", "MillraceAMQPProtocol",
       ]),
     tests(
       "MillraceAMQPServerTests",

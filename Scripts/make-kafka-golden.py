@@ -16,7 +16,7 @@ import uuid
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "Scripts" / "kafka-messages.txt"
 OUTPUT = ROOT / "Tests" / "MillraceKafkaProtocolTests" / "GoldenMessages.swift"
-MODULES = ("admin", "consumer", "metadata", "producer")
+MODULES = ("admin", "consumer", "metadata", "producer", "sasl")
 # What kafka-python does not have; GoldenGroupMessages.swift and GoldenShareMessages.swift hold these instead.
 LACKING = (
     "ConsumerGroupHeartbeatRequest",

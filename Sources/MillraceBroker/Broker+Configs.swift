@@ -112,6 +112,7 @@ extension Broker {
   func takeDynamicSettings() {
     let configs = dynamicSettings
     settings.setDynamic(cluster: configs.cluster, node: configs.node)
+    access.refresh()
   }
 
   private static func text(_ changes: [String: String?]) -> String {

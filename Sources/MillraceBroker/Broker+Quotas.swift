@@ -37,7 +37,7 @@ extension Broker {
     }
   }
 
-  private static func isAddress(_ text: String) -> Bool {
+  static func isAddress(_ text: String) -> Bool {
     if text.contains(":") {
       return text.utf8.allSatisfy { byte in
         byte == UInt8(ascii: ":") || byte == UInt8(ascii: ".") || Character(UnicodeScalar(byte)).isHexDigit

@@ -33,6 +33,8 @@ public final class Broker {
   var jobRuns: [String: JobRun] = [:]
   /// Writes an array of what is known of jobs into the figures; nil without anybody who hosts them.
   public var writesJobs: ((inout JSONWriter) -> Void)?
+  /// Who may do what.
+  public private(set) var access: AccessControl!
   /// Limits of clients' use, and how far each client has used them.
   public var quotas = ClientQuotas()
   /// When the broker was opened.
@@ -79,6 +81,7 @@ public final class Broker {
     groups = GroupCoordinator(broker: self)
     shares = ShareCoordinator(broker: self)
     transactions = TransactionCoordinator(broker: self)
+    access = AccessControl(metadata: metadata) { [unowned self] in self.settings }
     takeDynamicSettings()
     quotas.set(metadata.quotas)
     metadata.onChange = { [unowned self] in self.changed($0) }
@@ -132,6 +135,7 @@ public final class Broker {
       case .clientMetrics: break
       }
     case .quotas: quotas.set(metadata.quotas)
+    case .security: access.refresh()
     // Requests look topics up each time; this is for those who keep something of a topic.
     case .topic(let topic): onTopicChange(topic)
     }

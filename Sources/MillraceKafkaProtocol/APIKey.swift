@@ -17,6 +17,7 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
   case syncGroup = 14
   case describeGroups = 15
   case listGroups = 16
+  case saslHandshake = 17
   case apiVersions = 18
   case createTopics = 19
   case deleteTopics = 20
@@ -28,9 +29,13 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
   case endTxn = 26
   case writeTxnMarkers = 27
   case txnOffsetCommit = 28
+  case describeAcls = 29
+  case createAcls = 30
+  case deleteAcls = 31
   case describeConfigs = 32
   case alterConfigs = 33
   case describeLogDirs = 35
+  case saslAuthenticate = 36
   case createPartitions = 37
   case deleteGroups = 42
   case electLeaders = 43
@@ -40,6 +45,8 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
   case offsetDelete = 47
   case describeClientQuotas = 48
   case alterClientQuotas = 49
+  case describeUserScramCredentials = 50
+  case alterUserScramCredentials = 51
   case describeCluster = 60
   case describeProducers = 61
   case describeTransactions = 65
@@ -59,7 +66,9 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
   /// APIs whose messages are there but that no handler answers yet: neither advertised nor accepted.
   ///
   /// Who writes an API's handler takes it out of here.
-  public static let unserved: Set<APIKey> = []
+  public static let unserved: Set<APIKey> = [
+    .saslHandshake, .saslAuthenticate, .describeUserScramCredentials, .alterUserScramCredentials,
+  ]
 
   /// Kafka's name.
   public var name: String { facts.request.apiName }
@@ -121,6 +130,7 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
     case .syncGroup: Facts(SyncGroupRequest.self, flexible: 4, advertised: 0...5)
     case .describeGroups: Facts(DescribeGroupsRequest.self, flexible: 5, advertised: 0...6)
     case .listGroups: Facts(ListGroupsRequest.self, flexible: 3, advertised: 0...5)
+    case .saslHandshake: Facts(SaslHandshakeRequest.self, flexible: Int16.max, advertised: 0...1)
     case .apiVersions: Facts(ApiVersionsRequest.self, flexible: 3, advertised: 0...4)
     case .createTopics: Facts(CreateTopicsRequest.self, flexible: 5, advertised: 2...7)
     case .deleteTopics: Facts(DeleteTopicsRequest.self, flexible: 4, advertised: 1...6)
@@ -132,9 +142,13 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
     case .endTxn: Facts(EndTxnRequest.self, flexible: 3, advertised: 0...5)
     case .writeTxnMarkers: Facts(WriteTxnMarkersRequest.self, flexible: 1, advertised: 1...2)
     case .txnOffsetCommit: Facts(TxnOffsetCommitRequest.self, flexible: 3, advertised: 0...5)
+    case .describeAcls: Facts(DescribeAclsRequest.self, flexible: 2, advertised: 1...3)
+    case .createAcls: Facts(CreateAclsRequest.self, flexible: 2, advertised: 1...3)
+    case .deleteAcls: Facts(DeleteAclsRequest.self, flexible: 2, advertised: 1...3)
     case .describeConfigs: Facts(DescribeConfigsRequest.self, flexible: 4, advertised: 1...4)
     case .alterConfigs: Facts(AlterConfigsRequest.self, flexible: 2, advertised: 0...2)
     case .describeLogDirs: Facts(DescribeLogDirsRequest.self, flexible: 2, advertised: 1...5)
+    case .saslAuthenticate: Facts(SaslAuthenticateRequest.self, flexible: 2, advertised: 0...2)
     case .createPartitions: Facts(CreatePartitionsRequest.self, flexible: 2, advertised: 0...3)
     case .deleteGroups: Facts(DeleteGroupsRequest.self, flexible: 2, advertised: 0...2)
     case .electLeaders: Facts(ElectLeadersRequest.self, flexible: 2, advertised: 0...2)
@@ -144,6 +158,9 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
     case .offsetDelete: Facts(OffsetDeleteRequest.self, flexible: Int16.max, advertised: 0...0)
     case .describeClientQuotas: Facts(DescribeClientQuotasRequest.self, flexible: 1, advertised: 0...1)
     case .alterClientQuotas: Facts(AlterClientQuotasRequest.self, flexible: 1, advertised: 0...1)
+    case .describeUserScramCredentials:
+      Facts(DescribeUserScramCredentialsRequest.self, flexible: 0, advertised: 0...0)
+    case .alterUserScramCredentials: Facts(AlterUserScramCredentialsRequest.self, flexible: 0, advertised: 0...0)
     case .describeCluster: Facts(DescribeClusterRequest.self, flexible: 0, advertised: 0...2)
     case .describeProducers: Facts(DescribeProducersRequest.self, flexible: 0, advertised: 0...0)
     case .describeTransactions: Facts(DescribeTransactionsRequest.self, flexible: 0, advertised: 0...0)

@@ -58,6 +58,9 @@ extension KafkaConnection {
     case .initProducerId: try decode(InitProducerIdRequest.self, header, reader, pending, handleInitProducerID)
     case .offsetForLeaderEpoch:
       try decode(OffsetForLeaderEpochRequest.self, header, reader, pending, handleOffsetForLeaderEpoch)
+    case .describeAcls: try decode(DescribeAclsRequest.self, header, reader, pending, handleDescribeAcls)
+    case .createAcls: try decode(CreateAclsRequest.self, header, reader, pending, handleCreateAcls)
+    case .deleteAcls: try decode(DeleteAclsRequest.self, header, reader, pending, handleDeleteAcls)
     case .describeConfigs: try decode(DescribeConfigsRequest.self, header, reader, pending, handleDescribeConfigs)
     case .consumerGroupHeartbeat:
       try decode(ConsumerGroupHeartbeatRequest.self, header, reader, pending, handleConsumerGroupHeartbeat)
@@ -95,6 +98,8 @@ extension KafkaConnection {
       try decode(ListConfigResourcesRequest.self, header, reader, pending, handleListConfigResources)
     case .describeTopicPartitions:
       try decode(DescribeTopicPartitionsRequest.self, header, reader, pending, handleDescribeTopicPartitions)
+    case .saslHandshake, .saslAuthenticate, .describeUserScramCredentials, .alterUserScramCredentials:
+      refuse("\(api) is not served")
     case .shareGroupHeartbeat:
       try decode(ShareGroupHeartbeatRequest.self, header, reader, pending, handleShareGroupHeartbeat)
     case .shareGroupDescribe:

@@ -8,8 +8,11 @@ import MillraceKafkaProtocol
 /// One client's connection. Answers leave in the order of the requests, whenever they are ready.
 final class KafkaConnection: ConnectionHandler, RequestHolder {
   let server: KafkaServer
+  let listener: KafkaListener
   let connection: any Connection
   let number: UInt64
+  /// Who the client is; nil until that is proved.
+  var session: ClientSession?
   /// Requests that get an answer, in order.
   private var requests = Deque<PendingRequest>()
   /// Bytes of requests that are not done, with and without an answer to come.
@@ -75,14 +78,24 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
   /// Unsent bytes that are too few to be counted again.
   private static let fewUnsentBytes = 4 << 10
 
-  init(server: KafkaServer, connection: any Connection, number: UInt64) {
+  init(server: KafkaServer, listener: KafkaListener, connection: any Connection, number: UInt64) {
     self.server = server
+    self.listener = listener
     self.connection = connection
     self.number = number
     activeAt = server.broker.reactor.now
+    if !listener.security.asksForIdentity {
+      session = ClientSession(server.broker.access, .anonymous, from: connection.remoteAddress.host)
+    }
   }
 
   var broker: Broker { server.broker }
+
+  /// Who the client is, in requests that are served only once that is known.
+  var client: ClientSession {
+    guard let session else { preconditionFailure("a request was served before its client was known") }
+    return session
+  }
 
   /// Whether an answer has to say how long its client must wait, or may have to.
   var isThrottling: Bool { mutedUntil != nil || requestTime != nil }

@@ -5,6 +5,17 @@ import MillraceBroker
 import MillraceIO
 import MillraceKafkaProtocol
 
+/// A listener, as its connections see it.
+struct KafkaListener: Sendable {
+  /// What clients must prove.
+  var security: ListenerSecurity
+  /// What they are told to connect to; nil tells each the address it has connected to.
+  var advertised: SocketAddress?
+
+  /// Asks for nothing.
+  static let open = KafkaListener(security: .open, advertised: nil)
+}
+
 /// Serves Kafka's protocol for one broker, on the broker's reactor.
 public final class KafkaServer {
   /// The id under which this node is known to clients.
@@ -59,17 +70,23 @@ public final class KafkaServer {
   }
 
   /// Listens on one more address.
+  /// - Parameters:
+  ///   - security: what clients must prove; nothing unless told.
+  ///   - advertised: what clients of this listener are told to connect to; nil as the server was told.
   /// - Returns: the address with the port that was bound.
-  public func listen(_ address: SocketAddress) throws(IOError) -> SocketAddress {
-    let listener = try broker.reactor.listen(address) { [unowned self] in self.accept($0) }
+  public func listen(
+    _ address: SocketAddress, security: ListenerSecurity = .open, advertised: SocketAddress? = nil
+  ) throws(IOError) -> SocketAddress {
+    let door = KafkaListener(security: security, advertised: advertised ?? self.advertised)
+    let listener = try broker.reactor.listen(address) { [unowned self] in self.accept($0, door) }
     listeners.append(listener)
     return listener.address
   }
 
-  func accept(_ connection: any Connection) -> any ConnectionHandler {
+  func accept(_ connection: any Connection, _ listener: KafkaListener = .open) -> any ConnectionHandler {
     let number = nextConnection
     nextConnection += 1
-    let handler = KafkaConnection(server: self, connection: connection, number: number)
+    let handler = KafkaConnection(server: self, listener: listener, connection: connection, number: number)
     let address = connection.remoteAddress.host
     let wait = broker.quotas.chargeConnection(from: address, now: broker.reactor.now)
     guard wait == .zero else {

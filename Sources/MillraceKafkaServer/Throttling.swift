@@ -54,6 +54,11 @@ extension AlterClientQuotasResponse: ThrottledResponse {}
 extension DescribeClusterResponse: ThrottledResponse {}
 extension ListConfigResourcesResponse: ThrottledResponse {}
 extension DescribeTopicPartitionsResponse: ThrottledResponse {}
+extension DescribeAclsResponse: ThrottledResponse {}
+extension CreateAclsResponse: ThrottledResponse {}
+extension DeleteAclsResponse: ThrottledResponse {}
+extension DescribeUserScramCredentialsResponse: ThrottledResponse {}
+extension AlterUserScramCredentialsResponse: ThrottledResponse {}
 extension AddPartitionsToTxnResponse: ThrottledResponse {}
 extension AddOffsetsToTxnResponse: ThrottledResponse {}
 extension EndTxnResponse: ThrottledResponse {}
@@ -72,13 +77,16 @@ extension KafkaConnection {
   }
 
   private func charge(_ limit: ClientQuotas.Limit, _ amount: Double, clientID: String) {
-    mute(for: broker.quotas.charge(limit, clientID: clientID, amount, now: broker.reactor.now))
+    mute(
+      for: broker.quotas.charge(
+        limit, user: client.principal.name, clientID: clientID, amount, now: broker.reactor.now))
   }
 
   /// Most bytes that a fetch should get, so that one alone does not use more than a second's worth.
   func fetchAllowance<Response>(_ context: RequestContext<Response>) -> Int {
     guard broker.quotas.isLimiting(.consumerBytes),
-      let value = broker.quotas.value(.consumerBytes, clientID: context.header.clientID ?? "")
+      let value = broker.quotas.value(
+        .consumerBytes, user: client.principal.name, clientID: context.header.clientID ?? "")
     else { return .max }
     return max(1, Int(min(value, 1e9)))
   }

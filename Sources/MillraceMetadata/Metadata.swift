@@ -7,7 +7,7 @@
 // and transactions in the order of `snapshot()`; then sections, each: tag uint8, length uint32, contents; all in the
 // encoding of events. A section that is empty is left out. Tags: 1 settings of resources other than topics, 2 quotas,
 // 3 epochs of groups, 4 virtual hosts, exchanges, bindings and durable queues, 5 share groups, 6 workers of jobs and jobs
-// that are stopped.
+// that are stopped, 7 users and rules of access.
 
 import MillraceBase
 import MillraceLog
@@ -74,6 +74,8 @@ public final class Metadata: LogStateMachine {
     case resource(ConfigResource)
     /// Limits of any entity.
     case quotas
+    /// Users or rules.
+    case security
   }
   /// Called after an event that changed settings, partitions or quotas was applied; set it once the log is open.
   public var onChange: (Change) -> Void = { _ in }
@@ -83,6 +85,8 @@ public final class Metadata: LogStateMachine {
   public private(set) var queues = Queues()
   /// What share groups have done.
   public private(set) var shares = ShareStates()
+  /// Users, and what they may do.
+  public private(set) var users = Users()
 
   /// The state before the first event.
   public init() {}
@@ -233,6 +237,9 @@ public final class Metadata: LogStateMachine {
     case .consumerGroupEnded(let group):
       groupEpochs[group] = nil
     case .queue(let event): apply(event, log: log)
+    case .security(let event):
+      users.apply(event)
+      onChange(.security)
     case .share(let event):
       shares.apply(event) { topic($0.topic)?.partitions.indices.contains(Int($0.partition)) ?? false }
     }
@@ -314,6 +321,7 @@ public final class Metadata: LogStateMachine {
     case queues = 4
     case shares = 5
     case jobs = 6
+    case users = 7
   }
 
   /// A section's bytes, nil when it has nothing to say.
@@ -347,6 +355,7 @@ public final class Metadata: LogStateMachine {
       }
     case .queues: return queues.snapshot()
     case .shares: return shares.snapshot()
+    case .users: return users.snapshot()
     case .jobs:
       if jobOwners.isEmpty && stoppedJobs.isEmpty { return nil }
       writer.uint32(UInt32(jobOwners.count))
@@ -383,6 +392,7 @@ public final class Metadata: LogStateMachine {
       queues = try Queues(&reader)
       for number in queues.allNumbers { takeNumbers(queues[number]?.definition.lanes ?? []) }
     case .shares: shares = try ShareStates(&reader)
+    case .users: users = try Users(&reader)
     case .jobs:
       for _ in 0..<(try reader.uint32()) { jobOwners[try reader.text()] = try reader.uint64() }
       for _ in 0..<(try reader.uint32()) { stoppedJobs.insert(try reader.text()) }

@@ -34,6 +34,23 @@ extension MetadataEvent: CustomStringConvertible {
     case .consumerGroupEnded(let group): "group \(quoted(group)): no longer of the consumer protocol"
     case .queue(let event): event.description
     case .share(let event): event.description
+    case .security(let event): event.description
+    }
+  }
+}
+
+extension SecurityEvent: CustomStringConvertible {
+  /// As that of ``MetadataEvent``; nothing of a credential.
+  public var description: String {
+    switch self {
+    case .userSet(let name, let tags): "user \(quoted(name)): tags \(tags.map { quoted($0) }.joined(separator: " "))"
+    case .userRemoved(let name): "user \(quoted(name)) removed"
+    case .credentialSet(let user, let mechanism, _): "user \(quoted(user)): \(mechanism) credential set"
+    case .credentialRemoved(let user, let mechanism): "user \(quoted(user)): \(mechanism) credential removed"
+    case .rulesChanged(let added, let removed):
+      "rules: "
+        + (added.map { "added \(quoted($0.description))" } + removed.map { "removed \(quoted($0.description))" })
+        .joined(separator: "; ")
     }
   }
 }

@@ -6,7 +6,7 @@
 // Kinds: 1 started, 2 topic created, 3 topic deleted, 4 offsets committed, 5 producer ids reserved, 6 job started,
 // 7 job started by a worker, 8 job stopped or resumed,
 // 20 to 25 of transactions, 30 group epochs reserved, 31 consumer group ended, 40 partitions added, 41 topic configured, 42 resource configured, 43 group deleted,
-// 44 offsets deleted, 45 quotas changed, 50 to 52 of share groups, 60 to 68 of queues.
+// 44 offsets deleted, 45 quotas changed, 50 to 52 of share groups, 60 to 68 of queues, 70 to 74 of users and rules.
 
 import MillraceBase
 import MillraceModel
@@ -85,6 +85,8 @@ public enum MetadataEvent: Equatable, Sendable {
   case queue(QueueEvent)
   /// What a share group has done changes.
   case share(ShareEvent)
+  /// Users, or what they may do, change.
+  case security(SecurityEvent)
 
   /// The event's bytes.
   public func encoded() -> Bytes {
@@ -181,6 +183,7 @@ public enum MetadataEvent: Equatable, Sendable {
       writer.text(group)
     case .queue(let event): event.write(to: &writer)
     case .share(let event): event.write(to: &writer)
+    case .security(let event): event.write(to: &writer)
     }
     return writer.finishJoined()
   }
@@ -242,6 +245,7 @@ public enum MetadataEvent: Equatable, Sendable {
     case 31: self = .consumerGroupEnded(group: try reader.text())
     case ShareEvent.kinds: self = .share(try ShareEvent(kind, &reader))
     case QueueEvent.kinds: self = .queue(try QueueEvent(kind, &reader))
+    case SecurityEvent.kinds: self = .security(try SecurityEvent(kind, &reader))
     default: throw DecodingError("metadata event of kind \(kind), which this program does not know", at: 0)
     }
     guard reader.remaining == 0 else {

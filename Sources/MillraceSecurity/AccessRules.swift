@@ -16,7 +16,7 @@ public enum AccessDecision: Equatable, Sendable {
 }
 
 /// A set of rules, indexed by what they are about.
-public struct AccessRules: Sendable {
+public struct AccessRules: Sendable, Equatable {
   private struct Kind: Sendable {
     /// By the name, `*` among them.
     var literal: [String: [AccessRule]] = [:]
@@ -109,6 +109,9 @@ public struct AccessRules: Sendable {
     return rules.prefixed.contains { has($0.value, true) && !isUnderDeniedPrefix($0.key) }
       || rules.literal.contains { has($0.value, true) && !has($0.value, false) && !isUnderDeniedPrefix($0.key) }
   }
+
+  /// Whether both hold the same rules.
+  public static func == (left: AccessRules, right: AccessRules) -> Bool { left.all == right.all }
 
   private func forEach(about kind: ResourceKind, _ name: String, _ body: (AccessRule) -> Void) {
     guard let rules = kinds[kind] else { return }

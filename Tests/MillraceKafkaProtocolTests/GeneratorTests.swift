@@ -20,7 +20,7 @@ func committedMessages() throws {
   #expect(generator.terminationStatus == 0)
   let committed = root.appending(path: "Sources/MillraceKafkaProtocol/Messages")
   let names = try FileManager.default.contentsOfDirectory(atPath: fresh.path).sorted()
-  #expect(names.count == 102)
+  #expect(names.count == 116)
   #expect(try FileManager.default.contentsOfDirectory(atPath: committed.path).sorted() == names)
   for name in names {
     let left = try String(contentsOf: fresh.appending(path: name), encoding: .utf8)

@@ -43,7 +43,7 @@ final class GroupServer {
 
   private static func connect(_ server: KafkaServer) -> PlayedConnection {
     let connection = PlayedConnection()
-    connection.handler = KafkaConnection(server: server, connection: connection, number: 1)
+    connection.handler = KafkaConnection(server: server, listener: .open, connection: connection, number: 1)
     return connection
   }
 

@@ -137,7 +137,7 @@ final class ServerWorld {
 
   func connect() -> (PlayedConnection, KafkaConnection) {
     let connection = PlayedConnection()
-    let handler = KafkaConnection(server: server, connection: connection, number: nextNumber)
+    let handler = KafkaConnection(server: server, listener: .open, connection: connection, number: nextNumber)
     nextNumber += 1
     connection.handler = handler
     return (connection, handler)

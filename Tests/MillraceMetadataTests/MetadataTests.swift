@@ -4,6 +4,7 @@ import MillraceBase
 import MillraceIO
 import MillraceLog
 import MillraceModel
+import MillraceSecurity
 import MillraceSimulation
 import Testing
 
@@ -22,7 +23,15 @@ private let administrative: [MetadataEvent] = [
     QuotaEntity(user: .standard, clientID: .named("c")), limits: ["producer_byte_rate": 0.1, "request_percentage": nil]),
   .quotasChanged(QuotaEntity(address: .named("::1")), limits: [:]),
   .jobOwned(name: "j", epoch: 3, owner: .max), .jobStopped(name: "j", isStopped: true),
+  .security(.userSet(name: "alice", tags: ["administrator", "monitoring"])), .security(.userRemoved(name: "bob")),
+  .security(.credentialSet(user: "alice", .scramSHA512, credential: Bytes([1, 2, 3]))),
+  .security(.credentialRemoved(user: "alice", .scramSHA256)),
+  .security(.rulesChanged(added: [ordersRule], removed: [everythingRule, ordersRule])),
 ]
+
+private let ordersRule = AccessRule(ResourcePattern(.topic, "orders", isPrefix: true), Principal("alice"), .read)
+private let everythingRule = AccessRule(
+  ResourcePattern(.queue, "*"), .everybody, host: "10.0.0.1", .all, isAllowed: false)
 
 @Test("every administrative event is read as it was written", arguments: administrative)
 func goldenRoundTrip(_ event: MetadataEvent) throws {
@@ -41,7 +50,10 @@ func everyTruncation(_ event: MetadataEvent) throws {
 
 @Test("the kinds of administrative events keep their numbers, which lie in journals")
 func goldenKinds() {
-  #expect(administrative.map { $0.encoded().withBuffer { $0[0] } } == [40, 41, 42, 42, 43, 44, 45, 45, 7, 8])
+  #expect(
+    administrative.map { $0.encoded().withBuffer { $0[0] } } == [
+      40, 41, 42, 42, 43, 44, 45, 45, 7, 8, 70, 71, 72, 73, 74,
+    ])
 }
 
 /// A log whose only use is that partitions can be made in it.
@@ -109,7 +121,17 @@ func snapshotRoundTrip() throws {
     .offsetsDeleted(group: "emptied", partitions: [TopicPartition("t", 0)]),
     .groupEpochsReserved(group: "g", next: 101), .groupEpochsReserved(group: "ended", next: 7),
     .groupEpochsReserved(group: "gone", next: 7), .groupEpochsReserved(group: "g", next: 201),
-    .consumerGroupEnded(group: "ended"), .groupDeleted(group: "gone"))
+    .consumerGroupEnded(group: "ended"), .groupDeleted(group: "gone"),
+    .security(.credentialSet(user: "alice", .scramSHA256, credential: Bytes([1, 2]))),
+    .security(.credentialSet(user: "alice", .scramSHA512, credential: Bytes([3]))),
+    .security(.userSet(name: "alice", tags: ["administrator"])),
+    .security(.credentialRemoved(user: "alice", .scramSHA256)),
+    .security(.userSet(name: "gone", tags: [])), .security(.userRemoved(name: "gone")),
+    .security(.credentialSet(user: "emptied", .scramSHA256, credential: Bytes([4]))),
+    .security(.credentialRemoved(user: "emptied", .scramSHA256)),
+    .security(.userSet(name: "certified", tags: [])),
+    .security(.rulesChanged(added: [ordersRule, everythingRule], removed: [])),
+    .security(.rulesChanged(added: [], removed: [ordersRule])))
   func check(_ metadata: Metadata) {
     #expect(metadata.groupEpochs == ["g": 201])
     #expect(metadata.topics["t"]?.partitions.map(\.number) == [1, 2, 3])
@@ -119,6 +141,10 @@ func snapshotRoundTrip() throws {
     #expect(metadata.groupOffsets.keys.sorted() == ["g"])
     #expect(metadata.groupOffsets["g"]?.keys.map(\.partition).sorted() == [0, 2])
     #expect(metadata.newPartitions(1) == [PartitionLogID(4)])
+    #expect(metadata.users.byName.keys.sorted() == ["alice", "certified"])
+    #expect(metadata.users.byName["alice"]?.credentials == [.scramSHA512: Bytes([3])])
+    #expect(metadata.users.byName["alice"]?.isAdministrator == true)
+    #expect(metadata.users.rules.sorted == [everythingRule])
   }
   check(world.metadata)
   let snapshot = world.metadata.snapshot()
@@ -141,13 +167,14 @@ func changesAreTold() throws {
     .topicConfigured(id: topic, changes: ["retention.ms": "5"]),
     .partitionsAdded(id: topic, partitions: [PartitionLogID(2)]),
     .resourceConfigured(ConfigResource(.broker, ""), changes: ["num.partitions": "3"]),
-    .quotasChanged(QuotaEntity(clientID: .standard), limits: ["producer_byte_rate": 1]))
+    .quotasChanged(QuotaEntity(clientID: .standard), limits: ["producer_byte_rate": 1]),
+    .security(.rulesChanged(added: [ordersRule], removed: [])))
   var configured = try #require(world.metadata.topics["t"])
   configured.partitions = [PartitionLogID(1)]
   #expect(
     told == [
       .topic(configured), .topic(try #require(world.metadata.topics["t"])), .resource(ConfigResource(.broker, "")),
-      .quotas,
+      .quotas, .security,
     ])
   #expect(configured.configs == ["retention.ms": "5"] && world.metadata.partitionAdditions == 1)
 }

@@ -7,7 +7,7 @@ import MillraceModel
 
 extension KafkaConnection {
   /// What this client should connect to.
-  var advertised: SocketAddress { server.advertised ?? connection.localAddress }
+  var advertised: SocketAddress { listener.advertised ?? server.advertised ?? connection.localAddress }
 
   func handleMetadata(_ request: MetadataRequest, _ context: RequestContext<MetadataResponse>) {
     let wantsAll = request.topics.map { $0.isEmpty && context.version == 0 } ?? true

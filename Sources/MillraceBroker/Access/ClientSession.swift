@@ -1,0 +1,90 @@
+// ClientSession: one authenticated client, and what it was found to be allowed to do.
+
+import MillraceBase
+import MillraceSecurity
+
+/// Who is at the other end of a connection, from where, and what that one may do.
+///
+/// Answers are kept until rules, users or settings change, so that a request costs a look into a small table, and none while
+/// nobody is denied anything. Belongs to the broker's reactor.
+public final class ClientSession {
+  private struct Key: Hashable {
+    var operation: AccessOperation
+    var kind: ResourceKind
+    var name: String
+  }
+
+  /// Who it is.
+  public let principal: Principal
+  /// The address it comes from, as rules name it.
+  public let host: String
+  private let access: AccessControl
+  private var version: UInt64
+  private var isAdministrator: Bool
+  private var known: [Key: Bool] = [:]
+  /// Answers that are kept; more, and all are forgotten.
+  private static let mostKnown = 1000
+
+  /// A session of `principal`, who has proved to be that.
+  /// - Parameter address: the peer's numeric address; IPv4 in IPv6's notation is taken as IPv4.
+  public init(_ access: AccessControl, _ principal: Principal, from address: String) {
+    self.access = access
+    self.principal = principal
+    host = ClientSession.host(address)
+    version = access.version
+    isAdministrator = access.isAdministrator(principal)
+  }
+
+  /// An address as rules name it.
+  public static func host(_ address: String) -> String {
+    let mapped = "::ffff:"
+    return address.hasPrefix(mapped) && address.contains(".") ? String(address.dropFirst(mapped.count)) : address
+  }
+
+  /// Whether the client may do this; a denial is told to whoever watches them.
+  public func allows(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String) -> Bool {
+    let isAllowed = mayDo(operation, kind, name)
+    if !isAllowed {
+      access.onDenial(
+        AccessControl.Decision(
+          principal: principal, host: host, operation: operation, kind: kind, name: name, isAllowed: false))
+    }
+    return isAllowed
+  }
+
+  /// Whether the client may do this to the server as a whole.
+  public func allowsCluster(_ operation: AccessOperation) -> Bool {
+    allows(operation, .cluster, ResourceName.cluster)
+  }
+
+  /// As ``allows(_:_:_:)``, but nobody is told: for what is left out of a list.
+  public func sees(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String) -> Bool {
+    mayDo(operation, kind, name)
+  }
+
+  /// Whether the client may do this under some name, though perhaps not under every one.
+  public func allowsSome(_ operation: AccessOperation, _ kind: ResourceKind) -> Bool {
+    if access.isOpen { return true }
+    refresh()
+    return isAdministrator || access.decideAny(operation, kind, principal, host)
+  }
+
+  private func mayDo(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String) -> Bool {
+    if access.isOpen { return true }
+    refresh()
+    if isAdministrator { return true }
+    let key = Key(operation: operation, kind: kind, name: name)
+    if let answer = known[key] { return answer }
+    let answer = access.decide(operation, kind, name, principal, host)
+    if known.count >= ClientSession.mostKnown { known.removeAll(keepingCapacity: true) }
+    known[key] = answer
+    return answer
+  }
+
+  private func refresh() {
+    guard version != access.version else { return }
+    version = access.version
+    isAdministrator = access.isAdministrator(principal)
+    known.removeAll(keepingCapacity: true)
+  }
+}
