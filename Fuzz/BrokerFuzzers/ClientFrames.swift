@@ -21,7 +21,7 @@ let clientFrames = FuzzTarget(name: "client-frames") { input in
   }
   decode(api.requestType)
   do throws(DecodingError) {
-    _ = try FiguresAPI.text(ofResponse: frame)
+    _ = try FiguresAPI.answer(ofResponse: frame)
   } catch {
     precondition(error.position >= 0 && error.position <= frame.count, "position \(error.position) of \(frame.count)")
   }

@@ -16,11 +16,13 @@ extension AMQPChannel {
     let tag = fields.consumerTag.isEmpty ? "amq.ctag-\(connection.server.token())" : fields.consumerTag
     guard let shortTag = ShortString(tag) else { preconditionFailure("a consumer tag of \(tag.utf8.count) bytes") }
     if queue == ReplyConsumer.queue { return try consumeReplies(fields, shortTag) }
+    try permitted { access throws(RoutingError) in try access.requireQueue(.read, queue) }
     let consumer = AMQPConsumer(channel: self, tag: shortTag, isNoAck: fields.noAck)
     let options = try options(fields, queue)
     let start = try streamStart(fields.arguments["x-stream-offset"])
     let filter = try streamFilter(fields.arguments)
     let shareGroup = try shareGroup(fields.arguments, queue)
+    if let shareGroup { try permitted { access throws(RoutingError) in try access.requireGroup(shareGroup) } }
     let made: QueueConsumer
     do throws(RoutingError) {
       made = try queues.consume(

@@ -12,6 +12,7 @@ extension AMQPChannel {
     let name = AMQPChannel.stripped(fields.exchange)
     func answer() { if !fields.noWait { write(ExchangeDeclareOk()) } }
     if fields.passive {
+      try permitted { access throws(RoutingError) in try access.requireExchange(.describe, name) }
       do throws(RoutingError) {
         try queues.checkExchange(name, in: virtualHost)
       } catch {
@@ -27,12 +28,15 @@ extension AMQPChannel {
     } catch {
       throw AMQPError(error)
     }
+    try permitted { access throws(RoutingError) in try access.requireDeclaration(of: exchange) }
     queues.declareExchange(exchange, in: virtualHost, completion: waiting(ExchangeDeclare.id, then: answer))
   }
 
   func delete(_ fields: ExchangeDelete) throws(AMQPError) {
+    let name = AMQPChannel.stripped(fields.exchange)
+    try permitted { access throws(RoutingError) in try access.requireExchange(.delete, name) }
     queues.deleteExchange(
-      AMQPChannel.stripped(fields.exchange), ifUnused: fields.ifUnused, in: virtualHost,
+      name, ifUnused: fields.ifUnused, in: virtualHost,
       completion: waiting(ExchangeDelete.id) { [self] in if !fields.noWait { write(ExchangeDeleteOk()) } })
   }
 
@@ -40,6 +44,7 @@ extension AMQPChannel {
     let binding = Binding(
       source: AMQPChannel.stripped(fields.source), destination: .exchange(AMQPChannel.stripped(fields.destination)),
       key: fields.routingKey, arguments: RoutingTable(fields.arguments))
+    try permitted { access throws(RoutingError) in try access.requireBinding(binding) }
     queues.bind(
       binding, in: virtualHost, owner: connection.owner,
       completion: waiting(ExchangeBind.id) { [self] in if !fields.noWait { write(ExchangeBindOk()) } })
@@ -49,6 +54,7 @@ extension AMQPChannel {
     let binding = Binding(
       source: AMQPChannel.stripped(fields.source), destination: .exchange(AMQPChannel.stripped(fields.destination)),
       key: fields.routingKey, arguments: RoutingTable(fields.arguments))
+    try permitted { access throws(RoutingError) in try access.requireBinding(binding) }
     queues.unbind(
       binding, in: virtualHost, owner: connection.owner,
       completion: waiting(ExchangeUnbind.id) { [self] in if !fields.noWait { write(ExchangeUnbindOk()) } })
@@ -69,6 +75,7 @@ extension AMQPChannel {
     }
     if fields.passive {
       let queue = try queueName(name)
+      try permitted { access throws(RoutingError) in try access.requireQueue(.describe, queue) }
       do throws(RoutingError) {
         answer(try queues.inspect(queue, in: virtualHost, owner: connection.owner))
       } catch {
@@ -82,6 +89,7 @@ extension AMQPChannel {
     let declaration = QueueDeclaration(
       name: name, virtualHost: virtualHost, isDurable: fields.durable, isExclusive: fields.exclusive,
       isAutoDelete: fields.autoDelete, arguments: RoutingTable(fields.arguments))
+    try permitted { access throws(RoutingError) in try access.requireDeclaration(of: declaration) }
     queues.declare(
       declaration, in: virtualHost, owner: connection.owner, completion: waiting(QueueDeclare.id, answer))
   }
@@ -96,6 +104,7 @@ extension AMQPChannel {
 
   func bind(_ fields: QueueBind) throws(AMQPError) {
     let binding = try binding(fields.queue, fields.exchange, fields.routingKey, fields.arguments)
+    try permitted { access throws(RoutingError) in try access.requireBinding(binding) }
     queues.bind(
       binding, in: virtualHost, owner: connection.owner,
       completion: waiting(QueueBind.id) { [self] in if !fields.noWait { write(QueueBindOk()) } })
@@ -103,6 +112,7 @@ extension AMQPChannel {
 
   func unbind(_ fields: QueueUnbind) throws(AMQPError) {
     let binding = try binding(fields.queue, fields.exchange, fields.routingKey, fields.arguments)
+    try permitted { access throws(RoutingError) in try access.requireBinding(binding) }
     queues.unbind(
       binding, in: virtualHost, owner: connection.owner,
       completion: waiting(QueueUnbind.id) { [self] in write(QueueUnbindOk()) })
@@ -119,16 +129,20 @@ extension AMQPChannel {
   }
 
   func purge(_ fields: QueuePurge) throws(AMQPError) {
+    let queue = try queueName(fields.queue)
+    try permitted { access throws(RoutingError) in try access.requireQueue(.read, queue) }
     queues.purge(
-      try queueName(fields.queue), in: virtualHost, owner: connection.owner,
+      queue, in: virtualHost, owner: connection.owner,
       completion: waiting(QueuePurge.id) { [self] (count: Int) in
         if !fields.noWait { write(QueuePurgeOk(messageCount: UInt32(clamping: count))) }
       })
   }
 
   func delete(_ fields: QueueDelete) throws(AMQPError) {
+    let queue = try queueName(AMQPChannel.stripped(fields.queue))
+    try permitted { access throws(RoutingError) in try access.requireQueue(.delete, queue) }
     queues.delete(
-      try queueName(AMQPChannel.stripped(fields.queue)), in: virtualHost, ifUnused: fields.ifUnused,
+      queue, in: virtualHost, ifUnused: fields.ifUnused,
       ifEmpty: fields.ifEmpty, owner: connection.owner,
       completion: waiting(QueueDelete.id) { [self] (count: Int) in
         if !fields.noWait { write(QueueDeleteOk(messageCount: UInt32(clamping: count))) }

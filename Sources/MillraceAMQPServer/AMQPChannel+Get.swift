@@ -11,7 +11,9 @@ extension AMQPChannel {
   private static let mostGetters = 64
 
   func get(_ fields: BasicGet) throws(AMQPError) {
-    let consumer = try getter(try queueName(fields.queue))
+    let queue = try queueName(fields.queue)
+    try permitted { access throws(RoutingError) in try access.requireQueue(.read, queue) }
+    let consumer = try getter(queue)
     let answer: (Result<(delivery: Delivery, left: Int)?, RoutingError>) -> Void = waiting(BasicGet.id) { [self] got in
       guard let got else { return write(BasicGetEmpty()) }
       lastTag += 1

@@ -13,6 +13,7 @@ extension AMQPChannel {
     _ fields: BasicPublish, _ given: BasicProperties, _ body: ContentBody
   ) throws(AMQPError) {
     if fields.immediate { throw AMQPError(.notImplemented, "immediate=true") }
+    try requirePublishing(to: fields.exchange)
     var properties = given
     let facts: MessageFacts
     do throws(AMQPError) {
@@ -28,6 +29,11 @@ extension AMQPChannel {
     }
     if fields.exchange.isEmpty, ReplyConsumer.isAddress(fields.routingKey) {
       return try publishReply(fields, properties, body)
+    }
+    if fields.exchange.isEmpty, !connection.session.isUnrestricted {
+      try permitted { access throws(RoutingError) in
+        try access.requireTopics(fields.routingKey.bytes, facts.extraKeys)
+      }
     }
     let publication = Publication(
       virtualHost: virtualHost, exchange: fields.exchange.bytes, routingKey: fields.routingKey.bytes,
@@ -58,7 +64,8 @@ extension AMQPChannel {
   /// Publishes to the queue that the channel published to before, as most publications go, without asking where it goes.
   /// - Returns: false when it is another one, or is not as plain as that; nothing has happened then.
   func publish(_ found: WholePublication, in unread: Bytes) -> Bool {
-    guard let publisher, publisher.goes(exchange: unread, found.exchange, key: unread, found.routingKey),
+    guard let publisher, publishRights.holds(connection.session),
+      publisher.goes(exchange: unread, found.exchange, key: unread, found.routingKey),
       found.body.count <= connection.server.largestMessage
     else { return false }
     guard let properties = AMQPMessageFormat.plain(unread[found.properties]) else { return false }

@@ -1,7 +1,7 @@
 // AMQPChannel: one channel of a connection: its commands, one at a time and in order.
 //
 // A command whose answer waits for the broker holds back those behind it: they wait in a queue, and the connection reads no
-// further when many do. What a class of methods does lies in AMQPChannel+Declarations.swift, +Publish.swift,
+// further when many do. What a class of methods does lies in AMQPChannel+Declarations.swift, +Access.swift, +Publish.swift,
 // +Transactions.swift, +Consume.swift, +Settle.swift and +Get.swift.
 
 import MillraceAMQPProtocol
@@ -40,6 +40,7 @@ final class AMQPChannel {
   var mode = Mode.plain
   var window = PublicationWindow()
   var publisher: QueuePublisher?
+  var publishRights = PublishRights()
   var isAnswering = false
   var transaction = ChannelTransaction()
 

@@ -150,6 +150,10 @@ extension AMQPConnection {
     guard broker.queues.hasVirtualHost(fields.virtualHost) else {
       throw AMQPError(.notAllowed, "vhost \(fields.virtualHost) not found")
     }
+    guard QueueAccess(session, broker.queues, in: fields.virtualHost).allowsVirtualHost() else {
+      throw AMQPError(
+        .notAllowed, "access to vhost '\(fields.virtualHost)' refused for user '\(session.principal.name)'")
+    }
     virtualHost = fields.virtualHost
     state = .running
     timer?.cancel()

@@ -29,6 +29,8 @@ final class AMQPConnection: ConnectionHandler, RequestHolder {
   var channelMax = 0
   var heartbeat = Duration.zero
   var user = ""
+  /// Who the client is, for rules.
+  var session: ClientSession
   var virtualHost = ""
   var capabilities = ClientCapabilities()
 
@@ -98,6 +100,7 @@ final class AMQPConnection: ConnectionHandler, RequestHolder {
     self.server = server
     self.connection = connection
     self.number = number
+    session = ClientSession(server.broker.access, .anonymous, from: connection.remoteAddress.host)
     owner = QueueOwner(name: "\(connection.remoteAddress) -> \(connection.localAddress)")
     let now = server.broker.reactor.now
     unfinishedSince = now

@@ -1,6 +1,7 @@
 // BrokerError: why the broker refused a request, in terms that no protocol owns.
 
 import MillraceLog
+import MillraceSecurity
 
 /// A refusal, with the values that led to it.
 public struct BrokerError: Error, Equatable, CustomStringConvertible {
@@ -59,6 +60,8 @@ public struct BrokerError: Error, Equatable, CustomStringConvertible {
     case groupLoading
     case groupUnavailable
     case invalidRecordState
+    /// The client may not do this to a resource of this kind.
+    case denied(ResourceKind)
   }
 
   /// The kind.

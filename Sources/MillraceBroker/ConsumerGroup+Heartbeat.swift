@@ -29,6 +29,8 @@ public struct ConsumerHeartbeat: Sendable {
   public var clientID: String
   /// Address.
   public var clientHost: String
+  /// Who the client is, so that an expression stands for no topic that it may not know of; nil for one that may all.
+  public var client: ClientIdentity?
   /// The client must bring an id of its own.
   public var requiresID: Bool
 
@@ -266,16 +268,21 @@ extension ConsumerGroup {
     let isNew = members[member.id] == nil && target[member.id] == nil
     members[member.id] = member
     let before = (member.names, member.pattern, member.assignor, preferredAssignor)
+    let isOther = member.client != beat.client && (member.pattern ?? beat.pattern) != nil
+    member.client = beat.client
     if let topics = beat.topics { member.names = Set(topics).sorted() }
     if let pattern = beat.pattern { member.pattern = pattern.isEmpty ? nil : pattern }
     if let assignor = beat.assignor { member.assignor = assignor }
     let isChanged = (before.0, before.1) != (member.names, member.pattern)
-    if isNew || isChanged {
-      let isGone = subscribe(&member, to: resolve(member, known))
+    var hasMoved = false
+    if isNew || isChanged || isOther {
+      let found = resolve(member, known)
+      hasMoved = found != member.topics
+      let isGone = subscribe(&member, to: found)
       followTopics(of: member, known, isGone: isGone)
     }
     members[member.id] = member
-    if isNew || isChanged || (before.2 != member.assignor && before.3 != preferredAssignor) { raiseEpoch() }
+    if isNew || isChanged || hasMoved || (before.2 != member.assignor && before.3 != preferredAssignor) { raiseEpoch() }
   }
 
   /// The assignor that most members ask for, the first of the settings when none does.

@@ -31,8 +31,8 @@ protocol GroupTopics {
   func topic(_ name: String) -> (id: TopicID, partitions: Int32)?
   /// Number of partitions of the topic with this identity, nil when there is none.
   func partitions(of id: TopicID) -> Int32?
-  /// Names of topics that a regular expression stands for.
-  func names(matching pattern: String) -> [String]
+  /// Names of topics that a regular expression stands for, of those that `client` may describe; nil may all.
+  func names(matching pattern: String, for client: ClientIdentity?) -> [String]
 }
 
 /// What all consumer groups have in common, from the settings.
@@ -73,6 +73,8 @@ struct ConsumerGroup {
     var rackID: String?
     var clientID: String
     var clientHost: String
+    /// Whose rights decide which topics ``pattern`` stands for; nil has all.
+    var client: ClientIdentity?
     var rebalanceTimeout: Duration
     /// Topics by name, sorted.
     var names: [String] = []
@@ -216,7 +218,7 @@ struct ConsumerGroup {
   func resolve(_ member: Member, _ known: some GroupTopics) -> Set<TopicID> {
     var found = Set(member.names.compactMap { known.topic($0)?.id })
     if let pattern = member.pattern {
-      for name in known.names(matching: pattern) {
+      for name in known.names(matching: pattern, for: member.client) {
         if let id = known.topic(name)?.id { found.insert(id) }
       }
     }

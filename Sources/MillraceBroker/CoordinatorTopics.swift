@@ -14,6 +14,7 @@ final class CoordinatorTopics: GroupTopics {
 
   private let metadata: Metadata
   private let logger: Logger
+  private let access: () -> AccessControl
   private var entries: [String: Entry] = [:]
   /// Topics that the entries were held against, and the version at which they were.
   private var names: Set<String> = []
@@ -24,13 +25,14 @@ final class CoordinatorTopics: GroupTopics {
   /// How many entries there may be before those that are not in use are looked for.
   private var entryLimit = CoordinatorTopics.spareEntries
 
-  init(metadata: Metadata, logger: Logger) {
+  init(metadata: Metadata, logger: Logger, access: @escaping () -> AccessControl) {
+    self.access = access
     self.metadata = metadata
     self.logger = logger
   }
 
-  /// Changes whenever the answers may.
-  var currentVersion: Int { metadata.topicsVersion }
+  /// Changes whenever the answers may: with the topics, and with what clients may know of them.
+  var currentVersion: Int { metadata.topicsVersion &+ Int(truncatingIfNeeded: access().version) }
 
   func topic(_ name: String) -> (id: TopicID, partitions: Int32)? {
     metadata.topics[name].map { ($0.id, Int32($0.partitions.count)) }
@@ -47,9 +49,12 @@ final class CoordinatorTopics: GroupTopics {
   }
 
   /// Names in order; none for an expression that was not added.
-  func names(matching pattern: String) -> [String] {
+  func names(matching pattern: String, for client: ClientIdentity?) -> [String] {
     refresh()
-    return entries[pattern]?.names ?? []
+    let names = entries[pattern]?.names ?? []
+    let access = access()
+    guard let client, !access.isOpen else { return names }
+    return names.filter { access.allows(.describe, .topic, $0, by: client) }
   }
 
   /// Compiles an expression and holds it against all topics; internal ones are left out.

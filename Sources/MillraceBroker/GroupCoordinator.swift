@@ -30,7 +30,7 @@ public final class GroupCoordinator {
 
   init(broker: Broker) {
     self.broker = broker
-    topics = CoordinatorTopics(metadata: broker.metadata, logger: broker.logger)
+    topics = CoordinatorTopics(metadata: broker.metadata, logger: broker.logger) { [unowned broker] in broker.access }
   }
 
   func call() -> GroupCall {

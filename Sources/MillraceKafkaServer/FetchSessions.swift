@@ -15,9 +15,17 @@ import MillraceModel
 
 /// A partition as a fetch request names it: by name before version 13, by id from then on.
 struct FetchKey: Hashable {
+  /// The topic alone.
+  struct Topic: Hashable {
+    let name: String
+    let id: TopicID
+  }
+
   var name: String
   var id: TopicID
   var partition: Int32
+
+  var topic: Topic { Topic(name: name, id: id) }
 }
 
 /// One partition of a session.

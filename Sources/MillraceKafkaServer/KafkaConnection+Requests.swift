@@ -3,6 +3,7 @@
 import MillraceBase
 import MillraceBroker
 import MillraceKafkaProtocol
+import MillraceSecurity
 
 extension KafkaConnection {
   func dispatch(_ frame: Bytes, _ request: PendingRequest) {
@@ -157,6 +158,9 @@ extension KafkaConnection {
   }
 
   private func answerFigures(_ header: RequestHeader, _ request: PendingRequest) {
-    reserve(request)(FiguresAPI.response(server.figures(), correlationID: header.correlationID))
+    let answer: FiguresAPI.Answer =
+      client.allowsCluster(.describe)
+      ? .figures(server.figures()) : .refused(denial(.describe, .cluster, ResourceName.cluster).reason)
+    reserve(request)(FiguresAPI.response(answer, correlationID: header.correlationID))
   }
 }

@@ -57,6 +57,7 @@ extension KafkaErrorCode {
       case .groupLoading: .coordinatorLoadInProgress
       case .groupUnavailable: .coordinatorNotAvailable
       case .invalidRecordState: .invalidRecordState
+      case .denied(let kind): KafkaErrorCode(denied: kind)
       }
   }
 

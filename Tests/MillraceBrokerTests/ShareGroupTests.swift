@@ -12,7 +12,7 @@ private struct Topics: GroupTopics {
   func id(_ name: String) -> TopicID { TopicID(high: 1, low: UInt64(name.utf8.reduce(0) { $0 * 31 + Int($1) })) }
   func topic(_ name: String) -> (id: TopicID, partitions: Int32)? { counts[name].map { (id(name), $0) } }
   func partitions(of id: TopicID) -> Int32? { counts.first { self.id($0.key) == id }?.value }
-  func names(matching pattern: String) -> [String] { [] }
+  func names(matching pattern: String, for client: ClientIdentity?) -> [String] { [] }
 }
 
 private func at(_ seconds: Int64) -> MonotonicTime { MonotonicTime(nanoseconds: seconds * 1_000_000_000) }

@@ -3,6 +3,14 @@
 import MillraceBase
 import MillraceSecurity
 
+/// Who a client is and where it comes from: what rules are about.
+public struct ClientIdentity: Hashable, Sendable {
+  /// Who it is.
+  public let principal: Principal
+  /// The address it comes from, as rules name it.
+  public let host: String
+}
+
 /// Who is at the other end of a connection, from where, and what that one may do.
 ///
 /// Answers are kept until rules, users or settings change, so that a request costs a look into a small table, and none while
@@ -19,7 +27,7 @@ public final class ClientSession {
   /// The address it comes from, as rules name it.
   public let host: String
   private let access: AccessControl
-  private var version: UInt64
+  private var knownVersion: UInt64
   private var isAdministrator: Bool
   private var known: [Key: Bool] = [:]
   /// Answers that are kept; more, and all are forgotten.
@@ -31,7 +39,7 @@ public final class ClientSession {
     self.access = access
     self.principal = principal
     host = ClientSession.host(address)
-    version = access.version
+    knownVersion = access.version
     isAdministrator = access.isAdministrator(principal)
   }
 
@@ -39,6 +47,19 @@ public final class ClientSession {
   public static func host(_ address: String) -> String {
     let mapped = "::ffff:"
     return address.hasPrefix(mapped) && address.contains(".") ? String(address.dropFirst(mapped.count)) : address
+  }
+
+  /// Who it is, for whoever decides about it later, without its connection.
+  public var identity: ClientIdentity { ClientIdentity(principal: principal, host: host) }
+
+  /// Changes whenever an answer may; at other times what was answered once need not be asked again.
+  public var version: UInt64 { access.version }
+
+  /// Whether nothing at all is denied to the client, so that nobody need ask.
+  public var isUnrestricted: Bool {
+    if access.isOpen { return true }
+    refresh()
+    return isAdministrator
   }
 
   /// Whether the client may do this; a denial is told to whoever watches them.
@@ -82,8 +103,8 @@ public final class ClientSession {
   }
 
   private func refresh() {
-    guard version != access.version else { return }
-    version = access.version
+    guard knownVersion != access.version else { return }
+    knownVersion = access.version
     isAdministrator = access.isAdministrator(principal)
     known.removeAll(keepingCapacity: true)
   }

@@ -186,6 +186,7 @@ extension QueueBroker {
         queue: hosted.name, reason: reason.rawValue, exchange: original.exchange.text,
         routingKeys: [original.routingKey] + original.facts.extraKeys, time: broker.reactor.wallClock,
         isKeyReplaced: key != nil))
+    letter.mayNameTopics = key != nil
     letter.facts.timeToLive = nil
     letter.facts.delay = format.facts(letter.properties).delay
     if key != nil { letter.facts.extraKeys = [] }

@@ -216,7 +216,9 @@ extension QueueBroker {
     switch route.destination {
     case .queue(let name):
       if let hosted = queues[QueueName(virtualHost: publication.virtualHost, name: name)] { return .queue(hosted) }
-      return stream(name, in: publication.virtualHost).map { .topic($0) }
+      guard let topic = stream(name, in: publication.virtualHost) else { return nil }
+      let isChosen = publication.mayNameTopics && publication.exchange.isEmpty
+      return isChosen || broker.access.isOpen ? .topic(topic) : nil
     case .topic(let name): return stream(name, in: publication.virtualHost).map { .topic($0) }
     case .exchange: return nil
     }

@@ -59,6 +59,10 @@ public final class QueuePublisher {
       formatCode: publication.format.code)
   }
 
+  /// Forgets where the latest publication went, because the next one may not go there any more: it is to be published with
+  /// ``publish(_:tag:)``.
+  public func forgetLatest() { latest = nil }
+
   // MARK: the same queue again
 
   /// Whether a publication with these names, parts of two runs of bytes, goes where the latest one went, which then takes

@@ -103,6 +103,9 @@ public struct Publication {
   /// Properties and body lie in memory of their own and are kept as they are. Otherwise small ones are copied, because
   /// they would keep alive what was received with them.
   public var isDetached = false
+  /// Its key may be that of a topic, because whoever chose it may write to that one. Where rules deny anything, what goes to
+  /// the default exchange with a key that was chosen for something else, as dead letters do, reaches queues only.
+  var mayNameTopics = true
   /// When queues may deliver it, by their clock, without and with the delay that it asks for; nil when each queue is to find
   /// out, so that it may be a little later in one than in another.
   var due: (plain: Timestamp, delayed: Timestamp)?

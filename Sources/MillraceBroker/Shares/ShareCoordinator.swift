@@ -34,7 +34,7 @@ public final class ShareCoordinator {
 
   init(broker: Broker) {
     self.broker = broker
-    topics = CoordinatorTopics(metadata: broker.metadata, logger: broker.logger)
+    topics = CoordinatorTopics(metadata: broker.metadata, logger: broker.logger) { [unowned broker] in broker.access }
   }
 
   // MARK: Groups

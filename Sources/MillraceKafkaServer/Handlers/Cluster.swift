@@ -5,18 +5,6 @@ import MillraceBroker
 import MillraceKafkaProtocol
 import MillraceModel
 
-/// What everybody may do, as a set of bits: nobody is refused anything. Source: Kafka, `AclOperation` and `AclEntry`.
-enum AuthorizedOperations {
-  private static func bits(_ operations: Int32...) -> Int32 { operations.reduce(0) { $0 | 1 << $1 } }
-
-  /// Read, write, create, delete, alter, describe, describe and alter settings.
-  static let topic = bits(3, 4, 5, 6, 7, 8, 10, 11)
-  /// Read, delete, describe, describe and alter settings.
-  static let group = bits(3, 6, 8, 10, 11)
-  /// Create, alter, describe, act for the cluster, describe and alter settings, idempotent write.
-  static let cluster = bits(5, 7, 8, 9, 10, 11, 12)
-}
-
 extension KafkaConnection {
   func handleDescribeCluster(_ request: DescribeClusterRequest, _ context: RequestContext<DescribeClusterResponse>) {
     // 1 asks for the brokers' addresses, 2 for the controllers', which have none of their own. Source: KIP-919.
@@ -32,13 +20,16 @@ extension KafkaConnection {
         endpointType: 1, clusterID: broker.clusterID, controllerID: KafkaServer.nodeID,
         brokers: [.init(brokerID: KafkaServer.nodeID, host: advertised.host, port: Int32(advertised.port))],
         clusterAuthorizedOperations: request.includeClusterAuthorizedOperations
-          ? AuthorizedOperations.cluster : Int32.min))
+          ? authorizedClusterOperations() : Int32.min))
   }
 
   // MARK: DescribeLogDirs
 
   func handleDescribeLogDirs(_ request: DescribeLogDirsRequest, _ context: RequestContext<DescribeLogDirsResponse>) {
     typealias Topic = DescribeLogDirsResponse.DescribeLogDirsTopic
+    guard client.allowsCluster(.describe) else {
+      return context.answer(DescribeLogDirsResponse(errorCode: .clusterAuthorizationFailed))
+    }
     func describe(_ topic: TopicMetadata, _ partitions: [Int32]) -> Topic? {
       let found = partitions.compactMap { index in
         broker.partition(topic, index).map {
@@ -69,6 +60,18 @@ extension KafkaConnection {
 
   /// The one node leads everything already.
   func handleElectLeaders(_ request: ElectLeadersRequest, _ context: RequestContext<ElectLeadersResponse>) {
+    guard client.allowsCluster(.alter) else {
+      return context.answer(
+        ElectLeadersResponse(
+          errorCode: .clusterAuthorizationFailed,
+          replicaElectionResults: (request.topicPartitions ?? []).map { topic in
+            .init(
+              topic: topic.topic,
+              partitionResult: topic.partitions.map {
+                .init(partitionID: $0, errorCode: .clusterAuthorizationFailed, errorMessage: nil)
+              })
+          }))
+    }
     guard request.electionType == 0 || request.electionType == 1 else {
       return context.answer(ElectLeadersResponse(errorCode: .invalidRequest))
     }
@@ -94,6 +97,12 @@ extension KafkaConnection {
   func handleAlterPartitionReassignments(
     _ request: AlterPartitionReassignmentsRequest, _ context: RequestContext<AlterPartitionReassignmentsResponse>
   ) {
+    guard client.allowsCluster(.alter) else {
+      return context.answer(
+        AlterPartitionReassignmentsResponse(
+          allowReplicationFactorChange: request.allowReplicationFactorChange, errorCode: .clusterAuthorizationFailed,
+          errorMessage: "partitions may not be reassigned"))
+    }
     func judge(_ topic: String, _ wish: AlterPartitionReassignmentsRequest.ReassignablePartition)
       -> AlterPartitionReassignmentsResponse.ReassignablePartitionResponse
     {
@@ -128,6 +137,11 @@ extension KafkaConnection {
   func handleListPartitionReassignments(
     _ request: ListPartitionReassignmentsRequest, _ context: RequestContext<ListPartitionReassignmentsResponse>
   ) {
+    guard client.allowsCluster(.describe) else {
+      return context.answer(
+        ListPartitionReassignmentsResponse(
+          errorCode: .clusterAuthorizationFailed, errorMessage: "reassignments may not be described"))
+    }
     context.answer(ListPartitionReassignmentsResponse(errorMessage: nil))
   }
 }

@@ -3,6 +3,7 @@
 import MillraceBase
 import MillraceBroker
 import MillraceKafkaProtocol
+import MillraceSecurity
 
 /// Where a value comes from. Source: Kafka, `ConfigEntry.ConfigSource`.
 enum ConfigSource {
@@ -60,6 +61,7 @@ extension KafkaConnection {
       var result = DescribeConfigsResponse.DescribeConfigsResult(
         errorMessage: nil, resourceType: resource.resourceType, resourceName: resource.resourceName)
       do throws(BrokerError) {
+        try requireConfigs(.describeConfigs, resource.resourceType, resource.resourceName)
         result.configs = try describe(resource, request)
       } catch {
         result.errorCode = KafkaErrorCode(error)
@@ -128,6 +130,15 @@ extension KafkaConnection {
         entry.documentation = setting.isHonoured ? setting.text : setting.text + " Accepted, but without effect."
       }
       return entry
+    }
+  }
+
+  /// Settings of a topic or group are that one's; all others are the cluster's. Source: Kafka, `ConfigHelper`.
+  private func requireConfigs(_ operation: AccessOperation, _ type: Int8, _ name: String) throws(BrokerError) {
+    switch type {
+    case ConfigType.topic: try require(operation, .topic, name)
+    case ConfigType.group: try require(operation, .group, name)
+    default: try requireCluster(operation)
     }
   }
 
@@ -229,6 +240,7 @@ extension KafkaConnection {
         guard names["\(wish.type) \(wish.name)"] == 1 else {
           throw BrokerError(.invalidRequest, "\(wish.name) stands in the request more than once")
         }
+        try requireConfigs(.alterConfigs, wish.type, wish.name)
         try alter(wish, try wish.changes.get(), validateOnly) { gathering.put(index, $0) }
       } catch {
         gathering.put(index, error)
@@ -304,6 +316,9 @@ extension KafkaConnection {
     guard types.allSatisfy({ all.contains($0) }) else {
       // Source: KIP-1142.
       return context.answer(ListConfigResourcesResponse(errorCode: .unsupportedVersion))
+    }
+    guard client.allowsCluster(.describeConfigs) else {
+      return context.answer(ListConfigResourcesResponse(errorCode: .clusterAuthorizationFailed))
     }
     var response = ListConfigResourcesResponse()
     for type in all where types.contains(type) {

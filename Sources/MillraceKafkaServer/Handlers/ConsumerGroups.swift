@@ -9,6 +9,13 @@ extension KafkaConnection {
   func handleConsumerGroupHeartbeat(
     _ request: ConsumerGroupHeartbeatRequest, _ context: RequestContext<ConsumerGroupHeartbeatResponse>
   ) {
+    do throws(BrokerError) {
+      try require(.read, .group, request.groupID)
+      for topic in request.subscribedTopicNames ?? [] { try require(.describe, .topic, topic) }
+    } catch {
+      return context.answer(
+        ConsumerGroupHeartbeatResponse(errorCode: KafkaErrorCode(error), errorMessage: error.reason))
+    }
     var beat = ConsumerHeartbeat(
       group: request.groupID, memberID: request.memberID, epoch: request.memberEpoch,
       clientID: context.header.clientID ?? "", clientHost: "/" + connection.remoteAddress.host,
@@ -20,6 +27,7 @@ extension KafkaConnection {
     }
     beat.topics = request.subscribedTopicNames
     beat.pattern = request.subscribedTopicRegex
+    beat.client = client.identity
     beat.assignor = request.serverAssignor
     if request.memberEpoch >= 0, let topics = request.topicPartitions {
       do throws(BrokerError) {
@@ -61,7 +69,8 @@ extension KafkaConnection {
     var response = ConsumerGroupDescribeResponse()
     for name in request.groupIDs.firstOfEach(\.self) {
       do throws(BrokerError) {
-        response.groups.append(described(try broker.groups.describeConsumerGroup(name)))
+        try require(.describe, .group, name)
+        response.groups.append(described(try broker.groups.describeConsumerGroup(name), request))
       } catch {
         response.groups.append(
           .init(errorCode: KafkaErrorCode(group: error), errorMessage: error.reason, groupID: name))
@@ -70,8 +79,14 @@ extension KafkaConnection {
     context.answer(response)
   }
 
-  private func described(_ group: ConsumerGroupDescription) -> ConsumerGroupDescribeResponse.DescribedGroup {
-    ConsumerGroupDescribeResponse.DescribedGroup(
+  private func described(
+    _ group: ConsumerGroupDescription, _ request: ConsumerGroupDescribeRequest
+  ) -> ConsumerGroupDescribeResponse.DescribedGroup {
+    let topics = group.members.flatMap { $0.topics + names($0.assigned) + names($0.target) }
+    if let refusal = KafkaConnection.refusal(ofGroupThatReads: topics, client) {
+      return .init(errorCode: .topicAuthorizationFailed, errorMessage: refusal, groupID: group.name)
+    }
+    return ConsumerGroupDescribeResponse.DescribedGroup(
       groupID: group.name, groupState: group.state, groupEpoch: group.epoch, assignmentEpoch: group.assignmentEpoch,
       assignorName: group.assignor,
       members: group.members.map { member in
@@ -82,7 +97,19 @@ extension KafkaConnection {
           targetAssignment: named(member.target),
           // Source: KIP-1099.
           memberType: member.isClassic ? 0 : 1)
-      })
+      }, authorizedOperations: request.includeAuthorizedOperations ? authorizedOperations(.group, group.name) : .min)
+  }
+
+  /// Names of the topics of sorted partitions.
+  private func names(_ partitions: [TopicIDPartition]) -> [String] {
+    byTopic(partitions).compactMap { broker.topic($0.0)?.name }
+  }
+
+  /// Why a group is not described: it reads a topic that the client may not describe. Then nothing of its members is told.
+  /// Source: Kafka, `KafkaApis.handleConsumerGroupDescribe`.
+  static func refusal(ofGroupThatReads topics: [String], _ client: ClientSession) -> String? {
+    topics.allSatisfy { client.sees(.describe, .topic, $0) }
+      ? nil : "the group reads topics that \(client.principal) may not describe"
   }
 
   private func named(_ partitions: [TopicIDPartition]) -> ConsumerGroupDescribeResponse.Assignment {

@@ -22,9 +22,11 @@ extension KafkaConnection {
       session = made
       wishes = made?.partitions ?? FetchSession.all(of: request)
     }
+    let denied = deniedTopics(wishes, context.version)
     let targets = wishes.map { wish in
       FetchTarget(
-        partition: partition(wish.key, context.version), offset: wish.wish.fetchOffset,
+        partition: denied.contains(wish.key.topic) ? nil : partition(wish.key, context.version),
+        offset: wish.wish.fetchOffset,
         limit: Int(max(0, wish.wish.partitionMaxBytes)), currentLeaderEpoch: wish.wish.currentLeaderEpoch,
         lastFetchedEpoch: wish.wish.lastFetchedEpoch, isCommittedOnly: request.isolationLevel == 1)
     }
@@ -45,6 +47,7 @@ extension KafkaConnection {
       var hadData: Set<FetchKey> = []
       for index in wishes.indices {
         var answer = self.answer(wishes[index], results[index], context.version)
+        if denied.contains(wishes[index].key.topic) { answer.errorCode = .topicAuthorizationFailed }
         if request.isolationLevel == 1 { answer.abortedTransactions = KafkaConnection.aborted(results[index]) }
         let isNews =
           !answer.records.isEmpty || answer.errorCode != .none || answer.divergingEpoch.epoch >= 0
@@ -75,6 +78,20 @@ extension KafkaConnection {
 
   /// Kafka has no such limit; its consumers ask for 500 ms, and none for more than its request timeout of 30 s.
   static let longestFetchWait = Duration.seconds(300)
+
+  /// The topics of a fetch that the client may not read. That an id stands for no topic may be known to all.
+  private func deniedTopics(_ wishes: [FetchSessionPartition], _ version: Int16) -> Set<FetchKey.Topic> {
+    var denied: Set<FetchKey.Topic> = []
+    if client.isUnrestricted { return denied }
+    var judged: FetchKey.Topic?
+    for wish in wishes where wish.key.topic != judged {
+      let topic = wish.key.topic
+      judged = topic
+      let name = version >= 13 ? broker.topic(topic.id)?.name : topic.name
+      if let name, !client.allows(.read, .topic, name) { denied.insert(topic) }
+    }
+    return denied
+  }
 
   private func partition(_ key: FetchKey, _ version: Int16) -> PartitionLog? {
     guard let topic = version >= 13 ? broker.topic(key.id) : broker.topic(key.name) else { return nil }

@@ -10,6 +10,10 @@ extension KafkaConnection {
     typealias Answer = DeleteGroupsResponse.DeletableGroupResult
     let gathering = Gathering<Answer>(request.groupsNames.count) { context.answer(DeleteGroupsResponse(results: $0)) }
     for (index, group) in request.groupsNames.enumerated() {
+      guard client.allows(.delete, .group, group) else {
+        gathering.put(index, Answer(groupID: group, errorCode: .groupAuthorizationFailed))
+        continue
+      }
       broker.groups.delete(group) { [self] error in
         if let error {
           // The answer has no room for the reason.
@@ -25,6 +29,9 @@ extension KafkaConnection {
 
   /// Offsets of topics that a member reads stay. Source: KIP-496.
   func handleOffsetDelete(_ request: OffsetDeleteRequest, _ context: RequestContext<OffsetDeleteResponse>) {
+    guard client.allows(.delete, .group, request.groupID) else {
+      return context.answer(OffsetDeleteResponse(errorCode: .groupAuthorizationFailed))
+    }
     let group = broker.groups.describe(request.groupID)
     if request.groupID.isEmpty { return context.answer(OffsetDeleteResponse(errorCode: .invalidGroupID)) }
     if group.state == "Dead" || group.kind == .share {
@@ -41,11 +48,15 @@ extension KafkaConnection {
     var response = OffsetDeleteResponse()
     var going: [TopicPartition] = []
     for topic in request.topics {
+      let isAllowed = client.allows(.read, .topic, topic.name)
       let found = broker.topic(topic.name)
       response.topics.append(
         .init(
           name: topic.name,
           partitions: topic.partitions.map { wish in
+            guard isAllowed else {
+              return .init(partitionIndex: wish.partitionIndex, errorCode: .topicAuthorizationFailed)
+            }
             guard let found, broker.partition(found, wish.partitionIndex) != nil else {
               return .init(partitionIndex: wish.partitionIndex, errorCode: .unknownTopicOrPartition)
             }

@@ -10,6 +10,7 @@ extension KafkaConnection {
     var response = OffsetCommitResponse()
     var refusal: BrokerError?
     do throws(BrokerError) {
+      try require(.read, .group, request.groupID)
       try broker.groups.checkCommit(
         group: request.groupID, memberID: request.memberID, instanceID: request.groupInstanceID,
         generation: request.generationIDOrMemberEpoch,
@@ -25,10 +26,13 @@ extension KafkaConnection {
       // From version 10 on by id.
       let found = context.version >= 10 ? broker.topic(topic.topicID) : broker.topic(topic.name)
       let name = found?.name ?? topic.name
+      // An id that no topic has stands for nothing that could be denied.
+      let isAllowed = refusal != nil || name.isEmpty || client.allows(.read, .topic, name)
       var answer = OffsetCommitResponse.OffsetCommitResponseTopic(name: topic.name, topicID: topic.topicID)
       for wish in topic.partitions {
         var code = refusal.map { KafkaErrorCode(group: $0) } ?? .none
         let metadata = wish.committedMetadata
+        if code == .none, !isAllowed { code = .topicAuthorizationFailed }
         if code == .none, found.flatMap({ broker.partition($0, wish.partitionIndex) }) == nil {
           code = context.version >= 10 && found == nil ? .unknownTopicID : .unknownTopicOrPartition
         }
@@ -83,6 +87,7 @@ extension KafkaConnection {
           return answer
         }
         do throws(BrokerError) {
+          try require(.describe, .group, group.groupID)
           try broker.groups.checkFetch(group: group.groupID, memberID: group.memberID, epoch: group.memberEpoch)
         } catch {
           answer.errorCode = KafkaErrorCode(group: error)
@@ -99,9 +104,13 @@ extension KafkaConnection {
           let (name, partitions) = topic
           let id = group.topics?[index].topicID ?? broker.topic(name)?.id
           if usesIDs, id == nil { return nil }
+          let isAllowed = isDescribable(name)
           return .init(
-            name: name, topicID: id ?? .zero,
+            name: usesIDs && !isAllowed ? "" : name, topicID: id ?? .zero,
             partitions: partitions.map { number, offset in
+              guard isAllowed else {
+                return .init(partitionIndex: number, committedOffset: -1, errorCode: .topicAuthorizationFailed)
+              }
               if unstable.contains(TopicPartition(name, number)) {
                 return .init(partitionIndex: number, committedOffset: -1, errorCode: .unstableOffsetCommit)
               }
@@ -114,14 +123,31 @@ extension KafkaConnection {
         return answer
       }
     } else {
-      let code = error.map { KafkaErrorCode(group: $0) } ?? .none
-      response.errorCode = code
+      var code = error.map { KafkaErrorCode(group: $0) } ?? .none
       let wanted = request.topics?.map { ($0.name, $0.partitionIndexes) }
+      if !client.allows(.describe, .group, request.groupID) {
+        code = .groupAuthorizationFailed
+        response.errorCode = code
+        // Before version 2 there is no other place for the code.
+        response.topics = (request.topics ?? []).map { topic in
+          .init(
+            name: topic.name,
+            partitions: topic.partitionIndexes.map {
+              .init(partitionIndex: $0, committedOffset: -1, errorCode: code)
+            })
+        }
+        return response
+      }
+      response.errorCode = code
       let unstable = request.requireStable ? broker.groups.pendingPartitions(request.groupID) : []
       response.topics = committed(request.groupID, wanted).map { name, partitions in
-        .init(
+        let isAllowed = isDescribable(name)
+        return .init(
           name: name,
           partitions: partitions.map { number, offset in
+            guard isAllowed else {
+              return .init(partitionIndex: number, committedOffset: -1, errorCode: .topicAuthorizationFailed)
+            }
             if unstable.contains(TopicPartition(name, number)) {
               return .init(partitionIndex: number, committedOffset: -1, errorCode: .unstableOffsetCommit)
             }
@@ -135,7 +161,10 @@ extension KafkaConnection {
     return response
   }
 
-  /// The offsets of a group for what is wanted; everything when that is nil.
+  /// An id that no topic has stands for nothing that could be denied.
+  private func isDescribable(_ name: String) -> Bool { name.isEmpty || client.allows(.describe, .topic, name) }
+
+  /// The offsets of a group for what is wanted; when that is nil, for all topics that the client may describe.
   private func committed(
     _ group: String, _ wanted: [(String, [Int32])]?
   ) -> [(String, [(Int32, CommittedOffset?)])] {
@@ -144,7 +173,9 @@ extension KafkaConnection {
       return wanted.map { name, partitions in (name, partitions.map { ($0, offsets[TopicPartition(name, $0)]) }) }
     }
     var byTopic: [String: [(Int32, CommittedOffset?)]] = [:]
-    for (partition, offset) in offsets { byTopic[partition.topic, default: []].append((partition.partition, offset)) }
+    for (partition, offset) in offsets where client.sees(.describe, .topic, partition.topic) {
+      byTopic[partition.topic, default: []].append((partition.partition, offset))
+    }
     return byTopic.sorted { $0.key < $1.key }.map { ($0.key, $0.value.sorted { $0.0 < $1.0 }) }
   }
 }

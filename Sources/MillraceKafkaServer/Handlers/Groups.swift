@@ -3,28 +3,48 @@
 import MillraceBase
 import MillraceBroker
 import MillraceKafkaProtocol
+import MillraceSecurity
 
 extension KafkaConnection {
   func handleFindCoordinator(_ request: FindCoordinatorRequest, _ context: RequestContext<FindCoordinatorResponse>) {
-    // Groups, transactions, and partitions of share groups.
-    let isKnown = (0...2).contains(request.keyType)
-    let code: KafkaErrorCode = isKnown ? .none : .invalidRequest
-    let reason = isKnown ? nil : "coordinators of type \(request.keyType) do not exist here"
-    var response = FindCoordinatorResponse(errorCode: code, errorMessage: reason, nodeID: -1, host: "", port: -1)
-    if isKnown {
-      response.nodeID = KafkaServer.nodeID
-      response.host = advertised.host
-      response.port = Int32(advertised.port)
+    func find(_ key: String) -> FindCoordinatorResponse.Coordinator {
+      do throws(BrokerError) {
+        try checkCoordinator(of: key, type: request.keyType)
+        return .init(
+          key: key, nodeID: KafkaServer.nodeID, host: advertised.host, port: Int32(advertised.port),
+          errorMessage: nil)
+      } catch {
+        return .init(
+          key: key, nodeID: -1, host: "", port: -1, errorCode: KafkaErrorCode(error), errorMessage: error.reason)
+      }
     }
-    response.coordinators = request.coordinatorKeys.map { key in
-      .init(
-        key: key, nodeID: response.nodeID, host: response.host, port: response.port, errorCode: code,
-        errorMessage: reason)
+    guard context.version < 4 else {
+      return context.answer(FindCoordinatorResponse(coordinators: request.coordinatorKeys.map(find)))
     }
-    context.answer(response)
+    let found = find(request.key)
+    context.answer(
+      FindCoordinatorResponse(
+        errorCode: found.errorCode, errorMessage: found.errorMessage, nodeID: found.nodeID, host: found.host,
+        port: found.port))
+  }
+
+  /// Groups are 0, transactions 1, and partitions of share groups 2, which only brokers look for.
+  private func checkCoordinator(of key: String, type: Int8) throws(BrokerError) {
+    switch type {
+    case 0: try require(.describe, .group, key)
+    case 1: try require(.describe, .transactionalID, key)
+    case 2: try requireCluster(.clusterAction)
+    default: throw BrokerError(.invalidRequest, "coordinators of type \(type) do not exist here")
+    }
   }
 
   func handleJoinGroup(_ request: JoinGroupRequest, _ context: RequestContext<JoinGroupResponse>) {
+    guard client.allows(.read, .group, request.groupID) else {
+      return context.answer(
+        JoinGroupResponse(
+          errorCode: .groupAuthorizationFailed, protocolName: context.version >= 7 ? nil : "",
+          memberID: request.memberID))
+    }
     let rebalance =
       // Version 0 has none.
       request.rebalanceTimeoutMilliseconds == -1
@@ -60,6 +80,9 @@ extension KafkaConnection {
   }
 
   func handleSyncGroup(_ request: SyncGroupRequest, _ context: RequestContext<SyncGroupResponse>) {
+    guard client.allows(.read, .group, request.groupID) else {
+      return context.answer(SyncGroupResponse(errorCode: .groupAuthorizationFailed))
+    }
     broker.groups.sync(
       group: request.groupID, memberID: request.memberID, instanceID: request.groupInstanceID,
       generation: request.generationID, protocolType: request.protocolType, protocolName: request.protocolName,
@@ -78,6 +101,7 @@ extension KafkaConnection {
   func handleHeartbeat(_ request: HeartbeatRequest, _ context: RequestContext<HeartbeatResponse>) {
     var code = KafkaErrorCode.none
     do throws(BrokerError) {
+      try require(.read, .group, request.groupID)
       try broker.groups.heartbeat(
         group: request.groupID, memberID: request.memberID, instanceID: request.groupInstanceID,
         generation: request.generationID)
@@ -88,6 +112,9 @@ extension KafkaConnection {
   }
 
   func handleLeaveGroup(_ request: LeaveGroupRequest, _ context: RequestContext<LeaveGroupResponse>) {
+    guard client.allows(.read, .group, request.groupID) else {
+      return context.answer(LeaveGroupResponse(errorCode: .groupAuthorizationFailed))
+    }
     let leaving: [LeaveGroupRequest.MemberIdentity] =
       context.version >= 3 ? request.members : [.init(memberID: request.memberID)]
     var response = LeaveGroupResponse()
@@ -110,7 +137,8 @@ extension KafkaConnection {
     let states = Set(request.statesFilter.map { $0.lowercased() })
     let types = Set(request.typesFilter.map { $0.lowercased() })
     var response = ListGroupsResponse()
-    for name in broker.groups.names {
+    let seesAll = client.sees(.describe, .cluster, ResourceName.cluster)
+    for name in broker.groups.names where seesAll || client.sees(.describe, .group, name) {
       let group = broker.groups.describe(name)
       guard states.isEmpty || states.contains(group.state.lowercased()) else { continue }
       guard types.isEmpty || types.contains(group.kind.rawValue) else { continue }
@@ -126,6 +154,10 @@ extension KafkaConnection {
     context.answer(
       DescribeGroupsResponse(
         groups: request.groups.firstOfEach(\.self).map { name in
+          guard client.allows(.describe, .group, name) else {
+            return .init(
+              errorCode: .groupAuthorizationFailed, errorMessage: denial(.describe, .group, name).reason, groupID: name)
+          }
           var group = broker.groups.describe(name)
           var reason = "group \(name) does not exist"
           if group.kind != .classic {
@@ -145,7 +177,7 @@ extension KafkaConnection {
               memberID: member.id, groupInstanceID: member.instanceID, clientID: member.clientID,
               clientHost: member.clientHost, memberMetadata: member.metadata, memberAssignment: member.assignment)
           }
-          if request.includeAuthorizedOperations { answer.authorizedOperations = AuthorizedOperations.group }
+          if request.includeAuthorizedOperations { answer.authorizedOperations = authorizedOperations(.group, name) }
           return answer
         }))
   }

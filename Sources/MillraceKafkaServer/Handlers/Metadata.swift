@@ -4,6 +4,7 @@ import MillraceBroker
 import MillraceIO
 import MillraceKafkaProtocol
 import MillraceModel
+import MillraceSecurity
 
 extension KafkaConnection {
   /// What this client should connect to.
@@ -12,7 +13,8 @@ extension KafkaConnection {
   func handleMetadata(_ request: MetadataRequest, _ context: RequestContext<MetadataResponse>) {
     let wantsAll = request.topics.map { $0.isEmpty && context.version == 0 } ?? true
     if wantsAll {
-      let all = broker.topics.values.sorted { $0.name < $1.name }.map(describe)
+      let all = broker.topics.values.filter { client.sees(.describe, .topic, $0.name) }
+        .sorted { $0.name < $1.name }.map(describe)
       return context.answer(metadata(all, request))
     }
     let wanted = (request.topics ?? []).firstOfEach { "\($0.topicID) \($0.name ?? "")" }
@@ -22,7 +24,14 @@ extension KafkaConnection {
     }
     for (index, topic) in wanted.enumerated() {
       if let name = topic.name, topic.topicID == .zero {
+        // Whether there is such a topic, and under which id, is not said. Source: Kafka, `handleTopicMetadataRequest`.
+        guard client.allows(.describe, .topic, name) else {
+          gathering.put(index, .init(errorCode: .topicAuthorizationFailed, name: name))
+          continue
+        }
         find(name, creates: creates, context) { gathering.put(index, $0) }
+      } else if let denied = broker.topic(topic.topicID), !client.allows(.describe, .topic, denied.name) {
+        gathering.put(index, .init(errorCode: .topicAuthorizationFailed, name: nil, topicID: topic.topicID))
       } else if let found = broker.topic(topic.topicID) {
         gathering.put(index, describe(found))
       } else {
@@ -42,11 +51,12 @@ extension KafkaConnection {
     response.controllerID = KafkaServer.nodeID
     response.topics = topics
     if request.includeClusterAuthorizedOperations {
-      response.clusterAuthorizedOperations = AuthorizedOperations.cluster
+      response.clusterAuthorizedOperations = authorizedClusterOperations()
     }
     if request.includeTopicAuthorizedOperations {
       for index in response.topics.indices where response.topics[index].errorCode == .none {
-        response.topics[index].topicAuthorizedOperations = AuthorizedOperations.topic
+        response.topics[index].topicAuthorizedOperations = authorizedOperations(
+          .topic, response.topics[index].name ?? "")
       }
     }
     return response
@@ -60,6 +70,7 @@ extension KafkaConnection {
     func refuse(_ code: KafkaErrorCode) { completion(.init(errorCode: code, name: name)) }
     if TopicName.problem(name) != nil { return refuse(.invalidTopic) }
     guard creates, !name.hasPrefix("__") else { return refuse(.unknownTopicOrPartition) }
+    guard mayCreate(name) else { return refuse(.topicAuthorizationFailed) }
     charge(.mutations, broker.settings.partitions, context)
     broker.createTopic(name) { [self] result in
       switch result {

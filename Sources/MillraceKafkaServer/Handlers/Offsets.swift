@@ -18,9 +18,14 @@ extension KafkaConnection {
       for (part, answer) in zip(parts, answers) { response.topics[part.topic].partitions.append(answer) }
       context.answer(response)
     }
+    let allowed = request.topics.map { client.allows(.describe, .topic, $0.name) }
     for (index, part) in parts.enumerated() {
       let number = part.wish.partitionIndex
       func fail(_ code: KafkaErrorCode) { gathering.put(index, Answer(partitionIndex: number, errorCode: code)) }
+      guard allowed[part.topic] else {
+        fail(.topicAuthorizationFailed)
+        continue
+      }
       guard let topic = broker.topic(request.topics[part.topic].name), let log = broker.partition(topic, number) else {
         fail(.unknownTopicOrPartition)
         continue
@@ -52,12 +57,17 @@ extension KafkaConnection {
   ) {
     var response = OffsetForLeaderEpochResponse()
     for topic in request.topics {
+      let isAllowed = client.allows(.describe, .topic, topic.topic)
       let found = broker.topic(topic.topic)
       response.topics.append(
         .init(
           topic: topic.topic,
           partitions: topic.partitions.map { wish in
             var answer = OffsetForLeaderEpochResponse.EpochEndOffset(partition: wish.partition)
+            guard isAllowed else {
+              answer.errorCode = .topicAuthorizationFailed
+              return answer
+            }
             guard let found, let log = broker.partition(found, wish.partition) else {
               answer.errorCode = .unknownTopicOrPartition
               return answer

@@ -21,6 +21,7 @@ extension KafkaConnection {
         guard names[wish.name] == 1 else {
           throw BrokerError(.invalidRequest, "topic \(wish.name) stands in the request more than once")
         }
+        try require(.alter, .topic, wish.name)
         guard let topic = broker.topic(wish.name) else {
           throw BrokerError(.unknownTopicOrPartition, "topic \(wish.name) does not exist")
         }
@@ -70,8 +71,14 @@ extension KafkaConnection {
       for (part, answer) in zip(parts, answers) { response.topics[part.topic].partitions.append(answer) }
       context.answer(response)
     }
+    let allowed = request.topics.map { client.allows(.delete, .topic, $0.name) }
     for (index, part) in parts.enumerated() {
       let number = part.wish.partitionIndex
+      guard allowed[part.topic] else {
+        gathering.put(
+          index, Answer(partitionIndex: number, lowWatermark: -1, errorCode: .topicAuthorizationFailed))
+        continue
+      }
       guard let topic = broker.topic(request.topics[part.topic].name) else {
         gathering.put(
           index, Answer(partitionIndex: number, lowWatermark: -1, errorCode: .unknownTopicOrPartition))
@@ -103,11 +110,18 @@ extension KafkaConnection {
   func handleDescribeTopicPartitions(
     _ request: DescribeTopicPartitionsRequest, _ context: RequestContext<DescribeTopicPartitionsResponse>
   ) {
-    var names = request.topics.isEmpty ? Set(broker.topics.keys) : Set(request.topics.map(\.name))
+    // Of all topics, those are left out that the client may not describe; of those that it names, it is told so.
+    var names =
+      request.topics.isEmpty
+      ? Set(broker.topics.keys.filter { client.sees(.describe, .topic, $0) }) : Set(request.topics.map(\.name))
     if let cursor = request.cursor { names = names.filter { $0 >= cursor.topicName } }
     var rest = min(max(1, Int(request.responsePartitionLimit)), KafkaConnection.mostDescribedPartitions)
     var response = DescribeTopicPartitionsResponse()
     for name in names.sorted() {
+      guard client.allows(.describe, .topic, name) else {
+        response.topics.append(.init(errorCode: .topicAuthorizationFailed, name: name))
+        continue
+      }
       guard let topic = broker.topic(name) else {
         let code: KafkaErrorCode = TopicName.problem(name) == nil ? .unknownTopicOrPartition : .invalidTopic
         response.topics.append(.init(errorCode: code, name: name))
@@ -130,7 +144,7 @@ extension KafkaConnection {
               partitionIndex: Int32(index), leaderID: KafkaServer.nodeID, leaderEpoch: broker.leaderEpoch,
               replicaNodes: [KafkaServer.nodeID], isrNodes: [KafkaServer.nodeID], eligibleLeaderReplicas: [],
               lastKnownElr: [])
-          }, topicAuthorizedOperations: AuthorizedOperations.topic))
+          }, topicAuthorizedOperations: authorizedOperations(.topic, name)))
       if last < topic.partitions.count {
         response.nextCursor = .init(topicName: name, partitionIndex: Int32(last))
         break

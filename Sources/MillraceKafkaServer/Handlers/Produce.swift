@@ -34,6 +34,8 @@ extension KafkaConnection {
       for (part, answer) in zip(parts, answers) { response.responses[part.topic].partitionResponses.append(answer) }
       context.answer(response)
     }
+    // Parts of a topic follow each other.
+    var judged: (topic: Int, isAllowed: Bool) = (-1, true)
     for (index, part) in parts.enumerated() {
       let partition = part.partition.index
       if let problem {
@@ -43,6 +45,15 @@ extension KafkaConnection {
       let wish = request.topicData[part.topic]
       // From version 13 on by id.
       let topic = context.version >= 13 ? broker.topic(wish.topicID) : broker.topic(wish.name)
+      if judged.topic != part.topic {
+        let name = context.version >= 13 ? topic?.name : wish.name
+        judged = (part.topic, name.map { client.allows(.write, .topic, $0) } ?? true)
+      }
+      guard judged.isAllowed else {
+        let problem = denial(.write, .topic, topic?.name ?? wish.name)
+        gathering.put(index, failed(partition, .topicAuthorizationFailed, problem.reason))
+        continue
+      }
       guard let topic, let log = broker.partition(topic, partition) else {
         let isUnknownID = context.version >= 13 && topic == nil
         gathering.put(
@@ -75,6 +86,9 @@ extension KafkaConnection {
   private func refusal(of request: ProduceRequest) -> (KafkaErrorCode, String)? {
     if request.acks < -1 || request.acks > 1 {
       return (.invalidRequiredAcks, "acks is \(request.acks); -1, 0 and 1 are valid")
+    }
+    if let id = request.transactionalID, !client.allows(.write, .transactionalID, id) {
+      return (.transactionalIDAuthorizationFailed, denial(.write, .transactionalID, id).reason)
     }
     return nil
   }

@@ -13,6 +13,8 @@ extension KafkaConnection {
     _ publication: QueuePublication, in virtualHost: String, _ answer: @escaping AnswerQueues
   ) throws(RoutingError) {
     let queues: QueueBroker = broker.queues
+    let access = queueAccess(in: virtualHost)
+    try access.requireExchange(.write, publication.exchange)
     guard let format = queues.format(publication.format) else {
       throw RoutingError(.preconditionFailed, "no format \(publication.format) of properties")
     }
@@ -34,6 +36,7 @@ extension KafkaConnection {
             "message size \(message.body.count) is larger than configured max size \(limit) (amqp.max.message.size)")
         }
         let (properties, facts) = try format.published(message.properties)
+        if exchange.isEmpty { try access.requireTopics(publication.routingKey, facts.extraKeys) }
         var one = Publication(
           virtualHost: virtualHost, exchange: exchange, routingKey: publication.routingKey, format: format,
           properties: properties, body: message.body, facts: facts)
@@ -119,6 +122,7 @@ extension KafkaConnection {
     _ completion: @escaping (Result<Int, RoutingError>) -> Void
   ) throws(RoutingError) {
     let queues: QueueBroker = broker.queues
+    let access = queueAccess(in: virtualHost)
     try checkQueue(queue, in: virtualHost)
     guard limit > 0 else { throw RoutingError(.preconditionFailed, "a limit of \(limit) messages") }
     if let target {
@@ -133,9 +137,9 @@ extension KafkaConnection {
         // Nobody waits for it any more: the rest stays.
         if isOver { return nil }
         if let target { return MoveTarget(queue: target, properties: message.properties) }
-        guard let format = queues.format(message.format), let death = format.deaths(message.properties).first else {
-          return nil
-        }
+        guard let format = queues.format(message.format), let death = format.deaths(message.properties).first,
+          access.seesQueue(.write, death.queue)
+        else { return nil }
         return MoveTarget(queue: death.queue, properties: format.withoutHistory(message.properties))
       }, completion: completion)
   }

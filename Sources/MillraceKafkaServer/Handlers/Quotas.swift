@@ -14,6 +14,9 @@ extension KafkaConnection {
     func refuse(_ code: KafkaErrorCode, _ reason: String) {
       context.answer(DescribeClientQuotasResponse(errorCode: code, errorMessage: reason, entries: nil))
     }
+    guard client.allowsCluster(.describeConfigs) else {
+      return refuse(.clusterAuthorizationFailed, "quotas may not be described")
+    }
     var filters: [String: DescribeClientQuotasRequest.ComponentData] = [:]
     for component in request.components {
       let type = component.entityType
@@ -65,6 +68,11 @@ extension KafkaConnection {
               errorCode: error.map { KafkaErrorCode($0) } ?? .none, errorMessage: error?.reason,
               entity: entry.entity.map { .init(entityType: $0.entityType, entityName: $0.entityName) })
           }))
+    }
+    guard client.allowsCluster(.alterConfigs) else {
+      let denied = BrokerError(.denied(.cluster), "quotas may not be altered")
+      for index in request.entries.indices { gathering.put(index, denied) }
+      return
     }
     var seen: Set<QuotaEntity> = []
     for (index, entry) in request.entries.enumerated() {

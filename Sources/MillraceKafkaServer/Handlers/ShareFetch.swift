@@ -5,6 +5,7 @@ import MillraceBroker
 import MillraceDelivery
 import MillraceKafkaProtocol
 import MillraceModel
+import MillraceSecurity
 
 /// What is said of records of one partition, in either request.
 private struct Acknowledged {
@@ -41,6 +42,9 @@ extension KafkaConnection {
     let group = request.groupID ?? ""
     let member = request.memberID ?? ""
     if let problem = problem(group, member) { return refuse(.invalidRequest, problem) }
+    guard client.allows(.read, .group, group) else {
+      return refuse(.groupAuthorizationFailed, denial(.read, .group, group).reason)
+    }
     let acknowledged = request.topics.flatMap { topic in
       topic.partitions.filter { !$0.acknowledgementBatches.isEmpty }.map { partition in
         Acknowledged(
@@ -78,7 +82,9 @@ extension KafkaConnection {
         partitionIndex: key.partition,
         currentLeader: .init(leaderID: KafkaServer.nodeID, leaderEpoch: broker.leaderEpoch))
     }
-    settle(acknowledged, member, group, allowsRenewal: request.isRenewAck && lock.canRenew) { [self] results in
+    let denied = deniedTopics(session.partitions.map(\.topic) + acknowledged.map(\.key.topic))
+    settle(acknowledged, member, group, denied, allowsRenewal: request.isRenewAck && lock.canRenew) {
+      [self] results in
       for (key, error) in results {
         var answer = answers[key] ?? fresh(key)
         answer.acknowledgeErrorCode = error.map { code($0, key) } ?? .none
@@ -92,11 +98,18 @@ extension KafkaConnection {
       return gathering.put(1, true)
     }
     if isFull { for key in session.partitions { answers.put(key, fresh(key)) } }
+    for key in session.partitions where denied.contains(key.topic) {
+      var answer = answers[key] ?? fresh(key)
+      answer.errorCode = .topicAuthorizationFailed
+      answers.put(key, answer)
+    }
     let most = min(Int(max(0, request.maxBytes)), broker.settings.largestFetch, fetchAllowance(context))
     let wish = ShareFetchWish(
-      group: group, memberID: member, partitions: session.partitions, maxRecords: Int(max(0, request.maxRecords)),
+      group: group, memberID: member,
+      partitions: denied.isEmpty ? session.partitions : session.partitions.filter { !denied.contains($0.topic) },
+      maxRecords: Int(max(0, request.maxRecords)),
       isWholeBatches: request.shareAcquireMode == 0, minimumBytes: Int(request.minBytes),
-      wait: isPeerFinished
+      wait: isPeerFinished || !denied.isEmpty
         ? .zero
         : min(.milliseconds(Int(max(0, request.maxWaitMilliseconds))), KafkaConnection.longestFetchWait))
     var granted = 0
@@ -138,6 +151,9 @@ extension KafkaConnection {
     let group = request.groupID ?? ""
     let member = request.memberID ?? ""
     if let problem = problem(group, member) { return refuse(.invalidRequest, problem) }
+    guard client.allows(.read, .group, group) else {
+      return refuse(.groupAuthorizationFailed, denial(.read, .group, group).reason)
+    }
     let acknowledged = request.topics.flatMap { topic in
       topic.partitions.map { partition in
         Acknowledged(
@@ -154,7 +170,9 @@ extension KafkaConnection {
     case .opened, .continued: break
     case .closed: isClosed = true
     }
-    settle(acknowledged, member, group, allowsRenewal: request.isRenewAck && lock.canRenew) { [self] results in
+    let denied = deniedTopics(acknowledged.map(\.key.topic))
+    settle(acknowledged, member, group, denied, allowsRenewal: request.isRenewAck && lock.canRenew) {
+      [self] results in
       var answers = PartitionAnswers<ShareAcknowledgeResponse.PartitionData>()
       for (key, error) in results {
         answers.put(
@@ -170,6 +188,12 @@ extension KafkaConnection {
           responses: answers.byTopic.map { .init(topicID: $0, partitions: $1) }))
     }
     if isClosed { broker.shares.release(member, of: group, isDelivered: false) }
+  }
+
+  /// Those of these topics that the client may not read.
+  private func deniedTopics(_ topics: [TopicID]) -> Set<TopicID> {
+    if client.isUnrestricted { return [] }
+    return Set(topics).filter { id in broker.topic(id).map { !client.allows(.read, .topic, $0.name) } ?? false }
   }
 
   private func problem(_ group: String, _ member: String) -> String? {
@@ -188,12 +212,15 @@ extension KafkaConnection {
 
   /// Hands over what is said of records; `completion` follows when all of it is durable, or refused.
   private func settle(
-    _ acknowledged: [Acknowledged], _ member: String, _ group: String, allowsRenewal: Bool,
+    _ acknowledged: [Acknowledged], _ member: String, _ group: String, _ denied: Set<TopicID>, allowsRenewal: Bool,
     completion: @escaping ([(TopicIDPartition, BrokerError?)]) -> Void
   ) {
     let gathering = Gathering<(TopicIDPartition, BrokerError?)>(acknowledged.count, completion)
     for (index, one) in acknowledged.enumerated() {
       do throws(BrokerError) {
+        if denied.contains(one.key.topic), let topic = broker.topic(one.key.topic) {
+          throw denial(.read, .topic, topic.name)
+        }
         let settlements = try one.settlements(allowsRenewal: allowsRenewal)
         broker.shares.settle(settlements, of: one.key, by: member, in: group) { gathering.put(index, (one.key, $0)) }
       } catch {

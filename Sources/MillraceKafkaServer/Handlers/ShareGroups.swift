@@ -13,6 +13,8 @@ extension KafkaConnection {
       topics: request.subscribedTopicNames, clientID: context.header.clientID ?? "",
       clientHost: "/" + connection.remoteAddress.host)
     do throws(BrokerError) {
+      try require(.read, .group, request.groupID)
+      for topic in request.subscribedTopicNames ?? [] { try require(.describe, .topic, topic) }
       let answer = try broker.shares.heartbeat(beat)
       context.answer(
         ShareGroupHeartbeatResponse(
@@ -33,7 +35,14 @@ extension KafkaConnection {
     var response = ShareGroupDescribeResponse()
     for name in request.groupIDs.firstOfEach(\.self) {
       do throws(BrokerError) {
+        try require(.describe, .group, name)
         let group = try broker.shares.describe(name)
+        let topics = group.members.flatMap { member in
+          member.topics + byTopic(member.assigned).compactMap { broker.topic($0.0)?.name }
+        }
+        if let refusal = KafkaConnection.refusal(ofGroupThatReads: topics, client) {
+          throw BrokerError(.denied(.topic), refusal)
+        }
         response.groups.append(
           .init(
             groupID: group.name, groupState: group.state, groupEpoch: group.epoch,
@@ -47,7 +56,7 @@ extension KafkaConnection {
                     broker.topic(id).map { .init(topicID: id, topicName: $0.name, partitions: partitions) }
                   }))
             },
-            authorizedOperations: request.includeAuthorizedOperations ? AuthorizedOperations.group : .min))
+            authorizedOperations: request.includeAuthorizedOperations ? authorizedOperations(.group, name) : .min))
       } catch {
         response.groups.append(
           .init(errorCode: KafkaErrorCode(group: error), errorMessage: error.reason, groupID: name))

@@ -11,6 +11,13 @@ extension KafkaConnection {
     typealias Partition = DescribeShareGroupOffsetsResponse.DescribeShareGroupOffsetsResponsePartition
     var response = DescribeShareGroupOffsetsResponse()
     for wish in request.groups.firstOfEach(\.groupID) {
+      guard client.allows(.describe, .group, wish.groupID) else {
+        response.groups.append(
+          .init(
+            groupID: wish.groupID, errorCode: .groupAuthorizationFailed,
+            errorMessage: denial(.describe, .group, wish.groupID).reason))
+        continue
+      }
       guard broker.shares.exists(wish.groupID) else {
         response.groups.append(
           .init(
@@ -28,11 +35,17 @@ extension KafkaConnection {
       }
       if let topics = wish.topics {
         for topic in topics {
-          let found = broker.topic(topic.topicName)
+          let isAllowed = client.allows(.describe, .topic, topic.topicName)
+          let found = isAllowed ? broker.topic(topic.topicName) : nil
           answer.topics.append(
             .init(
               topicName: topic.topicName, topicID: found?.id ?? .zero,
               partitions: topic.partitions.map { index in
+                guard isAllowed else {
+                  return Partition(
+                    partitionIndex: index, startOffset: -1, errorCode: .topicAuthorizationFailed,
+                    errorMessage: denial(.describe, .topic, topic.topicName).reason)
+                }
                 guard let found, broker.partition(found, index) != nil else {
                   return Partition(
                     partitionIndex: index, startOffset: -1, errorCode: .unknownTopicOrPartition,
@@ -43,7 +56,7 @@ extension KafkaConnection {
         }
       } else {
         for (id, partitions) in byTopic(broker.shares.partitions(of: wish.groupID)) {
-          guard let topic = broker.topic(id) else { continue }
+          guard let topic = broker.topic(id), client.sees(.describe, .topic, topic.name) else { continue }
           answer.topics.append(
             .init(
               topicName: topic.name, topicID: id, partitions: partitions.map { described(TopicIDPartition(id, $0)) }))
@@ -57,14 +70,25 @@ extension KafkaConnection {
   func handleAlterShareGroupOffsets(
     _ request: AlterShareGroupOffsetsRequest, _ context: RequestContext<AlterShareGroupOffsetsResponse>
   ) {
+    guard client.allows(.read, .group, request.groupID) else {
+      return context.answer(
+        AlterShareGroupOffsetsResponse(
+          errorCode: .groupAuthorizationFailed, errorMessage: denial(.read, .group, request.groupID).reason))
+    }
     var response = AlterShareGroupOffsetsResponse()
     var offsets: [(key: TopicIDPartition, start: Offset)] = []
     for topic in request.topics {
-      let found = broker.topic(topic.topicName)
+      let isAllowed = client.allows(.read, .topic, topic.topicName)
+      let found = isAllowed ? broker.topic(topic.topicName) : nil
       response.responses.append(
         .init(
           topicName: topic.topicName, topicID: found?.id ?? .zero,
           partitions: topic.partitions.map { wish in
+            guard isAllowed else {
+              return .init(
+                partitionIndex: wish.partitionIndex, errorCode: .topicAuthorizationFailed,
+                errorMessage: denial(.read, .topic, topic.topicName).reason)
+            }
             guard let found, let log = broker.partition(found, wish.partitionIndex) else {
               return .init(
                 partitionIndex: wish.partitionIndex, errorCode: .unknownTopicOrPartition,
@@ -90,9 +114,21 @@ extension KafkaConnection {
   func handleDeleteShareGroupOffsets(
     _ request: DeleteShareGroupOffsetsRequest, _ context: RequestContext<DeleteShareGroupOffsetsResponse>
   ) {
+    guard client.allows(.delete, .group, request.groupID) else {
+      return context.answer(
+        DeleteShareGroupOffsetsResponse(
+          errorCode: .groupAuthorizationFailed, errorMessage: denial(.delete, .group, request.groupID).reason))
+    }
     var response = DeleteShareGroupOffsetsResponse()
     var topics: [TopicID] = []
     for topic in request.topics {
+      guard client.allows(.read, .topic, topic.topicName) else {
+        response.responses.append(
+          .init(
+            topicName: topic.topicName, errorCode: .topicAuthorizationFailed,
+            errorMessage: denial(.read, .topic, topic.topicName).reason))
+        continue
+      }
       guard let found = broker.topic(topic.topicName) else {
         response.responses.append(
           .init(

@@ -4,8 +4,14 @@ import MillraceBase
 import MillraceBroker
 import MillraceKafkaProtocol
 import MillraceModel
+import MillraceSecurity
 
 extension KafkaConnection {
+  /// Whether the client may create a topic of this name.
+  func mayCreate(_ name: String) -> Bool {
+    client.sees(.create, .cluster, ResourceName.cluster) || client.allows(.create, .topic, name)
+  }
+
   func handleCreateTopics(_ request: CreateTopicsRequest, _ context: RequestContext<CreateTopicsResponse>) {
     typealias Answer = CreateTopicsResponse.CreatableTopicResult
     let gathering = Gathering<Answer>(request.topics.count) { context.answer(CreateTopicsResponse(topics: $0)) }
@@ -20,6 +26,7 @@ extension KafkaConnection {
         guard names[topic.name] == 1 else {
           throw BrokerError(.invalidRequest, "topic \(topic.name) stands in the request more than once")
         }
+        guard mayCreate(topic.name) else { throw denial(.create, .topic, topic.name) }
         let count = try partitionCount(topic)
         let configs = try configs(topic)
         try broker.checkNewTopic(topic.name, partitions: count, configs: configs)
@@ -43,7 +50,13 @@ extension KafkaConnection {
   private func created(_ name: String, id: TopicID, _ count: Int, _ configs: [String: String])
     -> CreateTopicsResponse.CreatableTopicResult
   {
-    .init(
+    // Source: KIP-525.
+    guard client.sees(.describeConfigs, .topic, name) else {
+      return .init(
+        name: name, topicID: id, errorMessage: nil, topicConfigErrorCode: .topicAuthorizationFailed,
+        numPartitions: -1, replicationFactor: -1, configs: [])
+    }
+    return .init(
       name: name, topicID: id, errorMessage: nil, numPartitions: Int32(count), replicationFactor: 1,
       configs: TopicSettings.table.map { setting in
         let first = values(ofTopic: configs, setting)[0]
@@ -90,6 +103,14 @@ extension KafkaConnection {
     let gathering = Gathering<Answer>(wanted.count) { context.answer(DeleteTopicsResponse(responses: $0)) }
     for (index, wish) in wanted.enumerated() {
       let found = wish.name.map { broker.topic($0) } ?? broker.topic(wish.id)
+      if let denied = deletionDenied(wish.name, found) {
+        gathering.put(
+          index,
+          Answer(
+            name: denied.name, topicID: denied.id ?? (wish.name == nil ? wish.id : .zero),
+            errorCode: .topicAuthorizationFailed, errorMessage: denied.reason))
+        continue
+      }
       guard let found, !found.isInternal else {
         let code: KafkaErrorCode =
           found != nil ? .invalidTopic : wish.name == nil ? .unknownTopicID : .unknownTopicOrPartition
@@ -106,5 +127,18 @@ extension KafkaConnection {
             errorMessage: error?.reason))
       }
     }
+  }
+
+  /// Why a topic may not be deleted, with the name and id that may be told; nil when it may.
+  ///
+  /// Who may not even describe it gets back what stands in the request. Source: Kafka, `ControllerApis.deleteTopics`.
+  private func deletionDenied(
+    _ named: String?, _ found: TopicMetadata?
+  ) -> (name: String?, id: TopicID?, reason: String)? {
+    // An id that no topic has stands for nothing that could be denied.
+    guard let name = named ?? found?.name, !client.allows(.delete, .topic, name) else { return nil }
+    let isSeen = client.sees(.describe, .topic, name)
+    let reason = isSeen ? denial(.delete, .topic, name).reason : "\(client.principal) may not delete this topic"
+    return (isSeen ? name : named, isSeen ? found?.id : nil, reason)
   }
 }

@@ -4,6 +4,7 @@ import MillraceBase
 import MillraceBroker
 import MillraceKafkaProtocol
 import MillraceModel
+import MillraceSecurity
 
 extension KafkaConnection {
   func handleDescribeTransactions(
@@ -12,6 +13,10 @@ extension KafkaConnection {
     context.answer(
       DescribeTransactionsResponse(
         transactionStates: request.transactionalIDs.map { id in
+          guard client.allows(.describe, .transactionalID, id) else {
+            return .init(
+              errorCode: .transactionalIDAuthorizationFailed, transactionalID: id, producerID: -1, producerEpoch: -1)
+          }
           guard let one = broker.transactions.describe(id) else {
             return .init(
               errorCode: id.isEmpty ? .invalidRequest : .transactionalIDNotFound, transactionalID: id, producerID: -1,
@@ -22,7 +27,7 @@ extension KafkaConnection {
             transactionTimeoutMilliseconds: one.timeoutMilliseconds,
             transactionStartTimeMilliseconds: one.started?.milliseconds ?? -1, producerID: one.producer.id,
             producerEpoch: one.producer.epoch)
-          for partition in one.partitions {
+          for partition in one.partitions where client.sees(.describe, .topic, partition.topic) {
             if answer.topics.last?.topic != partition.topic { answer.topics.append(.init(topic: partition.topic)) }
             answer.topics[answer.topics.count - 1].partitions.append(partition.partition)
           }
@@ -47,6 +52,7 @@ extension KafkaConnection {
       response.errorCode = KafkaErrorCode(error)
     }
     for one in found {
+      guard client.sees(.describe, .transactionalID, one.id) else { continue }
       if !states.isEmpty, !states.contains(one.state) { continue }
       if !producers.isEmpty, !producers.contains(one.producer.id) { continue }
       if request.durationFilter >= 0 {
@@ -64,10 +70,16 @@ extension KafkaConnection {
     context.answer(
       DescribeProducersResponse(
         topics: request.topics.map { topic in
+          let isAllowed = client.allows(.read, .topic, topic.name)
           let found = broker.topic(topic.name)
           return .init(
             name: topic.name,
             partitions: topic.partitionIndexes.map { number in
+              guard isAllowed else {
+                return .init(
+                  partitionIndex: number, errorCode: .topicAuthorizationFailed,
+                  errorMessage: denial(.read, .topic, topic.name).reason)
+              }
               guard let found, let log = broker.partition(found, number) else {
                 return .init(
                   partitionIndex: number, errorCode: .unknownTopicOrPartition,
@@ -107,6 +119,10 @@ extension KafkaConnection {
           .init(partitionIndex: part.partition, errorCode: code))
       }
       context.answer(response)
+    }
+    guard client.sees(.alter, .cluster, ResourceName.cluster) || client.allowsCluster(.clusterAction) else {
+      for index in parts.indices { gathering.put(index, .clusterAuthorizationFailed) }
+      return
     }
     // What one marker has aborted is aborted for all partitions that it names.
     var answered: [Int: Set<TopicPartition>] = [:]

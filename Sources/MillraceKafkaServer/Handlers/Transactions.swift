@@ -4,6 +4,7 @@ import MillraceBase
 import MillraceBroker
 import MillraceKafkaProtocol
 import MillraceModel
+import MillraceSecurity
 
 extension KafkaErrorCode {
   /// The code for a call of a transactional producer.
@@ -25,6 +26,13 @@ extension KafkaConnection {
 
   func handleInitProducerID(_ request: InitProducerIdRequest, _ context: RequestContext<InitProducerIdResponse>) {
     guard let id = request.transactionalID else {
+      // Who may write anything may have an id for it. Source: KIP-679.
+      guard
+        client.sees(.idempotentWrite, .cluster, ResourceName.cluster) || client.allowsSome(.write, .topic)
+          || client.allowsCluster(.idempotentWrite)
+      else {
+        return context.answer(InitProducerIdResponse(errorCode: .clusterAuthorizationFailed, producerEpoch: -1))
+      }
       // Without a transactional id the id is always a new one, also for a producer that has one. Source: KIP-360.
       return broker.newProducerID { result in
         switch result {
@@ -33,6 +41,10 @@ extension KafkaConnection {
           context.answer(InitProducerIdResponse(errorCode: KafkaErrorCode(group: error), producerEpoch: -1))
         }
       }
+    }
+    guard client.allows(.write, .transactionalID, id) else {
+      return context.answer(
+        InitProducerIdResponse(errorCode: .transactionalIDAuthorizationFailed, producerEpoch: -1))
     }
     guard (request.producerID < 0) == (request.producerEpoch < 0) else {
       return context.answer(InitProducerIdResponse(errorCode: .invalidRequest, producerEpoch: -1))
@@ -67,13 +79,17 @@ extension KafkaConnection {
     _ request: AddPartitionsToTxnRequest, _ context: RequestContext<AddPartitionsToTxnResponse>
   ) {
     guard context.version >= 4 else {
-      return addPartitions(
+      return addCheckedPartitions(
         request.v3AndBelowTopics, request.v3AndBelowTransactionalID,
         ProducerIdentity(request.v3AndBelowProducerID, request.v3AndBelowProducerEpoch),
         knowsFenced: context.version >= 2
       ) { topics in
         context.answer(AddPartitionsToTxnResponse(resultsByTopicV3AndBelow: topics))
       }
+    }
+    // Only brokers have these versions. Source: KIP-890.
+    guard client.allowsCluster(.clusterAction) else {
+      return context.answer(AddPartitionsToTxnResponse(errorCode: .clusterAuthorizationFailed))
     }
     let gathering = Gathering<AddPartitionsToTxnResponse.AddPartitionsToTxnResult>(request.transactions.count) {
       context.answer(AddPartitionsToTxnResponse(resultsByTransaction: $0))
@@ -89,6 +105,21 @@ extension KafkaConnection {
         addPartitions(one.topics, one.transactionalID, producer, knowsFenced: true, put)
       }
     }
+  }
+
+  private func addCheckedPartitions(
+    _ topics: [AddPartitionsToTxnRequest.AddPartitionsToTxnTopic], _ id: String, _ producer: ProducerIdentity,
+    knowsFenced: Bool, _ answer: @escaping (TopicResults) -> Void
+  ) {
+    guard client.allows(.write, .transactionalID, id) else {
+      return answer(results(topics) { _ in .transactionalIDAuthorizationFailed })
+    }
+    let denied = Set(topics.map(\.name).filter { !client.allows(.write, .topic, $0) })
+    guard denied.isEmpty else {
+      return answer(
+        results(topics) { denied.contains($0.topic) ? .topicAuthorizationFailed : .operationNotAttempted })
+    }
+    addPartitions(topics, id, producer, knowsFenced: knowsFenced, answer)
   }
 
   private func addPartitions(
@@ -151,6 +182,12 @@ extension KafkaConnection {
   func handleAddOffsetsToTxn(
     _ request: AddOffsetsToTxnRequest, _ context: RequestContext<AddOffsetsToTxnResponse>
   ) {
+    do throws(BrokerError) {
+      try require(.write, .transactionalID, request.transactionalID)
+      try require(.read, .group, request.groupID)
+    } catch {
+      return context.answer(AddOffsetsToTxnResponse(errorCode: KafkaErrorCode(error)))
+    }
     broker.transactions.add(
       group: request.groupID, to: request.transactionalID,
       ProducerIdentity(request.producerID, request.producerEpoch)
@@ -165,13 +202,29 @@ extension KafkaConnection {
   func handleTxnOffsetCommit(
     _ request: TxnOffsetCommitRequest, _ context: RequestContext<TxnOffsetCommitResponse>
   ) {
+    do throws(BrokerError) {
+      try require(.write, .transactionalID, request.transactionalID)
+      try require(.read, .group, request.groupID)
+    } catch {
+      let code = KafkaErrorCode(error)
+      return context.answer(
+        TxnOffsetCommitResponse(
+          topics: request.topics.map { topic in
+            .init(
+              name: topic.name,
+              partitions: topic.partitions.map { .init(partitionIndex: $0.partitionIndex, errorCode: code) })
+          }))
+    }
     var offsets: [PartitionOffset] = []
     var problems: [TopicPartition: KafkaErrorCode] = [:]
     for topic in request.topics {
+      let isAllowed = client.allows(.read, .topic, topic.name)
       let found = broker.topic(topic.name)
       for wish in topic.partitions {
         let partition = TopicPartition(topic.name, wish.partitionIndex)
-        if found.flatMap({ broker.partition($0, wish.partitionIndex) }) == nil {
+        if !isAllowed {
+          problems[partition] = .topicAuthorizationFailed
+        } else if found.flatMap({ broker.partition($0, wish.partitionIndex) }) == nil {
           problems[partition] = .unknownTopicOrPartition
         } else if wish.committedMetadata?.utf8.count ?? 0 > broker.settings.largestOffsetMetadata {
           problems[partition] = .offsetMetadataTooLarge
@@ -211,6 +264,9 @@ extension KafkaConnection {
 
   /// From version 5 on the producer goes on with a new epoch. Source: KIP-890.
   func handleEndTxn(_ request: EndTxnRequest, _ context: RequestContext<EndTxnResponse>) {
+    guard client.allows(.write, .transactionalID, request.transactionalID) else {
+      return context.answer(EndTxnResponse(errorCode: .transactionalIDAuthorizationFailed))
+    }
     broker.transactions.end(
       request.transactionalID, ProducerIdentity(request.producerID, request.producerEpoch),
       isCommit: request.committed, bumps: context.version >= 5

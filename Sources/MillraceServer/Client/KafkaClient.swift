@@ -110,10 +110,15 @@ final class KafkaClient {
   /// The server's live figures as JSON.
   func figures() throws(ClientError) -> String {
     let frame = try own("figures", isInterruptible: true) { FiguresAPI.request(correlationID: $0) }
+    let answer: FiguresAPI.Answer
     do throws(DecodingError) {
-      return try FiguresAPI.text(ofResponse: frame)
+      answer = try FiguresAPI.answer(ofResponse: frame)
     } catch {
       throw malformed(error)
+    }
+    switch answer {
+    case .figures(let json): return json
+    case .refused(let reason): throw ClientError(.refused(.clusterAuthorizationFailed), reason)
     }
   }
 
