@@ -192,7 +192,7 @@ let package = Package(
       "MillraceAMQPServerTests",
       [
         "MillraceAMQPServer", "MillraceAMQPProtocol", "MillraceBroker", "MillraceRouting", "MillraceDelivery",
-        "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
+        "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase", "MillraceSecurity",
       ]),
     // Jobs as workers, which Tests/crash kills
     .executableTarget(

@@ -22,7 +22,9 @@ struct PlayedTopics: GroupTopics {
 
   func topic(_ name: String) -> (id: TopicID, partitions: Int32)? { topics[name] }
   func partitions(of id: TopicID) -> Int32? { topics.values.first { $0.id == id }?.partitions }
-  func names(matching pattern: String, for client: ClientIdentity?) -> [String] { topics.keys.filter { $0.hasPrefix(pattern) }.sorted() }
+  func names(matching pattern: String, for client: ClientIdentity?) -> [String] {
+    topics.keys.filter { $0.hasPrefix(pattern) }.sorted()
+  }
 }
 
 /// A client: what it believes, and what it works on.

@@ -26,6 +26,14 @@ final class AdminClient {
     return try connection.last(Request.self, version)
   }
 
+  /// Asks one of Millrace's own requests; gets its id and the answer's frame.
+  func ask(_ request: (_ correlationID: Int32) -> [Bytes]) throws -> (id: Int32, frame: Bytes) {
+    sent += 1
+    connection.receive(request(sent).flatMap(\.array))
+    try world.wait(connection, answers: Int(sent))
+    return (sent, connection.answers.last)
+  }
+
   func send<Request: KafkaRequest>(_ request: Request, _ version: Int16) {
     sent += 1
     connection.receive(frame(request, version, sent))

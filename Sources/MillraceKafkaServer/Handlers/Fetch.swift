@@ -23,9 +23,10 @@ extension KafkaConnection {
       wishes = made?.partitions ?? FetchSession.all(of: request)
     }
     let denied = deniedTopics(wishes, context.version)
+    let isAnyDenied = !denied.isEmpty
     let targets = wishes.map { wish in
       FetchTarget(
-        partition: denied.contains(wish.key.topic) ? nil : partition(wish.key, context.version),
+        partition: isAnyDenied && denied.contains(wish.key.topic) ? nil : partition(wish.key, context.version),
         offset: wish.wish.fetchOffset,
         limit: Int(max(0, wish.wish.partitionMaxBytes)), currentLeaderEpoch: wish.wish.currentLeaderEpoch,
         lastFetchedEpoch: wish.wish.lastFetchedEpoch, isCommittedOnly: request.isolationLevel == 1)
@@ -47,7 +48,7 @@ extension KafkaConnection {
       var hadData: Set<FetchKey> = []
       for index in wishes.indices {
         var answer = self.answer(wishes[index], results[index], context.version)
-        if denied.contains(wishes[index].key.topic) { answer.errorCode = .topicAuthorizationFailed }
+        if isAnyDenied, denied.contains(wishes[index].key.topic) { answer.errorCode = .topicAuthorizationFailed }
         if request.isolationLevel == 1 { answer.abortedTransactions = KafkaConnection.aborted(results[index]) }
         let isNews =
           !answer.records.isEmpty || answer.errorCode != .none || answer.divergingEpoch.epoch >= 0
