@@ -40,7 +40,7 @@ final class AMQPChannel {
   var mode = Mode.plain
   var window = PublicationWindow()
   var publisher: QueuePublisher?
-  var publishRights = PublishRights()
+  @exclusivity(unchecked) var publishRights = PublishRights()
   var isAnswering = false
   var transaction = ChannelTransaction()
 

@@ -29,8 +29,8 @@ final class AMQPConnection: ConnectionHandler, RequestHolder {
   var channelMax = 0
   var heartbeat = Duration.zero
   var user = ""
-  /// Who the client is, for rules.
-  var session: ClientSession
+  /// Who the client is, for rules. Looked at with every message.
+  @exclusivity(unchecked) var session: ClientSession
   var virtualHost = ""
   var capabilities = ClientCapabilities()
 

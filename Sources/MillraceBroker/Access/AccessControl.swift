@@ -32,10 +32,11 @@ public final class AccessControl {
   public var isExposed = false {
     didSet { refresh() }
   }
+  // Both are looked at with every request, by the one thread that changes them.
   /// Counts changes of whatever decisions depend on.
-  public private(set) var version: UInt64 = 0
+  @exclusivity(unchecked) public private(set) var version: UInt64 = 0
   /// Nobody is denied anything: a look at this is all that a request costs while there are no rules.
-  public private(set) var isOpen = true
+  @exclusivity(unchecked) public private(set) var isOpen = true
   /// Called with each denial.
   public var onDenial: (Decision) -> Void = { _ in }
 
