@@ -250,7 +250,7 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
       "DataFuzzers",
       [
         "MillraceModel", "MillraceCompression", "MillraceRouting", "MillraceDataflow", "MillraceStreams",
-        "MillraceNexmark", "MillraceNexmarkQueries",
+        "MillraceNexmark", "MillraceNexmarkQueries", "MillraceSecurity",
       ]),
     fuzzers(
       "LogFuzzers",

@@ -16,6 +16,12 @@ public struct Secret: Sendable, Equatable, CustomStringConvertible, CustomDebugS
       bytes.copyMemory(from: source)
     }
 
+    init(count: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Void) {
+      bytes = .allocate(byteCount: count, alignment: 1)
+      bytes.initializeMemory(as: UInt8.self, repeating: 0)
+      fill(bytes)
+    }
+
     deinit {
       // Unlike a plain loop, this is not optimized away.
       OPENSSL_cleanse(bytes.baseAddress, bytes.count)
@@ -34,6 +40,9 @@ public struct Secret: Sendable, Equatable, CustomStringConvertible, CustomDebugS
 
   /// The UTF-8 of `text`.
   public init(_ text: String) { self.init(text.utf8) }
+
+  /// `count` bytes, zeros that `fill` overwrites.
+  init(count: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Void) { storage = Storage(count: count, fill) }
 
   /// Unpredictable bytes of the system.
   public static func random(count: Int) -> Secret {
