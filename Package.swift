@@ -39,12 +39,12 @@ let package = Package(
     .systemLibrary(name: "COpenSSL", providers: [.apt(["libssl-dev"])]),
     // Floor 2
     library("MillraceBase", ["CMillraceSystem"]),
+    library("MillracePattern", ["CPCRE2"]),
     // Floor 3
     library("MillraceModel", ["MillraceBase"]),
     library("MillraceCompression", ["MillraceBase", "CZstd", "CLZ4", "CSnappy", "CZlib"]),
-    library("MillracePattern", ["CPCRE2"]),
     library("MillraceIO", ["MillraceBase", "CMillraceSystem", "COpenSSL"]),
-    library("MillraceSecurity", ["MillraceBase", "COpenSSL"]),
+    library("MillraceSecurity", ["MillraceBase", "MillracePattern", "COpenSSL"]),
     library("MillraceQueueing", ["MillraceBase"]),
     // Floor 4
     library("MillraceKafkaProtocol", ["MillraceBase", "MillraceModel"]),

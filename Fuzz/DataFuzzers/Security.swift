@@ -90,3 +90,35 @@ let storedCredentials = FuzzTarget(
     precondition(error.position >= 0 && error.position <= input.count, "position \(error.position) of \(input.count)")
   }
 }
+
+/// Rules for certificates, a line end, and a subject. What comes out is a name that a principal can have; the common name is the same
+/// when it is written with every character escaped.
+let principalRules = FuzzTarget(
+  name: "principal-rules",
+  seeds: {
+    [
+      "RULE:^CN=(.*?),OU=(.*?)$/$1@$2/L, DEFAULT\nCN=a b,OU=x", "CN\nCN=a\\,b\\C3\\A9+O= x \\ ,C=US",
+      "RULE:(a)|(b)/\\$$2$10\\//U\nb", "DN\nCN=a",
+    ].map { Array($0.utf8) }
+  }
+) { input in
+  let parts = input.array.split(separator: 10, maxSplits: 1, omittingEmptySubsequences: false)
+  guard let rules = String(validating: parts[0], as: UTF8.self),
+    let name = String(validating: parts.last ?? [], as: UTF8.self)
+  else { return }
+  do throws(SecuritySettingError) {
+    let mapping = try PrincipalMapping(rules)
+    do throws(AuthenticationError) {
+      let principal = try mapping.principal(of: name)
+      precondition(PrincipalName.isValid(principal.name), "\(principal)")
+    } catch { precondition(error.code == .unmappedCertificate, "\(error)") }
+  } catch {}
+  do throws(AuthenticationError) {
+    let common = try DistinguishedName(name).commonName()
+    let digits = Array("0123456789abcdef")
+    let escaped = common.utf8.map { "\\\(digits[Int($0 >> 4)])\(digits[Int($0 & 15)])" }.joined()
+    guard escaped.utf8.count < DistinguishedName.longest - 3 else { return }
+    let again = try DistinguishedName("CN=\(escaped)").commonName()
+    precondition(again == common, "\(again) instead of \(common)")
+  } catch { precondition(error.code == .unmappedCertificate, "\(error)") }
+}

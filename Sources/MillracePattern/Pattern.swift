@@ -1,4 +1,4 @@
-// Pattern: one compiled regular expression that names topics, with bounded work for compiling and matching.
+// Pattern: one compiled regular expression that names topics, or takes names apart, with bounded work for compiling and matching.
 //
 // Clients write RE2's syntax, whose matching time is linear. PCRE2 understands it and searches by backtracking, so what
 // RE2 does not know is refused (PatternSyntax.swift), and every search has limits.
@@ -36,11 +36,15 @@ public final class Pattern {
   private let code: OpaquePointer
   private let context: OpaquePointer
   private let match: OpaquePointer
+  /// Groups in parentheses that ``groups(in:)`` tells of; 0 when the pattern does not capture.
+  public let groupCount: Int
 
   /// Compiles an expression.
-  /// - Parameter text: RE2 syntax, at most ``longestText`` bytes.
+  /// - Parameters:
+  ///   - text: RE2 syntax, at most ``longestText`` bytes.
+  ///   - capturing: whether ``groups(in:)`` will be asked.
   /// - Throws: ``PatternError`` with the position, when the expression is malformed, too long, or needs more than RE2 has.
-  public init(_ text: String) throws(PatternError) {
+  public init(_ text: String, capturing: Bool = false) throws(PatternError) {
     self.text = text
     let bytes = Array(text.utf8)
     guard bytes.count <= Pattern.longestText else {
@@ -54,17 +58,20 @@ public final class Pattern {
     pcre2_set_parens_nest_limit_8(compiling, Pattern.deepestNesting)
     let options =
       PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_BACKSLASH_C
-      | PCRE2_NO_AUTO_CAPTURE
+      | (capturing ? 0 : PCRE2_NO_AUTO_CAPTURE)
     var error: Int32 = 0
     var position = 0
     let compiled = pcre2_compile_8(bytes, bytes.count, options, &error, &position, compiling)
-    guard let compiled, let match = pcre2_match_data_create_8(1, nil) else {
+    guard let compiled, let match = pcre2_match_data_create_from_pattern_8(compiled, nil) else {
       pcre2_match_context_free_8(context)
       if let compiled { pcre2_code_free_8(compiled) }
       throw PatternError("\"\(text)\" at byte \(position): \(Pattern.message(error))")
     }
     pcre2_set_heap_limit_8(context, Pattern.mostMemory)
     code = compiled
+    var groups: UInt32 = 0
+    pcre2_pattern_info_8(compiled, UInt32(PCRE2_INFO_CAPTURECOUNT), &groups)
+    groupCount = Int(groups)
     self.context = context
     self.match = match
   }
@@ -104,6 +111,24 @@ public final class Pattern {
       }
     }
     return found
+  }
+
+  /// What the groups of the expression hold when it is the whole of `name`; nil when it is not.
+  /// - Returns: the name itself, then each group in the order of its opening parenthesis, nil for one that took no part.
+  /// - Throws: ``PatternError`` when the search does not end within ``mostSteps``.
+  public func groups(in name: String) throws(PatternError) -> [String?]? {
+    let result = search(name, steps: Pattern.mostSteps)
+    if result == PCRE2_ERROR_NOMATCH { return nil }
+    guard result >= 0, let bounds = pcre2_get_ovector_pointer_8(match) else {
+      throw PatternError("\"\(text)\" against \"\(name)\": \(Pattern.message(result))")
+    }
+    let bytes = Array(name.utf8)
+    return (0...groupCount).map { group in
+      let (start, end) = (bounds[2 * group], bounds[2 * group + 1])
+      // A group that took no part has the largest `size_t`, which is -1 here.
+      guard start >= 0 else { return nil }
+      return String(decoding: bytes[start..<end], as: UTF8.self)
+    }
   }
 
   private func search(_ name: String, steps: UInt32) -> Int32 {

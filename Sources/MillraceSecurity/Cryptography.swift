@@ -19,19 +19,29 @@ enum Cryptography {
 
   /// HMAC of `message` under `key`.
   static func authenticate(_ mechanism: ScramMechanism, key: Secret, _ message: [UInt8]) -> Secret {
+    message.withUnsafeBytes { authenticate(mechanism, key: key, $0) }
+  }
+
+  /// HMAC of a secret under `key`.
+  static func authenticate(_ mechanism: ScramMechanism, key: Secret, _ message: Secret) -> Secret {
+    message.withBytes { authenticate(mechanism, key: key, $0) }
+  }
+
+  private static func authenticate(_ mechanism: ScramMechanism, key: Secret, _ message: UnsafeRawBufferPointer)
+    -> Secret
+  {
     Secret(count: mechanism.keyLength) { out in
       key.withBytes { keyBytes in
-        message.withUnsafeBufferPointer { bytes in
-          var length: UInt32 = 0
-          // An empty buffer may have no address, which the library takes for "go on with the last key".
-          var nothing: UInt8 = 0
-          let done = withUnsafePointer(to: &nothing) { nothing in
-            HMAC(
-              mechanism.digest, keyBytes.baseAddress ?? UnsafeRawPointer(nothing), Int32(keyBytes.count),
-              bytes.baseAddress ?? nothing, bytes.count, out.baseAddress?.assumingMemoryBound(to: UInt8.self), &length)
-          }
-          precondition(done != nil && Int(length) == out.count, "a keyed hash failed")
+        var length: UInt32 = 0
+        // An empty buffer may have no address, which the library takes for "go on with the last key".
+        var nothing: UInt8 = 0
+        let done = withUnsafePointer(to: &nothing) { nothing in
+          HMAC(
+            mechanism.digest, keyBytes.baseAddress ?? UnsafeRawPointer(nothing), Int32(keyBytes.count),
+            message.baseAddress?.assumingMemoryBound(to: UInt8.self) ?? nothing, message.count,
+            out.baseAddress?.assumingMemoryBound(to: UInt8.self), &length)
         }
+        precondition(done != nil && Int(length) == out.count, "a keyed hash failed")
       }
     }
   }

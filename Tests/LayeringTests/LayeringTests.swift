@@ -6,8 +6,8 @@ import Testing
 /// What stands on which floor. A target may import targets on floors below its own, as far as Package.swift declares them.
 private let floors: [String: Int] = [
   "CMillraceSystem": 1, "CZstd": 1, "CLZ4": 1, "CSnappy": 1, "CZlib": 1, "CPCRE2": 1, "COpenSSL": 1,
-  "MillraceBase": 2,
-  "MillraceModel": 3, "MillraceCompression": 3, "MillracePattern": 3, "MillraceIO": 3, "MillraceSecurity": 3,
+  "MillraceBase": 2, "MillracePattern": 2,
+  "MillraceModel": 3, "MillraceCompression": 3, "MillraceIO": 3, "MillraceSecurity": 3,
   "MillraceQueueing": 3,
   "MillraceKafkaProtocol": 4, "MillraceAMQPProtocol": 4, "MillraceLog": 4, "MillraceDataflow": 4, "MillraceQueue": 4,
   "MillraceDelivery": 4,

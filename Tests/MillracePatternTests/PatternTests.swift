@@ -53,3 +53,18 @@ func bounded() throws {
   #expect(try slow.filter([name]) == [])
   #expect(throws: PatternError.self) { try slow.filter(Array(repeating: name, count: 1000)) }
 }
+
+@Test("groups of a name are told in order, those without a part as nothing")
+func groups() throws {
+  let pattern = try Pattern("CN=([^,]*)(?:,OU=(\\w+))?(.*)", capturing: true)
+  #expect(pattern.groupCount == 3)
+  #expect(try pattern.groups(in: "CN=a,OU=b,O=c") == ["CN=a,OU=b,O=c", "a", "b", ",O=c"])
+  #expect(try pattern.groups(in: "CN=é") == ["CN=é", "é", nil, ""])
+  #expect(try pattern.groups(in: "O=c") == nil)
+  #expect(try Pattern("", capturing: true).groups(in: "") == [""])
+  #expect(try Pattern("(a)|(b)", capturing: true).groups(in: "a") == ["a", "a", nil])
+  // Without being asked to, nothing is captured.
+  #expect(try Pattern("(a)").groups(in: "a") == ["a"])
+  let endless = try Pattern("(a*)*(a*)*(a*)*b", capturing: true)
+  #expect(throws: PatternError.self) { try endless.groups(in: String(repeating: "a", count: 200) + "bc") }
+}
