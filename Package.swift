@@ -134,7 +134,7 @@ let package = Package(
     tests("MillraceQueueingTests", ["MillraceQueueing", "MillraceBase"]),
     tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
     tests("MillracePatternTests", ["MillracePattern"]),
-    tests("MillraceSecurityTests", ["MillraceSecurity", "MillraceBase"]),
+    tests("MillraceSecurityTests", ["MillraceSecurity", "MillraceBase", "COpenSSL"]),
     tests("MillraceSimulationTests", ["MillraceSimulation", "MillraceIO", "MillraceBase"]),
     tests("TransactionHistoryTests", ["TransactionHistory"]),
     tests("MillraceRoutingTests", ["MillraceRouting", "MillraceBase"]),

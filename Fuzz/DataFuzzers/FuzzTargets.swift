@@ -6,7 +6,7 @@ import FuzzHarness
 let fuzzTargets: [FuzzTarget] = [
   recordBatches, compressedBytes, jsonValues, words, routingSnapshots, stateLogs, nexmarkEvents, nexmarkPositions,
   jsonRecords, csvRecords, nexmarkQueries, timeZones, stateSegments,
-  scramMessages, plainMessages, storedCredentials, principalRules,
+  scramMessages, plainMessages, storedCredentials, principalRules, bearerMessages, bearerTokens, keyFiles,
   canary,
 ]
 

@@ -122,3 +122,90 @@ let principalRules = FuzzTarget(
     precondition(again == common, "\(again) instead of \(common)")
   } catch { precondition(error.code == .unmappedCertificate, "\(error)") }
 }
+
+/// RFC 7515's elliptic key, and RFC 8037's.
+private let fuzzKeyFile =
+  #"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","#
+  + #""y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","kid":"a","alg":"ES256","use":"sig"},"#
+  + #"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","key_ops":["verify"]}]}"#
+private let fuzzVerifier: BearerTokenVerifier = {
+  var rules = BearerTokenRules()
+  rules.issuer = "joe"
+  rules.audiences = ["here"]
+  rules.requiredScopes = ["read"]
+  do throws(SecuritySettingError) {
+    return BearerTokenVerifier(keys: try JSONWebKeys(Bytes(fuzzKeyFile)), rules: rules)
+  } catch { preconditionFailure("\(error)") }
+}()
+private let fuzzNow = Timestamp(milliseconds: 1_300_819_000_000)
+
+/// OAUTHBEARER's first message, and one that follows a refusal.
+let bearerMessages = FuzzTarget(
+  name: "bearer-messages",
+  seeds: {
+    [
+      "n,,\u{1}auth=Bearer e30.e30.AAAA\u{1}\u{1}", "y,a=a=2Cb,\u{1}host=x\u{1}auth=bearer  a\u{1}b=c d\r\n\u{1}\u{1}",
+      "p=x,,\u{1}auth=Bearer a\u{1}\u{1}",
+    ].map { Array($0.utf8) }
+  }
+) { input in
+  var server = BearerServer(fuzzVerifier)
+  do throws(AuthenticationError) {
+    guard case .refused(let answer, let first) = try server.respond(input, at: fuzzNow) else {
+      preconditionFailure("a token without a signature came in")
+    }
+    precondition(answer.count < 100, "an answer of \(answer.count) bytes")
+    do throws(AuthenticationError) {
+      _ = try server.respond(Bytes([1]), at: fuzzNow)
+      preconditionFailure("accepted after a refusal")
+    } catch { precondition(error == first, "\(error) instead of \(first)") }
+  } catch { precondition(error.reason.utf8.count <= 2048, "a reason of \(error.reason.utf8.count) bytes") }
+}
+
+/// A token, of which nobody has a signature, and the same bytes as claims whose signature is right.
+let bearerTokens = FuzzTarget(
+  name: "bearer-tokens",
+  seeds: {
+    [
+      "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ."
+        + "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+      "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc."
+        + "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg",
+      #"{"sub":"a","iss":"joe","aud":["x","here"],"exp":1300819380,"nbf":1.5e9,"iat":1300819000,"scope":"read write"}"#,
+      #"{"sub":"a","iss":"joe","aud":"here","exp":1e300,"scope":["read"]}"#,
+    ].map { Array($0.utf8) }
+  }
+) { input in
+  do throws(AuthenticationError) { _ = try fuzzVerifier.verify(input.array, at: fuzzNow) } catch {
+    precondition(error.reason.utf8.count <= 2048, "a reason of \(error.reason.utf8.count) bytes")
+  }
+  do throws(AuthenticationError) {
+    let identity = try fuzzVerifier.identity(claims: input.array, at: fuzzNow)
+    precondition(PrincipalName.isValid(identity.principal.name), "\(identity.principal)")
+    precondition(identity.expires > fuzzNow && identity.scopes.contains("read"), "\(identity)")
+  } catch { precondition(error.reason.utf8.count <= 2048, "a reason of \(error.reason.utf8.count) bytes") }
+}
+
+/// A file with keys. Each that is used must take a signature and refuse it.
+let keyFiles = FuzzTarget(
+  name: "key-files",
+  seeds: {
+    let n = String(repeating: "_", count: 342)
+    return [
+      fuzzKeyFile, #"{"keys":[{"kty":"RSA","kid":"b","n":"\#(n)","e":"AQAB"}]}"#,
+      #"{"keys":[{"kty":"oct","k":"AA"},{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    ].map { Array($0.utf8) }
+  }
+) { input in
+  do throws(SecuritySettingError) {
+    let keys = try JSONWebKeys(input)
+    precondition(keys.count > 0, "no key")
+    for key in keys.keys.prefix(4) {
+      for algorithm in SignatureAlgorithm.allCases where key.fits(algorithm) {
+        let length = key.key.kind.coordinateLength.map { 2 * $0 } ?? 256
+        precondition(
+          !key.key.verify(algorithm, [1, 2, 3], signature: [UInt8](repeating: 7, count: length)), "\(algorithm)")
+      }
+    }
+  } catch { precondition(error.description.utf8.count <= 65_536, "a reason of \(error.description.utf8.count) bytes") }
+}

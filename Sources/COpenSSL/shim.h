@@ -11,3 +11,39 @@
 #include <openssl/rsa.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+
+// A public key of one kind from its parts; NULL when they are none. Here, because a builder of parameters keeps the addresses of
+// all names and values that it was given, which Swift would have to pin one by one.
+static inline EVP_PKEY *mr_public_key(const char *kind, OSSL_PARAM_BLD *builder) {
+  EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, kind, NULL);
+  OSSL_PARAM *parameters = OSSL_PARAM_BLD_to_param(builder);
+  EVP_PKEY *key = NULL;
+  if (context && parameters && EVP_PKEY_fromdata_init(context) == 1)
+    EVP_PKEY_fromdata(context, &key, EVP_PKEY_PUBLIC_KEY, parameters);
+  OSSL_PARAM_free(parameters);
+  EVP_PKEY_CTX_free(context);
+  return key;
+}
+
+static inline EVP_PKEY *mr_rsa_public_key(const unsigned char *n, int n_size, const unsigned char *e, int e_size) {
+  OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+  BIGNUM *modulus = BN_bin2bn(n, n_size, NULL), *exponent = BN_bin2bn(e, e_size, NULL);
+  EVP_PKEY *key = NULL;
+  if (builder && modulus && exponent && OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_N, modulus) == 1 &&
+      OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_E, exponent) == 1)
+    key = mr_public_key("RSA", builder);
+  BN_free(exponent);
+  BN_free(modulus);
+  OSSL_PARAM_BLD_free(builder);
+  return key;
+}
+
+static inline EVP_PKEY *mr_ec_public_key(const char *curve, const unsigned char *point, size_t size) {
+  OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+  EVP_PKEY *key = NULL;
+  if (builder && OSSL_PARAM_BLD_push_utf8_string(builder, OSSL_PKEY_PARAM_GROUP_NAME, curve, 0) == 1 &&
+      OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, point, size) == 1)
+    key = mr_public_key("EC", builder);
+  OSSL_PARAM_BLD_free(builder);
+  return key;
+}

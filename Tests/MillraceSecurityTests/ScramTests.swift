@@ -27,15 +27,6 @@ private func exchange(
   return who
 }
 
-private func refusal(_ body: () throws -> Void) -> AuthenticationError.Code? {
-  do {
-    try body()
-    return nil
-  } catch let error as AuthenticationError {
-    return error.code
-  } catch { return nil }
-}
-
 /// What the server says of a first message.
 private func refusalOfFirst(_ message: String) -> AuthenticationError.Code? {
   var server = ScramServer(mechanism: .sha256, standInKey: key)
