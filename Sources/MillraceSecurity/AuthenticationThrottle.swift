@@ -45,7 +45,9 @@ public struct AuthenticationThrottle: Sendable {
   /// - Returns: how long to wait before the refusal is sent. The connection takes no input meanwhile.
   public mutating func failed(address: String, user: String?, at now: MonotonicTime) -> Duration {
     if let user { users.add(user, at: now) }
-    return delay(after: addresses.add(AuthenticationThrottle.network(of: address), at: now))
+    // Not inside the call of a method: `self` would be copied for that first, and the table with it.
+    let failures = addresses.add(AuthenticationThrottle.network(of: address), at: now)
+    return delay(after: failures)
   }
 
   /// Failures of an address, or its network, that are remembered.
@@ -106,8 +108,9 @@ private struct FailureCounts: Sendable {
 
   func count(_ name: String, at now: MonotonicTime) -> Int {
     let name = FailureCounts.bounded(name)
-    guard let entry = newer[name] ?? older[name], now < entry.last + memory else { return 0 }
-    return entry.count
+    if let entry = newer[name] { return now < entry.last + memory ? entry.count : 0 }
+    if let entry = older[name] { return now < entry.last + memory ? entry.count : 0 }
+    return 0
   }
 
   @discardableResult

@@ -109,7 +109,7 @@ public struct BearerServer: Sendable {
   /// An exchange that begins.
   public init(_ verifier: BearerTokenVerifier) { self.verifier = verifier }
 
-  /// Takes a message of the client's. Takes up to 200 µs.
+  /// Takes a message of the client's. As fast as ``BearerTokenVerifier/verify(_:at:)``.
   /// - Throws: `.malformed`, `.unsupportedChannelBinding`, `.foreignAuthorization` at once; what is wrong with a token after the client has
   ///   answered the refusal.
   public mutating func respond(_ message: Bytes, at now: Timestamp) throws(AuthenticationError) -> Step {

@@ -53,7 +53,8 @@ public struct BearerTokenVerifier: Sendable {
     self.rules = rules
   }
 
-  /// Who the token says that its bearer is. Takes 20 to 200 µs, most of it the signature's, and at most one signature is tried.
+  /// Who the token says that its bearer is. Most of the time is the signature's,
+  /// 50 µs (RSA) to 0.9 ms (P-384), and at most one is tried.
   /// - Throws: `.malformed`, `.unsupportedAlgorithm`, `.unknownKey`, `.invalidSignature`, `.expired`, `.notYetValid`, `.wrongIssuer`,
   ///   `.wrongAudience`, `.insufficientScope`, or `.untrustedToken` for claims that are missing or of another type.
   public func verify(_ token: [UInt8], at now: Timestamp) throws(AuthenticationError) -> BearerIdentity {

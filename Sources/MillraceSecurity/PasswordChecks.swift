@@ -43,7 +43,7 @@ public struct PasswordChecks<Waiter> {
   private var waiterCount = 0
 
   /// None yet.
-  /// - Parameter limit: checks that run or wait for a thread; at 6 ms each, 64 of them keep one core busy for 0.4 s.
+  /// - Parameter limit: checks that run or wait for a thread; at 8 ms each, 64 of them keep one core busy for half a second.
   public init(limit: Int = 64, waiterLimit: Int = 4096, verified: VerifiedPasswords = VerifiedPasswords()) {
     self.limit = limit
     self.waiterLimit = waiterLimit

@@ -127,7 +127,8 @@ final class VerificationKey: @unchecked Sendable {
     return made
   }
 
-  /// Whether `signature` of `message` was made with this key's other half. 20 to 200 µs.
+  /// Whether `signature` of `message` was made with this key's other half. 50 µs with RSA of 2048 bits, 0.1 ms with P-256,
+  /// 0.2 ms with Ed25519, 0.9 ms with P-384 and P-521.
   ///
   /// `algorithm` must be one of this key's kind.
   func verify(_ algorithm: SignatureAlgorithm, _ message: [UInt8], signature: [UInt8]) -> Bool {

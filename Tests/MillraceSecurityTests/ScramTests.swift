@@ -183,6 +183,19 @@ func replay() throws {
   #expect(refusal { _ = try again.respond(final) } == .outOfOrder)
 }
 
+@Test("a header that was changed on the way is refused")
+func changedHeader() throws {
+  let users = ["alice": try ScramCredential(password: Secret("pencil"), mechanism: .sha256, iterations: 4096)]
+  let client = ScramClient(mechanism: .sha256, user: "alice", password: Secret("pencil"))
+  for header in ["y,,", "n,a=alice,"] {
+    // The proof does not cover the first message's header; that the last one repeats it does.
+    let code = refusal {
+      _ = try exchange(client, users) { $0 == 0 ? Bytes(header + String($1.text.dropFirst(3))) : $1 }
+    }
+    #expect(code == .malformed, "\(header)")
+  }
+}
+
 @Test("messages out of order are refused")
 func order() throws {
   var server = ScramServer(mechanism: .sha256, standInKey: key)
