@@ -127,7 +127,7 @@ let package = Package(
     tests("LayeringTests", []),
     tests("MillraceBaseTests", ["MillraceBase"]),
     tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
-    tests("MillraceIOTests", ["MillraceIO", "MillraceBase", "CMillraceSystem"]),
+    tests("MillraceIOTests", ["MillraceIO", "MillraceBase", "CMillraceSystem", "COpenSSL"]),
     tests("MillraceKafkaProtocolTests", ["MillraceKafkaProtocol", "MillraceModel", "MillraceBase"]),
     tests("MillraceAMQPProtocolTests", ["MillraceAMQPProtocol", "MillraceBase"]),
     tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),

@@ -5,7 +5,7 @@ import Glibc
 import MillraceBase
 
 /// A connection by TCP, or to a socket in a directory, for programs that do one thing at a time. One thread may use it at once.
-public final class BlockingSocket {
+public final class BlockingSocket: BlockingStream {
   private let descriptor: Int32
   /// The peer.
   public let peer: SocketAddress

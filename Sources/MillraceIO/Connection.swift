@@ -48,6 +48,20 @@ public protocol Connection: AnyObject {
   func closeAfterWriting()
   /// Drops what is queued and closes. The handler's `connectionClosed` follows, in a later turn.
   func close()
+  /// How the connection is protected; nil for plain text, and until a handshake is done, before which nothing is offered to
+  /// the handler.
+  var security: ConnectionSecurity? { get }
+  /// Asks for ``ConnectionHandler/connectionSends()``: once, before the connection next hands output to the system at the end
+  /// of a phase of the turn.
+  /// - Returns: false when this connection does no such thing.
+  func callBeforeSending() -> Bool
+}
+
+extension Connection {
+  /// None.
+  public var security: ConnectionSecurity? { nil }
+  /// False.
+  public func callBeforeSending() -> Bool { false }
 }
 
 /// Handles the input of one connection, on the connection's reactor.
@@ -65,6 +79,9 @@ public protocol ConnectionHandler: AnyObject {
   func connectionInputEnded() -> Bool
   /// All queued output was taken by the system after some had to wait.
   func connectionDrained()
+  /// Output is about to be handed to the system, and what is written now still goes with it. Only after
+  /// ``Connection/callBeforeSending()``.
+  func connectionSends()
   /// The connection is gone: by the peer, by an error (then `error` says which) or by `close`. Called once, last.
   func connectionClosed(_ error: IOError?)
 }
@@ -74,6 +91,8 @@ extension ConnectionHandler {
   public func connectionPeerFinished() {}
   /// True: for handlers that answer at once.
   public func connectionInputEnded() -> Bool { true }
+  /// Nothing: for handlers that never ask for it.
+  public func connectionSends() {}
 }
 
 /// An open listening socket.

@@ -26,6 +26,9 @@ public protocol Reactor: AnyObject, Sendable {
   @discardableResult
   func schedule(after delay: Duration, _ job: @escaping () -> Void) -> Timer
 
+  /// Most unread bytes that a connection's handler may leave; a larger message ends the connection.
+  var inputLimit: Int { get }
+
   /// The quickest way to write files that this reactor has; what must block does so on `executor`. Reactor thread only.
   func fileWriter(_ executor: any BlockingExecutor) -> any FileWriter
 
@@ -42,6 +45,9 @@ extension Reactor {
   public func fileWriter(_ executor: any BlockingExecutor) -> any FileWriter {
     ThreadFileWriter(reactor: self, executor: executor)
   }
+
+  /// 101 MiB, which lets Kafka's largest request (`socket.request.max.bytes`, 100 MiB) in.
+  public var inputLimit: Int { 101 << 20 }
 }
 
 /// A scheduled job. Cancelling it makes the job never run; cancelling twice is harmless. Reactor thread only.

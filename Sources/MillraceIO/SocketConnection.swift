@@ -41,6 +41,8 @@ final class SocketConnection: Connection, EventSource {
   private var queue: [Bytes] = []
   private var queueHead = 0
   private var isListedUnsent = false
+  /// The handler wants to be called before the next sending.
+  private var announcesSending = false
   private var waitsForRoom = false
   private var deadline: Timer?
 
@@ -109,6 +111,14 @@ final class SocketConnection: Connection, EventSource {
     if !waitsForRoom { listUnsent() }
   }
 
+  func callBeforeSending() -> Bool {
+    guard state == .open else { return false }
+    reactor.requireOwner()
+    announcesSending = true
+    listUnsent()
+    return true
+  }
+
   func close() {
     guard state == .open || state == .finishing else { return }
     reactor.requireOwner()
@@ -147,6 +157,10 @@ final class SocketConnection: Connection, EventSource {
 
   /// Output collected in this phase goes out.
   func sendUnsent() {
+    if announcesSending {
+      announcesSending = false
+      if state == .open { handler?.connectionSends() }
+    }
     isListedUnsent = false
     if state == .open || state == .finishing, !waitsForRoom { send() }
   }
