@@ -22,6 +22,8 @@ public struct OpenOptions: OptionSet, Sendable {
   public static let truncate = OpenOptions(rawValue: 32)
   /// Must not exist yet.
   public static let exclusive = OpenOptions(rawValue: 64)
+  /// When it is made, only its owner may read and write it: for secrets.
+  public static let ownerOnly = OpenOptions(rawValue: 128)
 }
 
 /// Files and directories. Every call may block, so reactors leave them to a ``BlockingExecutor`` once running.

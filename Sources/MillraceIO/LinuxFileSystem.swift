@@ -12,9 +12,10 @@ public final class LinuxFileSystem: FileSystem {
 
   /// Opens a file. `.direct` is dropped where the file system refuses it.
   public func open(_ path: String, _ options: OpenOptions) throws(IOError) -> any File {
-    var descriptor = mr_open(path, options.rawValue, 0o640)
+    let mode: Int32 = options.contains(.ownerOnly) ? 0o600 : 0o640
+    var descriptor = mr_open(path, options.rawValue, mode)
     if descriptor == -EINVAL && options.contains(.direct) {
-      descriptor = mr_open(path, options.subtracting(.direct).rawValue, 0o640)
+      descriptor = mr_open(path, options.subtracting(.direct).rawValue, mode)
     }
     return LinuxFile(path: path, descriptor: try IOError.check(descriptor, "open", path))
   }
