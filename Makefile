@@ -178,6 +178,12 @@ bench-state: setup
 	@mkdir -p .build/state-benchmark
 	.build/release/StateBenchmark all 10000 .build/state-benchmark
 
+# What TLS costs a listener, in processor time: half a minute.
+.PHONY: bench-tls
+bench-tls: setup
+	$(SWIFT) build -c release --product TLSBenchmark -Xswiftc -static-executable
+	.build/release/TLSBenchmark 1024 $(RUNS)
+
 # AMQP beside RabbitMQ: some ten minutes, and a table of its own.
 bench-amqp: setup-test build-release
 	@Scripts/setup amqp-bench

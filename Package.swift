@@ -216,6 +216,9 @@ let package = Package(
       ],
       path: "Benchmarks/StateBenchmark", swiftSettings: settings),
     .executableTarget(
+      name: "TLSBenchmark", dependencies: ["MillraceIO", "MillraceBase"], path: "Benchmarks/TLSBenchmark",
+      swiftSettings: settings),
+    .executableTarget(
       name: "NexmarkBenchmark",
       dependencies: ["MillraceBase", "MillraceDataflow", "MillraceNexmark", "MillraceNexmarkQueries"],
       path: "Benchmarks/NexmarkBenchmark", swiftSettings: settings),

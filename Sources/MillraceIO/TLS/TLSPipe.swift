@@ -58,36 +58,38 @@ final class TLSPipe {
     guard let method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "millrace") else {
       preconditionFailure("out of memory: no BIO method")
     }
-    BIO_meth_set_read(method) { bio, into, length in
-      guard let bio, let into, let data = BIO_get_data(bio) else { return -1 }
-      return Unmanaged<TLSPipe>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.read(bio, into, Int(length)) }
+    BIO_meth_set_read_ex(method) { bio, into, length, done in
+      guard let bio, let into, let done, let data = BIO_get_data(bio) else { return 0 }
+      done.pointee = Unmanaged<TLSPipe>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.read(bio, into, length) }
+      return done.pointee > 0 ? 1 : 0
     }
-    BIO_meth_set_write(method) { bio, from, length in
-      guard let bio, let from, let data = BIO_get_data(bio) else { return -1 }
-      return Unmanaged<TLSPipe>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.write(from, Int(length)) }
+    BIO_meth_set_write_ex(method) { bio, from, length, done in
+      guard let bio, let from, let done, let data = BIO_get_data(bio) else { return 0 }
+      Unmanaged<TLSPipe>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.write(from, length) }
+      done.pointee = length
+      return 1
     }
     BIO_meth_set_ctrl(method) { _, command, _, _ in command == BIO_CTRL_FLUSH ? 1 : 0 }
     return method
   }()
 
-  private func read(_ bio: OpaquePointer, _ into: UnsafeMutablePointer<CChar>, _ length: Int) -> Int32 {
+  private func read(_ bio: OpaquePointer, _ into: UnsafeMutablePointer<CChar>, _ length: Int) -> Int {
     BIO_clear_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
     guard inputCount > 0 else {
       BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
-      return -1
+      return 0
     }
     let count = min(length, inputCount)
     UnsafeMutableRawPointer(into).copyMemory(from: input, byteCount: count)
     input += count
     inputCount -= count
-    return Int32(count)
+    return count
   }
 
-  private func write(_ from: UnsafePointer<CChar>, _ length: Int) -> Int32 {
+  private func write(_ from: UnsafePointer<CChar>, _ length: Int) {
     reserve(length)
-    guard let chunk else { return -1 }
+    guard let chunk else { return }
     (chunk.base + used).copyMemory(from: from, byteCount: length)
     used += length
-    return Int32(length)
   }
 }

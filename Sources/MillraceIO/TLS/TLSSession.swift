@@ -61,7 +61,10 @@ final class TLSSession {
     guard let ssl, let base = room.baseAddress else { return (0, .failed("the session is over")) }
     var filled = 0
     ERR_clear_error()
+    // The buffer for a record is kept while there are some, and given back when OpenSSL next finds none.
+    _ = SSL_ctrl(ssl, SSL_CTRL_CLEAR_MODE, Int(SSL_MODE_RELEASE_BUFFERS), nil)
     while filled < room.count {
+      if pipe.inputCount == 0 { _ = SSL_ctrl(ssl, SSL_CTRL_MODE, Int(SSL_MODE_RELEASE_BUFFERS), nil) }
       var got = 0
       let result = SSL_read_ex(ssl, base + filled, room.count - filled, &got)
       if result != 1 { return (filled, outcome(ssl, result)) }

@@ -1,0 +1,3 @@
+// TLSBenchmark: processor time of TLS, on the server's side.
+
+TLSBenchmark.main()
