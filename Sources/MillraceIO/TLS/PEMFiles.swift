@@ -33,11 +33,13 @@ struct PEMFiles {
     defer { BIO_free(bio) }
     ERR_clear_error()
     let key = contents.withBuffer { _ in PEM_read_bio_PrivateKey(bio, nil, refusePassword, nil) }
-    let code = ERR_peek_last_error()
     let reason = OpenSSL.drainErrors()
     if let key { return key }
-    if PEMFiles.isNoStart(code) { throw TLSError(.badKey, path, "holds no private key (PEM, BEGIN PRIVATE KEY)") }
-    if contents.text.contains("ENCRYPTED") {
+    let text = contents.text
+    if !text.contains("PRIVATE KEY-----") {
+      throw TLSError(.badKey, path, "holds no private key (PEM, BEGIN PRIVATE KEY)")
+    }
+    if text.contains("ENCRYPTED") {
       throw TLSError(.badKey, path, "the key is encrypted; keep one without a password, readable by its owner only")
     }
     throw TLSError(.badKey, path, reason ?? "no private key")
