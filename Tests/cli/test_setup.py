@@ -6,7 +6,7 @@ import pytest
 from millrace_tests.server import ROOT
 
 BUILD = {"build-essential", "pkg-config", "libzstd-dev", "liblz4-dev", "libsnappy-dev", "zlib1g-dev", "liburing-dev",
-         "libpcre2-dev"}
+         "libpcre2-dev", "libssl-dev"}
 
 
 @pytest.fixture
