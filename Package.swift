@@ -49,6 +49,7 @@ let package = Package(
     // Floor 4
     library("MillraceKafkaProtocol", ["MillraceBase", "MillraceModel"]),
     library("MillraceAMQPProtocol", ["MillraceBase"]),
+    library("MillraceHTTPProtocol", ["MillraceBase"]),
     library("MillraceLog", ["MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO"]),
     library("MillraceDataflow", ["MillraceBase", "MillraceModel"]),
     library("MillraceDelivery", ["MillraceBase", "MillraceModel"]),
@@ -83,6 +84,12 @@ let package = Package(
         "MillraceBroker", "MillraceSecurity",
       ]),
     library(
+      "MillraceHTTPServer",
+      [
+        "MillraceBase", "MillraceModel", "MillraceIO", "MillraceDelivery", "MillraceRouting", "MillraceQueueing",
+        "MillraceHTTPProtocol", "MillraceAMQPProtocol", "MillraceBroker", "MillraceSecurity",
+      ]),
+    library(
       "MillraceConnectors",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceDataflow", "MillraceStreams",
@@ -96,7 +103,7 @@ let package = Package(
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
         "MillraceStreams", "MillraceDelivery", "MillraceRouting", "MillraceQueueing", "MillraceBroker",
         "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceAMQPProtocol", "MillraceAMQPServer",
-        "MillraceConnectors", "MillraceQueue", "MillraceSecurity",
+        "MillraceConnectors", "MillraceQueue", "MillraceSecurity", "MillraceHTTPProtocol", "MillraceHTTPServer",
       ]),
     // Floor 9
     library(
@@ -130,6 +137,14 @@ let package = Package(
     tests("MillraceIOTests", ["MillraceIO", "MillraceBase", "CMillraceSystem", "COpenSSL"]),
     tests("MillraceKafkaProtocolTests", ["MillraceKafkaProtocol", "MillraceModel", "MillraceBase"]),
     tests("MillraceAMQPProtocolTests", ["MillraceAMQPProtocol", "MillraceBase"]),
+    tests("MillraceHTTPProtocolTests", ["MillraceHTTPProtocol", "MillraceBase"]),
+    tests(
+      "MillraceHTTPServerTests",
+      [
+        "MillraceHTTPServer", "MillraceHTTPProtocol", "MillraceAMQPServer", "MillraceAMQPProtocol", "MillraceBroker",
+        "MillraceSecurity", "MillraceRouting", "MillraceDelivery", "MillraceLog", "MillraceSimulation", "MillraceIO",
+        "MillraceModel", "MillraceBase",
+      ]),
     tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),
     tests("MillraceQueueingTests", ["MillraceQueueing", "MillraceBase"]),
     tests("MillraceCompressionTests", ["MillraceCompression", "MillraceBase"]),
@@ -248,7 +263,7 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
     .target(
       name: "FuzzStorage", dependencies: ["MillraceBase", "MillraceIO", "MillraceLog", "MillraceSimulation"],
       path: "Fuzz/Storage", swiftSettings: settings),
-    fuzzers("ProtocolFuzzers", ["MillraceKafkaProtocol", "MillraceAMQPProtocol"]),
+    fuzzers("ProtocolFuzzers", ["MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceHTTPProtocol"]),
     fuzzers(
       "DataFuzzers",
       [

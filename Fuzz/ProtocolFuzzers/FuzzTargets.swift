@@ -1,10 +1,11 @@
-// FuzzTargets: the fuzzers of this program: the two protocols.
+// FuzzTargets: the fuzzers of this program: the three protocols.
 
 import FuzzHarness
 
 /// Tests hold this list against docs/internals/fuzzing.md and against the parsers in the sources.
 let fuzzTargets: [FuzzTarget] = [
   requestFrames, messages, consumerProtocol, amqpFrames, amqpMethods, amqpTables, amqpContentHeaders,
+  httpRequests,
 ]
 
 /// libFuzzer's entry before the first input; the harness has the one for each input.

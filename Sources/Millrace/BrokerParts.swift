@@ -4,6 +4,7 @@ import MillraceAMQPServer
 import MillraceBase
 import MillraceBroker
 import MillraceConnectors
+import MillraceHTTPServer
 import MillraceIO
 import MillraceKafkaServer
 import MillraceLog
@@ -54,6 +55,8 @@ package struct BrokerParts: Sendable {
   package let kafka: ReactorBound<KafkaServer>
   /// The AMQP server, which listens nowhere yet.
   package let amqp: ReactorBound<AMQPServer>
+  /// The HTTP server, which listens nowhere yet.
+  package let http: ReactorBound<HTTPServer>
   /// Serves workers of stream jobs; it listens nowhere yet.
   package let workers: ReactorBound<WorkerServer>
   /// Makes commits durable: two threads keep the device busy.
@@ -90,10 +93,31 @@ package struct BrokerParts: Sendable {
         reactor: reactor, writer: writer, background: background, logger: configuration.logger)
       opened.queues.register(AMQPMessageFormat.shared)
       broker = ReactorBound(opened, on: reactor)
-      workers = ReactorBound(WorkerServer(broker: opened, logger: configuration.logger), on: reactor)
-      amqp = ReactorBound(AMQPServer(broker: opened, logger: configuration.logger), on: reactor)
-      kafka = ReactorBound(
-        KafkaServer(broker: opened, logger: configuration.logger, advertised: configuration.advertised), on: reactor)
+      let workers = WorkerServer(broker: opened, logger: configuration.logger)
+      let amqp = AMQPServer(broker: opened, logger: configuration.logger)
+      let kafka = KafkaServer(broker: opened, logger: configuration.logger, advertised: configuration.advertised)
+      let http = HTTPServer(broker: opened, logger: configuration.logger)
+      http.stopsJob = { [unowned workers] in workers.endRun(ofStoppedJob: $0) }
+      http.connectionCounts = { [unowned kafka, unowned amqp, unowned workers] in
+        [
+          ("kafka", kafka.connectionCount), ("amqp", amqp.connectionCount), ("workers", workers.connectionCount),
+        ]
+      }
+      http.managedClients = { [unowned amqp] in
+        amqp.clients.map { client in
+          ManagedClient(
+            name: client.name, user: client.user, virtualHost: client.virtualHost, peerHost: client.peerHost,
+            peerPort: client.peerPort,
+            channels: client.channels.map {
+              ManagedClient.Channel(number: $0.number, consumers: $0.consumers, unacknowledged: $0.unacknowledged)
+            })
+        }
+      }
+      if let host = configuration.advertised?.host { http.advertisedNames = [host.lowercased()] }
+      self.workers = ReactorBound(workers, on: reactor)
+      self.amqp = ReactorBound(amqp, on: reactor)
+      self.kafka = ReactorBound(kafka, on: reactor)
+      self.http = ReactorBound(http, on: reactor)
     } catch {
       writer.stop()
       background.stop()
@@ -133,12 +157,16 @@ package struct BrokerParts: Sendable {
     let kafka = kafka.take()
     let amqp = amqp.take()
     let workers = workers.take()
+    let http = http.take()
     kafka.stopAccepting()
+    http.stopAccepting()
+    http.giveBackDeliveries()
     workers.stopAccepting()
     // Before the broker goes, so that nobody gets its refusals for an answer.
     amqp.close {
       broker.take().close { error in
         kafka.close()
+        http.close()
         workers.close()
         // Answers to clients still have a turn to leave.
         reactor.schedule(after: .milliseconds(1)) { done(error) }

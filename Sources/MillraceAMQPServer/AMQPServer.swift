@@ -83,6 +83,8 @@ public final class AMQPServer {
   /// Open connections.
   public var connectionCount: Int { connections.count }
 
+  var allConnections: [AMQPConnection] { Array(connections.values) }
+
   /// The memory of what clients have sent.
   var requests: RequestBudget { gate.budget }
 

@@ -60,6 +60,22 @@ public struct Histogram: Sendable {
     return maximum
   }
 
+  /// How many values lie at or below each of `edges`, which ascend; a value may count up to 1/16 too early or too late.
+  /// - Complexity: O(buckets + edges).
+  public func counts(upTo edges: [UInt64]) -> [UInt64] {
+    var out: [UInt64] = []
+    var seen: UInt64 = 0
+    var bucket = 0
+    for edge in edges {
+      while bucket < counts.count, Histogram.upperEdge(bucket) <= edge {
+        seen += counts[bucket]
+        bucket += 1
+      }
+      out.append(seen)
+    }
+    return out
+  }
+
   /// The mean, 0 when there are no values.
   public var mean: Double { count == 0 ? 0 : Double(sum) / Double(count) }
 

@@ -74,7 +74,8 @@ public struct Setting: Sendable {
 /// Settings of the broker by Kafka's names; what is not set has its standard value.
 public struct BrokerSettings: Sendable {
   /// All that can be set.
-  public static let table: [Setting] = generalTable + ShareSettings.brokerTable + storageTable + amqpTable + accessTable
+  public static let table: [Setting] =
+    generalTable + ShareSettings.brokerTable + storageTable + amqpTable + httpTable + accessTable
 
   private static let generalTable: [Setting] = [
     Setting(

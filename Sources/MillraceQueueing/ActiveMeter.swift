@@ -46,6 +46,9 @@ struct ActiveMeter: Sendable {
   private var waiting = LatencyHistogram()
   private var processing = LatencyHistogram()
 
+  /// What was counted so far.
+  var counts: QueueCounts { QueueCounts(totals, waiting: waiting, processing: processing) }
+
   init(started: Int64, backlog: Int) {
     self.started = started
     ready = backlog

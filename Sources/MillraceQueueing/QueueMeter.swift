@@ -153,6 +153,10 @@ public struct QueueMeter: Sendable {
     return meter.figures(now: now.nanoseconds, oldest: oldest?.nanoseconds)
   }
 
+  /// What was counted so far.
+  /// - Complexity: O(1), without the moving averages of ``figures(now:oldest:)``.
+  public var counts: QueueCounts { active.first?.counts ?? QueueCounts() }
+
   /// Bytes that the meter holds, on the heap and by itself.
   public var heldBytes: Int {
     MemoryLayout<QueueMeter>.size

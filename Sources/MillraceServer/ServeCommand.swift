@@ -8,10 +8,10 @@ import MillraceIO
 extension Command {
   /// `millrace serve`
   static let serve = Command(
-    "serve", "serves the data in a directory to clients of Kafka and of AMQP 0-9-1 (RabbitMQ)",
+    "serve", "serves the data in a directory to clients of Kafka, of AMQP 0-9-1 (RabbitMQ) and of HTTP",
     discussion: """
       When it accepts connections it writes one line to standard output: `millrace ready kafka=HOST:PORT amqp=HOST:PORT \
-      pid=N`, without `amqp=…` when --no-amqp is given. Its log goes to standard error. SIGTERM and SIGINT stop it cleanly, a second one stops it at once. The directory is locked \
+      http=HOST:PORT pid=N`, without `amqp=…` when --no-amqp is given, and without `http=…` unless --http is. Its log goes to standard error. SIGTERM and SIGINT stop it cleanly, a second one stops it at once. The directory is locked \
       against a second server.
       """,
     options: [
@@ -21,6 +21,9 @@ extension Command {
       CommandOption(
         "--amqp", "PORT", type: .integer(0...65535), "AMQP's port; 0 takes any free one (default 5672)."),
       CommandOption(flag: "--no-amqp", "Does not listen for clients of AMQP."),
+      CommandOption(
+        "--http", "PORT", type: .integer(0...65535),
+        "The port of the HTTP API, metrics and health; 0 takes any free one (default: none)."),
       .advertise, .setting, .logLevel,
     ]
   ) { (arguments) throws(CommandFailure) in
@@ -30,6 +33,7 @@ extension Command {
       throw CommandFailure(.usage, "--amqp and --no-amqp exclude each other")
     }
     if !arguments.has("--no-amqp") { configuration.amqpPort = UInt16(arguments.integer("--amqp") ?? 5672) }
+    if let port = arguments.integer("--http") { configuration.httpPort = UInt16(port) }
     let server = try starting { try ServerProcess(configuration) }
     server.announce()
     return server.run()

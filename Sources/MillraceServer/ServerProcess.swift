@@ -18,6 +18,8 @@ public struct ServerConfiguration {
   public var kafkaPort: UInt16 = 9092
   /// AMQP's port; 0 takes any free one, nil does without AMQP.
   public var amqpPort: UInt16?
+  /// HTTP's port; 0 takes any free one, nil does without HTTP.
+  public var httpPort: UInt16?
   /// What clients are told to connect to; nil tells each the address it has connected to.
   public var advertised: SocketAddress?
   /// Broker settings by Kafka's names.
@@ -53,6 +55,8 @@ public final class ServerProcess {
   public private(set) var kafkaAddress = SocketAddress(host: "127.0.0.1", port: 0)
   /// The AMQP listener's address with its real port; nil without one.
   public private(set) var amqpAddress: SocketAddress?
+  /// The HTTP listener's address with its real port; nil without one.
+  public private(set) var httpAddress: SocketAddress?
   let logger: Logger
   private let parts: BrokerParts
   private let signals: Signals
@@ -97,6 +101,12 @@ public final class ServerProcess {
       amqpAddress = try listen(hosts, port, hint: "; --amqp takes another port, --no-amqp does without") {
         (address) throws(IOError) in
         try amqp.listen(address)
+      }
+    }
+    if let port = configuration.httpPort {
+      let http = parts.http.take()
+      httpAddress = try listen(hosts, port, hint: "; --http takes another port") { (address) throws(IOError) in
+        try http.listen(address)
       }
     }
     listenForWorkers(configuration.directory)
@@ -155,7 +165,8 @@ public final class ServerProcess {
   /// Says on standard output that the server accepts connections.
   public func announce() {
     let amqp = amqpAddress.map { " amqp=\($0)" } ?? ""
-    ServerProcess.print("millrace ready kafka=\(kafkaAddress)\(amqp) pid=\(getpid())\n")
+    let http = httpAddress.map { " http=\($0)" } ?? ""
+    ServerProcess.print("millrace ready kafka=\(kafkaAddress)\(amqp)\(http) pid=\(getpid())\n")
   }
 
   /// Runs until a signal or a failed flush; returns what to exit with.
@@ -169,6 +180,7 @@ public final class ServerProcess {
     logger.log(.info, "server", isStopping ? "stopping at once" : "stopping", ["signal": "\(signal)"])
     guard !isStopping else { _exit(128 + signal) }
     isStopping = true
+    parts.http.take().prepareToClose()
     parts.kafka.take().stopAccepting()
     parts.amqp.take().stopAccepting()
     parts.workers.take().stopAccepting()

@@ -172,6 +172,11 @@ public final class WorkerServer {
     }
   }
 
+  /// Has the newest run of a job that was stopped end: its worker finishes its step; a run in this process ends at once.
+  public func endRun(ofStoppedJob job: String) {
+    if let worker = worker(of: job) { worker.jobStops() } else { broker.endRun(ofJob: job) }
+  }
+
   func resume(_ job: String, _ completion: @escaping (WorkerAnswer) -> Void) {
     broker.setStopped(false, job: job) { error in
       completion(error.map { .refused(JobError($0, or: .commitFailed)) } ?? .done)

