@@ -72,10 +72,10 @@ public struct MeteredQueue {
 
   /// Figures that cost next to nothing to ask for.
   public var metrics: QueueMetrics {
-    let counts = hosted.meter.counts
+    let lengths = hosted.queue.lengths()
     return QueueMetrics(
-      ready: hosted.queue.length, readyBytes: hosted.queue.lengthBytes, unacknowledged: hosted.queue.inFlightCount,
-      consumers: hosted.queue.consumerCount, counts: counts)
+      ready: lengths.ready, readyBytes: lengths.readyBytes, unacknowledged: lengths.inFlight,
+      consumers: lengths.consumers, counts: hosted.counts)
   }
 }
 

@@ -15,6 +15,8 @@ public enum HTTPMethod: String, CaseIterable, Sendable {
   case patch = "PATCH"
   case delete = "DELETE"
   case options = "OPTIONS"
+  /// Known, so that it is told apart from what is no method; nothing here answers it.
+  case trace = "TRACE"
 
   /// Whether nothing is changed by it.
   public var isSafe: Bool { self == .get || self == .head || self == .options }

@@ -264,7 +264,7 @@ final class HTTPConnection: ConnectionHandler, RequestHolder {
   func writeHead(
     _ status: HTTPStatus, _ fields: [(name: StaticString, value: String)], _ body: HTTPResponseBody, _ call: HTTPCall
   ) {
-    if !call.head.keepsAlive || server.isClosing || isPeerFinished { closesBehindAnswer = true }
+    if !call.head.keepsAlive || server.isClosing { closesBehindAnswer = true }
     // The end of the connection ends the body where there are no chunks.
     if body == .streamed, call.head.minorVersion == 0 { closesBehindAnswer = true }
     connection.write([

@@ -181,7 +181,10 @@ public final class HTTPServer {
   /// The route of a request, and what its path names.
   /// - Throws: 404, 405.
   func find(_ head: HTTPRequestHead) throws(HTTPProblem) -> (HTTPRoute, [String]) {
-    switch HTTPServer.router.find(head.method, head.target.segments) {
+    var segments = head.target.segments
+    // Tools of RabbitMQ end their paths with a slash or without one.
+    if segments.count > 2, segments[0] == "api", segments[1] != "v1", segments.last == "" { segments.removeLast() }
+    switch HTTPServer.router.find(head.method, segments) {
     case .route(let route, let parameters): return (route, parameters)
     case .otherMethods(let methods):
       var problem = HTTPProblem(

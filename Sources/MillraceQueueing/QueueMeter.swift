@@ -155,7 +155,7 @@ public struct QueueMeter: Sendable {
 
   /// What was counted so far.
   /// - Complexity: O(1), without the moving averages of ``figures(now:oldest:)``.
-  public var counts: QueueCounts { active.first?.counts ?? QueueCounts() }
+  public var counts: QueueCounts { active.isEmpty ? QueueCounts() : active[0].counts }
 
   /// Bytes that the meter holds, on the heap and by itself.
   public var heldBytes: Int {

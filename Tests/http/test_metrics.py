@@ -27,7 +27,7 @@ def scrape(client):
 @pytest.fixture
 def busy(client):
     """A server with some of everything, with names that need escaping."""
-    client.do("PUT", "/api/v1/topics/metric.topic", {"partitions": 2})
+    assert client.ask("PUT", "/api/v1/topics/metric.topic", {"partitions": 2})[0] in (201, 409)
     client.do("POST", "/api/v1/topics/metric.topic/records", {"records": [{"value": "x"}] * 7})
     client.do("PUT", '/api/v1/queues/q%22%5C%C3%A9')
     client.do("POST", '/api/v1/queues/q%22%5C%C3%A9/messages', {"messages": [{"body": "a"}] * 3})

@@ -103,6 +103,12 @@ final class HostedQueue {
     }
   }
 
+  /// What was counted so far, read where it lies.
+  var counts: QueueCounts {
+    tellArrivals()
+    return measured.counts
+  }
+
   /// A message has come, received at the same moment. They come many at a time, and are measured together.
   func arrived(now: MonotonicTime) {
     if arrivedAt != now {

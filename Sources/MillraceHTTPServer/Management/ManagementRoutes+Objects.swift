@@ -298,7 +298,7 @@ extension ManagementRoutes {
     },
     route(
       .delete, bindingPath + "/{properties}", "Takes a binding away, by its `properties_key`.", onExchange(.alter),
-      path: [kind, HTTPParameter("properties", .text(1...1024), "The binding's `properties_key`.")],
+      path: [kind, HTTPParameter("properties", .text(1...512), "The binding's `properties_key`.")],
       status: .noContent, response: .nothing
     ) { (call) throws(HTTPProblem) in
       // Some clients send the key as the list shows it, others encode it once more.

@@ -334,6 +334,7 @@ enum ManagementRoutes {
       .needs([HTTPRequirement(.create, .virtualHost, .virtualHost)]), request: object, isBodyOptional: true,
       status: .created, response: .nothing
     ) { (call) throws(HTTPProblem) in
+      _ = try call.json()
       call.broker.queues.createVirtualHost(call.virtualHost) { done($0, .created, call) }
     },
     route(

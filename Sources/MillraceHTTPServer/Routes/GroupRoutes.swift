@@ -7,7 +7,7 @@ import MillraceModel
 import MillraceSecurity
 
 enum GroupRoutes {
-  static let groupName = HTTPParameter("group", .text(1...1024), "The group.")
+  static let groupName = HTTPParameter("group", .text(1...249), "The group.")
   static func needs(_ operation: AccessOperation) -> HTTPAccess {
     .needs([HTTPRequirement(operation, .group, .path("group"))])
   }

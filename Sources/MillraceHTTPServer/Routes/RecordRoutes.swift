@@ -27,7 +27,7 @@ enum RecordRoutes {
       .needs([HTTPRequirement(.write, .topic, .path("topic"))]), path: [TopicRoutes.topicName],
       query: [
         HTTPParameter("partition", .integer(0...Int64(Int32.max)), "Partition of a record that is sent as bytes."),
-        HTTPParameter("key", .text(0...8192), "Key of a record that is sent as bytes."),
+        HTTPParameter("key", .text(0...512), "Key of a record that is sent as bytes."),
       ],
       request: .jsonOrBytes(
         .object([.required("records", .list(RecordJSON.newRecord, 1...10_000))])),
