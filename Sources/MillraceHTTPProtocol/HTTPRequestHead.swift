@@ -15,8 +15,9 @@ public enum HTTPMethod: String, CaseIterable, Sendable {
   case patch = "PATCH"
   case delete = "DELETE"
   case options = "OPTIONS"
-  /// Known, so that it is told apart from what is no method; nothing here answers it.
+  // Known, so that they are told apart from what is no method; nothing here answers them.
   case trace = "TRACE"
+  case query = "QUERY"
 
   /// Whether nothing is changed by it.
   public var isSafe: Bool { self == .get || self == .head || self == .options }

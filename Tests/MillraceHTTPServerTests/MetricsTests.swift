@@ -1,0 +1,68 @@
+// MetricsTests: lines of the text format, numbers as they are, and bounds.
+
+import MillraceBase
+import Testing
+
+@testable import MillraceHTTPServer
+
+@Test("numbers are written exactly, seconds with as many digits as they need, and labels escaped")
+func lines() {
+  var writer = MetricsWriter()
+  for value in [0, 7, 10, 1_234_567_890, UInt64.max] { writer.line("n", "", MetricsText.none, value) }
+  for nanoseconds in [0, 1, 1_000_000_000, 1_500_000_000, 2_000_000_010, 123_456_789, UInt64.max] {
+    writer.seconds("s", "_sum", MetricsText.none, nanoseconds: nanoseconds)
+  }
+  MetricsLabels(("a", "x\"y\\z\n"), ("b", "é")).withBytes { writer.line("l", "", $0, 1) }
+  writer.number("d", .infinity)
+  #expect(
+    writer.take().text == """
+      n 0
+      n 7
+      n 10
+      n 1234567890
+      n 18446744073709551615
+      s_sum 0
+      s_sum 0.000000001
+      s_sum 1
+      s_sum 1.5
+      s_sum 2.00000001
+      s_sum 0.123456789
+      s_sum 18446744073.709551615
+      l{a="x\\"y\\\\z\\n",b="é"} 1
+      d +Inf
+
+      """)
+  #expect(writer.count == 0)
+}
+
+@Test("lines of any length fit, and pieces are of one size")
+func pieces() {
+  var writer = MetricsWriter()
+  let long = String(repeating: "q", count: 200_000)
+  MetricsLabels(("queue", long)).withBytes { writer.line("m", "", $0, 1) }
+  #expect(writer.isFull && writer.take().text == "m{queue=\"\(long)\"} 1\n")
+  #expect(!writer.isFull)
+}
+
+@Test("a histogram counts what lies at or below each edge, and all at infinity")
+func histogram() {
+  var values = Histogram()
+  for nanoseconds: UInt64 in [10_000, 90_000, 3_000_000, 20_000_000_000] { values.record(nanoseconds) }
+  var writer = MetricsWriter()
+  writer.histogram("h", "Help.", values)
+  let text = writer.take().text
+  for line in [
+    "h_bucket{le=\"0.00005\"} 1", "h_bucket{le=\"0.0001\"} 2", "h_bucket{le=\"0.0025\"} 2", "h_bucket{le=\"0.005\"} 3",
+    "h_bucket{le=\"10\"} 3", "h_bucket{le=\"+Inf\"} 4", "h_count 4", "h_sum 20.0031",
+  ] { #expect(text.contains("\n\(line)\n"), "\(line)") }
+}
+
+@Test("the time not ready counts from when it was seen until it was seen otherwise")
+func availability() {
+  func at(_ seconds: Int64) -> MonotonicTime { MonotonicTime(nanoseconds: seconds * 1_000_000_000) }
+  var availability = Availability(now: at(0))
+  for (second, isReady) in [(1, true), (3, false), (4, false), (6, true), (10, true)] as [(Int64, Bool)] {
+    availability.observe(isReady: isReady, now: at(second))
+  }
+  #expect(availability.all == .seconds(10) && availability.ready == .seconds(7))
+}
