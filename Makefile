@@ -67,7 +67,7 @@ unit:
 # Tests of clients, two at a time, because they wait more than they work.
 clients:
 	$(MAKE) --no-print-directory -C Tests/clients/drivers
-	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/harness Tests/crash Tests/clients
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/harness Tests/crash Tests/clients Tests/security
 
 amqp: build-crash-worker
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/amqp --amqp-backend millrace

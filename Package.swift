@@ -206,8 +206,8 @@ let package = Package(
     tests(
       "MillraceAMQPServerTests",
       [
-        "MillraceAMQPServer", "MillraceAMQPProtocol", "MillraceBroker", "MillraceRouting", "MillraceDelivery",
-        "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase", "MillraceSecurity",
+        "MillraceAMQPServer", "MillraceAMQPProtocol", "MillraceBroker", "MillraceSecurity", "MillraceRouting",
+        "MillraceDelivery", "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
       ]),
     // Jobs as workers, which Tests/crash kills
     .executableTarget(

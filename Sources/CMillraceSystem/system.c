@@ -329,6 +329,7 @@ int mr_signal_descriptor(void) {
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGHUP);
   int error = pthread_sigmask(SIG_BLOCK, &set, NULL);
   if (error) return -error;
   int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -12,6 +12,20 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+// Values of macros that Swift does not see.
+
+/// What every context of ours is set to: no renegotiation, no compression, no resumption by tickets, and among equal
+/// clients the server's order of suites, but ChaCha20 first for those who ask for it first (they have no AES in hardware).
+static inline uint64_t mr_ssl_options(void) {
+  return SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE |
+         SSL_OP_PRIORITIZE_CHACHA;
+}
+
+/// The reason in an error code, without the library that it is of.
+static inline int mr_err_reason(unsigned long code) { return ERR_GET_REASON(code); }
+
+/// A new key on the curve P-256.
+static inline EVP_PKEY *mr_make_ec_key(void) { return EVP_EC_gen("P-256"); }
 // A public key of one kind from its parts; NULL when they are none. Here, because a builder of parameters keeps the addresses of
 // all names and values that it was given, which Swift would have to pin one by one.
 static inline EVP_PKEY *mr_public_key(const char *kind, OSSL_PARAM_BLD *builder) {
@@ -47,17 +61,3 @@ static inline EVP_PKEY *mr_ec_public_key(const char *curve, const unsigned char 
   OSSL_PARAM_BLD_free(builder);
   return key;
 }
-// Values of macros that Swift does not see.
-
-/// What every context of ours is set to: no renegotiation, no compression, no resumption by tickets, and among equal
-/// clients the server's order of suites, but ChaCha20 first for those who ask for it first (they have no AES in hardware).
-static inline uint64_t mr_ssl_options(void) {
-  return SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE |
-         SSL_OP_PRIORITIZE_CHACHA;
-}
-
-/// The reason in an error code, without the library that it is of.
-static inline int mr_err_reason(unsigned long code) { return ERR_GET_REASON(code); }
-
-/// A new key on the curve P-256.
-static inline EVP_PKEY *mr_make_ec_key(void) { return EVP_EC_gen("P-256"); }

@@ -63,6 +63,8 @@ package struct BrokerParts: Sendable {
   package let writer: ThreadPool
   /// Drains, takes snapshots, reads from disk: three threads keep the device busy while one of them verifies what it has read.
   package let background: ThreadPool
+  /// Checks passwords, one after the other: what that costs is no other work's time.
+  let passwords: ThreadPool
 
   /// Opens the broker; blocks while the log is replayed.
   ///
@@ -72,6 +74,7 @@ package struct BrokerParts: Sendable {
     let reactor: EpollReactor
     let writer: ThreadPool
     let background: ThreadPool
+    let passwords: ThreadPool
     do throws(IOError) {
       reactor = try EpollReactor(
         name: name, logger: configuration.logger,
@@ -87,10 +90,17 @@ package struct BrokerParts: Sendable {
       writer.stop()
       throw .system(error)
     }
+    do throws(IOError) {
+      passwords = try ThreadPool(name: "\(name)-login", threads: 1)
+    } catch {
+      writer.stop()
+      background.stop()
+      throw .system(error)
+    }
     do throws(BrokerError) {
       let opened = try Broker(
         log: configuration.log, settings: configuration.settings, fileSystem: configuration.fileSystem,
-        reactor: reactor, writer: writer, background: background, logger: configuration.logger)
+        reactor: reactor, writer: writer, background: background, passwords: passwords, logger: configuration.logger)
       opened.queues.register(AMQPMessageFormat.shared)
       broker = ReactorBound(opened, on: reactor)
       let workers = WorkerServer(broker: opened, logger: configuration.logger)
@@ -121,11 +131,13 @@ package struct BrokerParts: Sendable {
     } catch {
       writer.stop()
       background.stop()
+      passwords.stop()
       throw .data(BrokerError(error.code, "cannot open \(configuration.log.directory): \(error.reason)"))
     }
     self.reactor = reactor
     self.writer = writer
     self.background = background
+    self.passwords = passwords
   }
 
   /// The numeric loopback addresses that `host` stands for; none when it is anything else. Without encryption and
@@ -178,6 +190,7 @@ package struct BrokerParts: Sendable {
   package func stopThreads() {
     writer.stop()
     background.stop()
+    passwords.stop()
   }
 
   /// Closes all in order.

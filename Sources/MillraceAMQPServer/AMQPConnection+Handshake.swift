@@ -68,7 +68,8 @@ extension AMQPConnection {
       state = .starting
       write(
         ConnectionStart(
-          serverProperties: AMQPConnection.serverProperties, mechanisms: AuthenticationMechanism.offered,
+          serverProperties: AMQPConnection.serverProperties,
+          mechanisms: AuthenticationMechanism.offered(by: security).map(\.rawValue).joined(separator: " "),
           locales: "en_US"),
         channel: 0)
     case .refused(let reason):
@@ -95,31 +96,15 @@ extension AMQPConnection {
     }
   }
 
-  private func authenticate(_ fields: ConnectionStartOk) throws(AMQPError) {
-    capabilities = ClientCapabilities(fields.clientProperties)
-    guard let mechanism = AuthenticationMechanism(rawValue: fields.mechanism) else {
-      throw AMQPError(.commandInvalid, "unknown authentication mechanism '\(fields.mechanism)'")
-    }
-    guard let credentials = mechanism.credentials(fields.response),
-      AMQPServer.isKnown(credentials, from: connection.remoteAddress)
-    else {
-      server.logger.logRarely(
-        .warning, "amqp", "login refused", "", ["peer": connection.remoteAddress.description],
-        key: connection.remoteAddress.host, now: reactor.now)
-      guard capabilities.authenticationFailureClose else { return finish() }
-      return fail(
-        AMQPError(
-          .accessRefused,
-          "Login was refused using authentication mechanism \(mechanism.rawValue). For details see the broker logfile."
-        ))
-    }
-    user = credentials.user
+  /// The client is known: says what it may agree on.
+  func tune() {
     state = .tuning
     write(
       ConnectionTune(
         channelMax: AMQPConnection.offeredChannelMax, frameMax: AMQPConnection.offeredFrameMax,
         heartbeat: AMQPConnection.offeredHeartbeat),
       channel: 0)
+    flush()
   }
 
   private func tune(_ fields: ConnectionTuneOk) throws(AMQPError) {

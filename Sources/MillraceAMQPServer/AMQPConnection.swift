@@ -1,7 +1,7 @@
 // AMQPConnection: one client: frames in, commands to their channels, frames out.
 //
-//   header ─▶ starting ─▶ tuning ─▶ opening ─▶ running ──connection.close from the client──▶ draining ─▶ over
-//      └──────────┴──────────┴─────────┴──────────┴──────an error, told the client──▶ closing ──────────▶ over
+//   header ─▶ starting ─▶ authenticating ─▶ tuning ─▶ opening ─▶ running ──connection.close from the client──▶ draining ─▶ over
+//      └──────────┴──────────────┴─────────────┴─────────┴──────────┴──────an error, told the client──▶ closing ──────────▶ over
 //
 // While draining, channels finish what they were asked before; while closing, everything but the client's `close-ok` is
 // dropped. The parts that belong to one state: AMQPConnection+Handshake.swift, +Flow.swift, +Closing.swift.
@@ -13,10 +13,12 @@ import MillraceIO
 
 /// One client's connection. Answers of a channel leave in the order of its commands.
 final class AMQPConnection: ConnectionHandler, RequestHolder {
-  enum State { case header, starting, tuning, opening, running, draining, closing, over }
+  enum State { case header, starting, authenticating, tuning, opening, running, draining, closing, over }
 
   let server: AMQPServer
   let connection: any Connection
+  /// What the listener asks of its clients.
+  let security: ListenerSecurity
   let number: UInt64
   /// Who the connection's exclusive queues belong to.
   let owner: QueueOwner
@@ -29,7 +31,7 @@ final class AMQPConnection: ConnectionHandler, RequestHolder {
   var channelMax = 0
   var heartbeat = Duration.zero
   var user = ""
-  /// Who the client is, for rules. Looked at with every message.
+  /// Who the client is, for rules; nobody in particular until that is known. Looked at with every message.
   @exclusivity(unchecked) var session: ClientSession
   var virtualHost = ""
   var capabilities = ClientCapabilities()
@@ -96,8 +98,9 @@ final class AMQPConnection: ConnectionHandler, RequestHolder {
   var isPeerFinished = false
   var isInputEnded = false
 
-  init(server: AMQPServer, connection: any Connection, number: UInt64) {
+  init(server: AMQPServer, security: ListenerSecurity, connection: any Connection, number: UInt64) {
     self.server = server
+    self.security = security
     self.connection = connection
     self.number = number
     session = ClientSession(server.broker.access, .anonymous, from: connection.remoteAddress.host)

@@ -48,15 +48,20 @@ public final class AMQPServer {
   }
 
   /// Listens on one more address.
+  /// - Parameter security: what clients must prove; nothing unless told.
   /// - Returns: the address with the port that was bound.
-  public func listen(_ address: SocketAddress) throws(IOError) -> SocketAddress {
-    let listener = try broker.reactor.listen(address) { [unowned self] in self.accept($0) }
+  public func listen(
+    _ address: SocketAddress, security: ListenerSecurity = .open
+  ) throws(IOError) -> SocketAddress {
+    let listener = try broker.reactor.listen(address, tls: security.tls, logger: logger) { [unowned self] in
+      self.accept($0, security)
+    }
     listeners.append(listener)
     return listener.address
   }
 
-  func accept(_ connection: any Connection) -> any ConnectionHandler {
-    let handler = AMQPConnection(server: self, connection: connection, number: nextConnection)
+  func accept(_ connection: any Connection, _ security: ListenerSecurity = .open) -> any ConnectionHandler {
+    let handler = AMQPConnection(server: self, security: security, connection: connection, number: nextConnection)
     nextConnection += 1
     guard connections.count < broker.settings.connections else {
       logger.logRarely(

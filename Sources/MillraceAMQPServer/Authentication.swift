@@ -1,54 +1,117 @@
 // Authentication: what a client says of who it is, and whether it may come in.
+//
+// A listener that asks for nothing takes `guest` with the password `guest` for nobody in particular, as clients say that
+// unless told otherwise; anybody else has to be a user. A listener that asks takes users alone, or certificates.
 
 import MillraceAMQPProtocol
 import MillraceBase
+import MillraceBroker
 import MillraceIO
+import MillraceSecurity
 
 /// A user's name and password, as a client gives them.
 struct AMQPCredentials: Equatable, Sendable {
   /// The user's name.
   var user: String
   /// The password.
-  var password: String
+  var password: Secret
+
+  /// What clients say unless told otherwise.
+  static let guest = AMQPCredentials(user: "guest", password: Secret("guest"))
 }
 
 /// The ways of saying who one is.
 enum AuthenticationMechanism: String, CaseIterable {
   case plain = "PLAIN"
   case amqplain = "AMQPLAIN"
+  case external = "EXTERNAL"
 
-  /// What `connection.start` offers.
-  static let offered = allCases.map(\.rawValue).joined(separator: " ")
+  /// What `connection.start` offers on a listener, in order.
+  static func offered(by security: ListenerSecurity) -> [AuthenticationMechanism] {
+    allCases.filter { mechanism in
+      security.asksForIdentity ? security.mechanisms.contains(mechanism.sasl) : mechanism != .external
+    }
+  }
 
-  /// What a response says; nil when it cannot be read.
+  /// Under which name attempts are counted.
+  var sasl: SaslMechanism { self == .external ? .external : .plain }
+
+  /// What a response says; nil when it cannot be read, and for a mechanism without passwords.
   func credentials(_ response: Bytes) -> AMQPCredentials? {
     switch self {
     case .plain:
       // authorization id, NUL, user, NUL, password (RFC 4616); whom to act as is nobody's choice here, as in RabbitMQ.
-      let parts = response.withBuffer { $0.split(separator: 0, omittingEmptySubsequences: false) }
+      let parts = response.withBuffer { $0.split(separator: 0, omittingEmptySubsequences: false).map { Array($0) } }
       guard parts.count == 3, let user = String(validating: parts[1], as: UTF8.self),
-        let password = String(validating: parts[2], as: UTF8.self)
+        String(validating: parts[2], as: UTF8.self) != nil
       else { return nil }
-      return AMQPCredentials(user: user, password: password)
+      return AMQPCredentials(user: user, password: Secret(parts[2]))
     case .amqplain:
       // A table without its length.
       let table: AMQPFieldTable
       do throws(DecodingError) { table = try AMQPFieldTable(encoded: response) } catch { return nil }
       guard let user = table["LOGIN"]?.text, let password = table["PASSWORD"]?.text else { return nil }
-      return AMQPCredentials(user: user, password: password)
+      return AMQPCredentials(user: user, password: Secret(password))
+    case .external: return nil
     }
   }
 }
 
-extension AMQPServer {
-  /// Who may come in: the user `guest` with the password `guest`, from this machine, as with a RabbitMQ that was just
-  /// installed.
-  static func isKnown(_ credentials: AMQPCredentials, from address: SocketAddress) -> Bool {
-    credentials == AMQPCredentials(user: "guest", password: "guest") && isLoopback(address.host)
+extension AMQPConnection {
+  /// Takes what the client says of who it is; the connection goes on, or ends, once that is known.
+  func authenticate(_ fields: ConnectionStartOk) throws(AMQPError) {
+    capabilities = ClientCapabilities(fields.clientProperties)
+    guard let mechanism = AuthenticationMechanism(rawValue: fields.mechanism),
+      AuthenticationMechanism.offered(by: security).contains(mechanism)
+    else {
+      throw AMQPError(.commandInvalid, "unknown authentication mechanism '\(fields.mechanism)'")
+    }
+    state = .authenticating
+    do throws(AuthenticationError) {
+      if mechanism == .external {
+        guard let certificate = connection.security?.peerCertificate else {
+          throw AuthenticationError(.unmappedCertificate, "the client has shown no certificate")
+        }
+        let principal = try broker.authentication.principal(of: certificate)
+        return accept(AuthenticatedClient(principal, isStored: false), principal.name, mechanism)
+      }
+      guard let given = mechanism.credentials(fields.response) else {
+        throw AuthenticationError(.malformed, "\(mechanism.rawValue) of \(fields.response.count) bytes")
+      }
+      if !security.asksForIdentity, given == .guest, broker.user(given.user) == nil {
+        return accept(AuthenticatedClient(.anonymous, isStored: false), given.user, mechanism)
+      }
+      let credentials = try PlainCredentials(user: given.user, password: given.password)
+      broker.authentication.check(credentials, from: connection.remoteAddress.host) { [self] error in
+        guard state == .authenticating else { return }
+        if let error { return refuse(mechanism, error) }
+        accept(AuthenticatedClient(Principal(given.user), isStored: true), given.user, mechanism)
+      }
+    } catch {
+      refuse(mechanism, error)
+    }
   }
 
-  /// Whether an address is of this machine alone.
-  static func isLoopback(_ host: String) -> Bool {
-    host == "::1" || host.hasPrefix("127.") || host.hasPrefix("::ffff:127.")
+  private func accept(_ client: AuthenticatedClient, _ name: String, _ mechanism: AuthenticationMechanism) {
+    if client.principal != .anonymous {
+      broker.authentication.ended(mechanism.sasl, "amqp", as: client.principal, from: connection.remoteAddress, nil)
+    }
+    session = ClientSession(broker.access, client, from: connection.remoteAddress.host)
+    user = name
+    tune()
+  }
+
+  /// Says no, late.
+  private func refuse(_ mechanism: AuthenticationMechanism, _ error: AuthenticationError) {
+    broker.authentication.ended(mechanism.sasl, "amqp", from: connection.remoteAddress, error)
+    reactor.schedule(after: broker.authentication.delay(ofFailureFrom: connection.remoteAddress)) { [self] in
+      guard state == .authenticating else { return }
+      guard capabilities.authenticationFailureClose else { return finish() }
+      fail(
+        AMQPError(
+          .accessRefused,
+          "Login was refused using authentication mechanism \(mechanism.rawValue). For details see the broker logfile."
+        ))
+    }
   }
 }

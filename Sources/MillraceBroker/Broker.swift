@@ -35,6 +35,10 @@ public final class Broker {
   public var writesJobs: ((inout JSONWriter) -> Void)?
   /// Who may do what.
   public private(set) var access: AccessControl!
+  /// Whether clients are who they say.
+  public private(set) var authentication: Authentication!
+  /// Who did what.
+  public private(set) var audit: AuditLog!
   /// Limits of clients' use, and how far each client has used them.
   public var quotas = ClientQuotas()
   /// When the broker was opened.
@@ -53,13 +57,14 @@ public final class Broker {
   ///   - log: sizes and the data directory.
   ///   - writer: makes commits durable.
   ///   - background: drains, snapshots, reads from disk.
+  ///   - passwords: checks passwords, which takes milliseconds of a processor each; nil leaves them to `background`.
   ///   - seed: of identities; nil takes the operating system's entropy.
   /// - Throws: `.storage` when the directory is in use, cannot be read, or is damaged; `.invalidConfig` when settings
   ///   contradict each other.
   public init(
     log configuration: LogConfiguration, settings: BrokerSettings = BrokerSettings(), fileSystem: any FileSystem,
-    reactor: any Reactor, writer: any BlockingExecutor, background: any BlockingExecutor, logger: Logger,
-    seed: UInt64? = nil
+    reactor: any Reactor, writer: any BlockingExecutor, background: any BlockingExecutor,
+    passwords: (any BlockingExecutor)? = nil, logger: Logger, seed: UInt64? = nil
   ) throws(BrokerError) {
     self.reactor = reactor
     self.settings = settings
@@ -82,6 +87,9 @@ public final class Broker {
     shares = ShareCoordinator(broker: self)
     transactions = TransactionCoordinator(broker: self)
     access = AccessControl(metadata: metadata) { [unowned self] in self.settings }
+    audit = AuditLog { [unowned self] in self }
+    access.onDecision = { [unowned self] in self.audit.decided($0) }
+    authentication = Authentication(reactor: reactor, executor: passwords ?? background) { [unowned self] in self }
     takeDynamicSettings()
     quotas.set(metadata.quotas)
     metadata.onChange = { [unowned self] in self.changed($0) }

@@ -28,11 +28,15 @@ public struct Setting: Sendable {
   public let isDynamic: Bool
   /// One sentence for people.
   public let text: String
+  /// Says what is wrong with a value that fits all the rest; nil when nothing is.
+  private let check: @Sendable (String) -> String?
 
   init(
     _ name: String, _ type: SettingType, _ standard: String, range: ClosedRange<Int64>? = nil, words: [String] = [],
-    honoured: Bool = true, dynamic: Bool = false, _ text: String
+    honoured: Bool = true, dynamic: Bool = false, check: @escaping @Sendable (String) -> String? = { _ in nil },
+    _ text: String
   ) {
+    self.check = check
     self.name = name
     self.type = type
     self.standard = standard
@@ -60,7 +64,7 @@ public struct Setting: Sendable {
     case .double:
       return Double(value) == nil ? "\(name) must be a number, not \"\(value)\"" : nil
     case .string:
-      if words.isEmpty || words.contains(value) { return nil }
+      if words.isEmpty || words.contains(value) { return check(value) }
       return "\(name) must be one of \(words.joined(separator: ", ")), not \"\(value)\""
     case .list:
       for part in value.split(separator: ",") where !words.isEmpty && !words.contains(String(part)) {
@@ -248,7 +252,10 @@ public struct BrokerSettings: Sendable {
     nodeValues[name] != nil || clusterValues[name] != nil || values[name] != nil
   }
 
-  private func number(_ name: String) -> Int {
+  private func number(_ name: String) -> Int { integer(name) }
+
+  /// The value of a setting that is a whole number.
+  func integer(_ name: String) -> Int {
     guard let number = text(name).flatMap({ Int($0) }) else { preconditionFailure("no number setting \(name)") }
     return number
   }

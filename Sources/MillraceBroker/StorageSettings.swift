@@ -40,10 +40,7 @@ extension BrokerSettings {
         + "until the disk is full."),
   ]
 
-  private func number(_ name: String) -> Int64 {
-    guard let number = text(name).flatMap({ Int64($0) }) else { preconditionFailure("no number setting \(name)") }
-    return number
-  }
+  private func number(_ name: String) -> Int64 { Int64(integer(name)) }
 
   /// `log.retention.check.interval.ms`
   var retentionCheckInterval: Int64 { number("log.retention.check.interval.ms") }

@@ -108,12 +108,14 @@ public final class HTTPCall {
 
   /// Whether the client may do something.
   func allows(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String) -> Bool {
-    server.authenticator.authorize(principal, operation, kind, name, from: connection.connection.remoteAddress)
+    connection.authenticator.authorize(principal, operation, kind, name, from: connection.connection.remoteAddress)
   }
 
   /// - Throws: 403.
   func require(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String) throws(HTTPProblem) {
-    guard allows(operation, kind, name) else {
+    let isAllowed = connection.authenticator.decide(
+      principal, operation, kind, name, from: connection.connection.remoteAddress)
+    guard isAllowed else {
       throw HTTPProblem(
         .forbidden, "forbidden", "\(principal) may not \(operation.word) \(kind.word) \(name)")
     }

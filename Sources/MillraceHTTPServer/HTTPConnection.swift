@@ -18,6 +18,7 @@ final class HTTPConnection: ConnectionHandler, RequestHolder {
   enum State { case waiting, identifying, receiving, serving, over }
 
   let server: HTTPServer
+  let authenticator: any HTTPAuthenticator
   let connection: any Connection
   let number: UInt64
   private(set) var state = State.waiting
@@ -55,8 +56,11 @@ final class HTTPConnection: ConnectionHandler, RequestHolder {
   /// Requests taken in one go before others have their turn.
   private static let mostAtOnce = 100
 
-  init(server: HTTPServer, connection: any Connection, number: UInt64) {
+  init(
+    server: HTTPServer, authenticator: any HTTPAuthenticator, connection: any Connection, number: UInt64
+  ) {
     self.server = server
+    self.authenticator = authenticator
     self.connection = connection
     self.number = number
     let now = server.broker.reactor.now
@@ -141,7 +145,7 @@ final class HTTPConnection: ConnectionHandler, RequestHolder {
       return reject(error)
     }
     state = .identifying
-    server.authenticator.authenticate(
+    authenticator.authenticate(
       HTTPCredentials(authorization: head["authorization"], connection: connection)
     ) { [self] identity in
       identified(call, identity)

@@ -38,38 +38,20 @@ public protocol HTTPAuthenticator: AnyObject {
     _ principal: Principal, _ operation: AccessOperation, _ kind: ResourceKind, _ name: String,
     from address: SocketAddress
   ) -> Bool
-}
 
-/// Believes everybody on this machine, and nobody else. Whoever gives a name and a password, as RabbitMQ's tools always do, must
-/// give `guest` and `guest`, as AMQP's clients here.
-public final class LoopbackAuthenticator: HTTPAuthenticator {
-  /// The one there is.
-  public init() {}
-
-  /// Anonymous, or `guest`, on this machine; refused otherwise.
-  public func authenticate(_ credentials: HTTPCredentials, completion: @escaping (HTTPIdentity) -> Void) {
-    let challenges = ["Basic realm=\"millrace\", charset=\"UTF-8\""]
-    guard LoopbackAuthenticator.isLoopback(credentials.connection.remoteAddress.host) else {
-      return completion(.refused(challenges: challenges, reason: "only this machine itself is served without users"))
-    }
-    guard let authorization = credentials.authorization else {
-      return completion(.known(.anonymous, isProven: false))
-    }
-    guard let (user, password) = BasicCredentials.read(authorization), user == "guest",
-      password == Secret("guest")
-    else {
-      return completion(.refused(challenges: challenges, reason: "the user or the password is wrong"))
-    }
-    completion(.known(Principal(user), isProven: false))
-  }
-
-  /// True.
-  public func authorize(
+  /// The same for something that is about to be done: whoever keeps an audit is told.
+  func decide(
     _ principal: Principal, _ operation: AccessOperation, _ kind: ResourceKind, _ name: String,
     from address: SocketAddress
-  ) -> Bool { true }
+  ) -> Bool
+}
 
-  static func isLoopback(_ host: String) -> Bool {
-    host == "::1" || host.hasPrefix("127.") || host.hasPrefix("::ffff:127.")
+extension HTTPAuthenticator {
+  /// The same as `authorize`, for those who tell nobody.
+  public func decide(
+    _ principal: Principal, _ operation: AccessOperation, _ kind: ResourceKind, _ name: String,
+    from address: SocketAddress
+  ) -> Bool {
+    authorize(principal, operation, kind, name, from: address)
   }
 }

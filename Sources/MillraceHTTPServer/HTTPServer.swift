@@ -25,7 +25,7 @@ public final class HTTPServer {
   public let broker: Broker
   let logger: Logger
   /// Who is who and may do what.
-  public var authenticator: any HTTPAuthenticator = LoopbackAuthenticator()
+  private lazy var open: any HTTPAuthenticator = BrokerAuthenticator(broker: broker, security: .open)
   /// Names besides `localhost` and addresses under which clients that prove nothing may call this server.
   public var advertisedNames: Set<String> = []
   /// Open connections of each protocol, for the metrics.
@@ -81,17 +81,27 @@ public final class HTTPServer {
   }
 
   /// Listens on one more address.
+  /// - Parameter security: what clients must prove; nothing unless told.
   /// - Returns: the address with the port that was bound.
-  public func listen(_ address: SocketAddress) throws(IOError) -> SocketAddress {
-    let listener = try broker.reactor.listen(address) { [unowned self] in self.accept($0) }
+  public func listen(
+    _ address: SocketAddress, security: ListenerSecurity = .open
+  ) throws(IOError) -> SocketAddress {
+    let authenticator = BrokerAuthenticator(broker: broker, security: security)
+    let listener = try broker.reactor.listen(address, tls: security.tls, logger: logger) { [unowned self] in
+      self.accept($0, authenticator)
+    }
     listeners.append(listener)
     if listeners.count == 1 { watchAvailability() }
     return listener.address
   }
 
   /// Takes a connection that somebody else has accepted.
-  public func accept(_ connection: any Connection) -> any ConnectionHandler {
-    let handler = HTTPConnection(server: self, connection: connection, number: nextConnection)
+  /// - Parameter authenticator: whom it believes; nil for a listener that asks for nothing.
+  public func accept(
+    _ connection: any Connection, _ authenticator: (any HTTPAuthenticator)? = nil
+  ) -> any ConnectionHandler {
+    let handler = HTTPConnection(
+      server: self, authenticator: authenticator ?? open, connection: connection, number: nextConnection)
     nextConnection += 1
     let wait = broker.quotas.chargeConnection(from: connection.remoteAddress.host, now: broker.reactor.now)
     guard connections.count < broker.settings.connections, wait == .zero else {

@@ -1,15 +1,15 @@
-// Signals: SIGINT and SIGTERM as events of a reactor.
+// Signals: SIGINT, SIGTERM and SIGHUP as events of a reactor.
 
 import CMillraceSystem
 import Glibc
 
-/// Takes SIGINT and SIGTERM out of the process's default handling and hands them to a reactor.
+/// Takes SIGINT, SIGTERM and SIGHUP out of the process's default handling and hands them to a reactor.
 ///
 /// Make it on the main thread before any other thread starts, since threads inherit the blocked signals.
 public final class Signals: Sendable {
   private let descriptor: Int32
 
-  /// Blocks both signals and ignores SIGPIPE.
+  /// Blocks the signals and ignores SIGPIPE.
   public init() throws(IOError) {
     mr_ignore_sigpipe()
     descriptor = try IOError.check(mr_signal_descriptor(), "block", "signals")

@@ -66,9 +66,7 @@ public enum APIKey: Int16, CaseIterable, Sendable, CustomStringConvertible {
   /// APIs whose messages are there but that no handler answers yet: neither advertised nor accepted.
   ///
   /// Who writes an API's handler takes it out of here.
-  public static let unserved: Set<APIKey> = [
-    .saslHandshake, .saslAuthenticate, .describeUserScramCredentials, .alterUserScramCredentials,
-  ]
+  public static let unserved: Set<APIKey> = []
 
   /// Kafka's name.
   public var name: String { facts.request.apiName }

@@ -7,9 +7,11 @@ import MillraceSecurity
 
 extension KafkaConnection {
   func dispatch(_ frame: Bytes, _ request: PendingRequest) {
+    if let proof, proof.isRaw { return takeRawMessage(frame, proof, request) }
     var reader = ByteReader(frame)
     do throws(DecodingError) {
       let header = try RequestHeader(from: &reader)
+      guard admits(header.api) else { return }
       if header.apiKey == FiguresAPI.key { return answerFigures(header, request) }
       if header.apiKey == QueueAPI.key {
         if isFetching {
@@ -53,6 +55,9 @@ extension KafkaConnection {
     case .syncGroup: try decode(SyncGroupRequest.self, header, reader, pending, handleSyncGroup)
     case .describeGroups: try decode(DescribeGroupsRequest.self, header, reader, pending, handleDescribeGroups)
     case .listGroups: try decode(ListGroupsRequest.self, header, reader, pending, handleListGroups)
+    case .saslHandshake: try decode(SaslHandshakeRequest.self, header, reader, pending, handleSaslHandshake)
+    case .saslAuthenticate:
+      try decode(SaslAuthenticateRequest.self, header, reader, pending, handleSaslAuthenticate)
     case .apiVersions: try decode(ApiVersionsRequest.self, header, reader, pending, handleApiVersions)
     case .createTopics: try decode(CreateTopicsRequest.self, header, reader, pending, handleCreateTopics)
     case .deleteTopics: try decode(DeleteTopicsRequest.self, header, reader, pending, handleDeleteTopics)
@@ -99,8 +104,10 @@ extension KafkaConnection {
       try decode(ListConfigResourcesRequest.self, header, reader, pending, handleListConfigResources)
     case .describeTopicPartitions:
       try decode(DescribeTopicPartitionsRequest.self, header, reader, pending, handleDescribeTopicPartitions)
-    case .saslHandshake, .saslAuthenticate, .describeUserScramCredentials, .alterUserScramCredentials:
-      refuse("\(api) is not served")
+    case .describeUserScramCredentials:
+      try decode(DescribeUserScramCredentialsRequest.self, header, reader, pending, handleDescribeUserScramCredentials)
+    case .alterUserScramCredentials:
+      try decode(AlterUserScramCredentialsRequest.self, header, reader, pending, handleAlterUserScramCredentials)
     case .shareGroupHeartbeat:
       try decode(ShareGroupHeartbeatRequest.self, header, reader, pending, handleShareGroupHeartbeat)
     case .shareGroupDescribe:

@@ -4,6 +4,7 @@ import MillraceBase
 import MillraceBroker
 import MillraceIO
 import MillraceKafkaProtocol
+import MillraceSecurity
 
 /// One client's connection. Answers leave in the order of the requests, whenever they are ready.
 final class KafkaConnection: ConnectionHandler, RequestHolder {
@@ -13,6 +14,16 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
   let number: UInt64
   /// Who the client is; nil until that is proved.
   var session: ClientSession?
+  /// How it was proved, when it was by SASL.
+  var sessionMechanism: SaslMechanism?
+  /// When the client has to have proved it once more; nil when it need not.
+  var sessionEnd: MonotonicTime?
+  /// The proof under way.
+  var proof: Proof?
+  /// A message of the proof is being looked at, and nothing is read.
+  var isAuthenticating = false
+  var hasLookedAtCertificate = false
+  var authenticationTimer: Timer?
   /// Requests that get an answer, in order.
   private var requests = Deque<PendingRequest>()
   /// Bytes of requests that are not done, with and without an answer to come.
@@ -109,6 +120,7 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
       takenAtOnce = 0
       answeredAtOnce = 0
     }
+    if session == nil { recognizeCertificate() }
     let before = inputBytes
     let hasTaken = takeRequests(&input)
     let held = isOver || input.count < RequestBudget.always ? 0 : input.count
@@ -128,14 +140,14 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
     // Want of memory is no reason to leave a whole request lying: only serving it gives its memory back.
     holdsRequest = true
     while !isOver, let size = input.peekInt32() {
-      let isPossible = size >= 8 && size <= broker.settings.largestRequest
+      let isPossible = size >= leastRequest && size <= largestRequest
       let isWhole = isPossible && input.count >= Int(size) + 4
       guard isReading else {
         holdsRequest = isWhole || !isPossible
         return hasTaken
       }
       guard isPossible else {
-        refuse("a request of \(size) bytes; 8 to \(broker.settings.largestRequest) are allowed")
+        refuse("a request of \(size) bytes; \(leastRequest) to \(largestRequest) are allowed")
         return hasTaken
       }
       guard isWhole else {
@@ -155,6 +167,9 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
     holdsRequest = false
     return hasTaken
   }
+
+  /// Bytes of the smallest request: its header, or nothing in a message of SASL without one.
+  private var leastRequest: Int { proof?.isRaw == true ? 0 : 8 }
 
   /// Lets others have their turn. The rest of the input is offered in the next one.
   private func yield() {
@@ -208,6 +223,8 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
     shareFetch = nil
     unmuteTimer?.cancel()
     unmuteTimer = nil
+    authenticationTimer?.cancel()
+    authenticationTimer = nil
     server.budget.change(by: -countedBytes)
     countedBytes = 0
     server.gate.change(by: -inputBytes)
@@ -324,7 +341,7 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
     let mostBytes =
       broker.isCongested ? KafkaConnection.mostWaitingBytesWhenCongested : KafkaConnection.mostWaitingBytes
     let isFull =
-      isStarving || isYielding || mutedUntil != nil || postponed != nil
+      isStarving || isYielding || isAuthenticating || mutedUntil != nil || postponed != nil
       || requests.count + silentRequests >= KafkaConnection.mostWaitingRequests
       || waitingRequestBytes >= mostBytes || unsent >= server.budget.unsentLimit
     if isFull == isReading {

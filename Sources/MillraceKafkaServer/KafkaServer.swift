@@ -78,7 +78,9 @@ public final class KafkaServer {
     _ address: SocketAddress, security: ListenerSecurity = .open, advertised: SocketAddress? = nil
   ) throws(IOError) -> SocketAddress {
     let door = KafkaListener(security: security, advertised: advertised ?? self.advertised)
-    let listener = try broker.reactor.listen(address) { [unowned self] in self.accept($0, door) }
+    let listener = try broker.reactor.listen(address, tls: security.tls, logger: logger) { [unowned self] in
+      self.accept($0, door)
+    }
     listeners.append(listener)
     return listener.address
   }
@@ -109,6 +111,7 @@ public final class KafkaServer {
     connections[ObjectIdentifier(handler)] = handler
     logger.log(.debug, "kafka", "connected", ["peer": connection.remoteAddress.description, "connection": "\(number)"])
     watchIdle()
+    handler.beginAuthentication()
     // Nothing is read while requests hold far more than they should.
     handler.throttle()
     return handler

@@ -45,8 +45,10 @@ extension SecurityEvent: CustomStringConvertible {
     switch self {
     case .userSet(let name, let tags): "user \(quoted(name)): tags \(tags.map { quoted($0) }.joined(separator: " "))"
     case .userRemoved(let name): "user \(quoted(name)) removed"
-    case .credentialSet(let user, let mechanism, _): "user \(quoted(user)): \(mechanism) credential set"
-    case .credentialRemoved(let user, let mechanism): "user \(quoted(user)): \(mechanism) credential removed"
+    case .credentialSet(let user, let credential):
+      "user \(quoted(user)): \(credential.mechanism.name) credential set"
+    case .credentialRemoved(let user, let mechanism): "user \(quoted(user)): \(mechanism.name) credential removed"
+    case .serverKeySet: "server key set"
     case .rulesChanged(let added, let removed):
       "rules: "
         + (added.map { "added \(quoted($0.description))" } + removed.map { "removed \(quoted($0.description))" })

@@ -6,7 +6,7 @@
 // Kinds: 1 started, 2 topic created, 3 topic deleted, 4 offsets committed, 5 producer ids reserved, 6 job started,
 // 7 job started by a worker, 8 job stopped or resumed,
 // 20 to 25 of transactions, 30 group epochs reserved, 31 consumer group ended, 40 partitions added, 41 topic configured, 42 resource configured, 43 group deleted,
-// 44 offsets deleted, 45 quotas changed, 50 to 52 of share groups, 60 to 68 of queues, 70 to 74 of users and rules.
+// 44 offsets deleted, 45 quotas changed, 50 to 52 of share groups, 60 to 68 of queues, 70 to 75 of users and rules.
 
 import MillraceBase
 import MillraceModel

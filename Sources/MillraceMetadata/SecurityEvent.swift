@@ -4,9 +4,10 @@
 //
 //   70 user set            name, tags: count uint32, each a string
 //   71 user removed        name
-//   72 credential set      user, mechanism uint8 as in Kafka's SCRAM calls, credential: length uint32 and its bytes
-//   73 credential removed  user, mechanism uint8
+//   72 credential set      user, credential as MillraceSecurity's ScramCredential writes it
+//   73 credential removed  user, mechanism uint8 as in Kafka's SCRAM calls
 //   74 rules changed       added: count uint32, rules; removed: the same
+//   75 server key set      length uint32 and its bytes
 //
 // A rule is: kind of resource uint8, name string, prefix uint8, principal's name string, host string, operation uint8,
 // allowed uint8.
@@ -20,14 +21,16 @@ public enum SecurityEvent: Equatable, Sendable {
   case userSet(name: String, tags: [String])
   /// The user, their credentials and tags are gone. Rules about them stay.
   case userRemoved(name: String)
-  /// What proves that somebody is the user, by this mechanism; the user is made when there is none.
-  case credentialSet(user: String, UserMechanism, credential: Bytes)
+  /// What proves that somebody is the user; the user is made when there is none.
+  case credentialSet(user: String, ScramCredential)
   /// A credential is gone; with the last one of a user without tags, the user.
-  case credentialRemoved(user: String, UserMechanism)
+  case credentialRemoved(user: String, ScramMechanism)
   /// Rules are added, and others removed.
   case rulesChanged(added: [AccessRule], removed: [AccessRule])
+  /// What the server answers to strangers is derived of this.
+  case serverKeySet(Secret)
 
-  static let kinds: ClosedRange<UInt8> = 70...74
+  static let kinds: ClosedRange<UInt8> = 70...75
 
   func write(to writer: inout ByteWriter) {
     func begin(_ kind: UInt8) {
@@ -43,12 +46,10 @@ public enum SecurityEvent: Equatable, Sendable {
     case .userRemoved(let name):
       begin(71)
       writer.text(name)
-    case .credentialSet(let user, let mechanism, let credential):
+    case .credentialSet(let user, let credential):
       begin(72)
       writer.text(user)
-      writer.uint8(mechanism.rawValue)
-      writer.uint32(UInt32(credential.count))
-      writer.append(credential)
+      credential.write(into: &writer)
     case .credentialRemoved(let user, let mechanism):
       begin(73)
       writer.text(user)
@@ -59,6 +60,9 @@ public enum SecurityEvent: Equatable, Sendable {
         writer.uint32(UInt32(rules.count))
         for rule in rules { writer.rule(rule) }
       }
+    case .serverKeySet(let key):
+      begin(75)
+      writer.secret(key)
     }
   }
 
@@ -71,10 +75,7 @@ public enum SecurityEvent: Equatable, Sendable {
       for _ in 0..<(try reader.uint32()) { tags.append(try reader.text()) }
       self = .userSet(name: name, tags: tags)
     case 71: self = .userRemoved(name: try reader.text())
-    case 72:
-      let user = try reader.text()
-      let mechanism = try reader.mechanism()
-      self = .credentialSet(user: user, mechanism, credential: try reader.slice(Int(try reader.uint32())))
+    case 72: self = .credentialSet(user: try reader.text(), try ScramCredential(reading: &reader))
     case 73: self = .credentialRemoved(user: try reader.text(), try reader.mechanism())
     case 74:
       var added: [AccessRule] = []
@@ -82,12 +83,22 @@ public enum SecurityEvent: Equatable, Sendable {
       var removed: [AccessRule] = []
       for _ in 0..<(try reader.uint32()) { removed.append(try reader.rule()) }
       self = .rulesChanged(added: added, removed: removed)
+    case 75:
+      guard let key = try reader.secret() else {
+        throw DecodingError("a server key without bytes", at: reader.position)
+      }
+      self = .serverKeySet(key)
     default: throw DecodingError("kind \(kind) is no event of security", at: 0)
     }
   }
 }
 
 extension ByteWriter {
+  mutating func secret(_ secret: Secret?) {
+    uint32(UInt32(secret?.count ?? 0))
+    for byte in secret?.copy ?? [] { uint8(byte) }
+  }
+
   mutating func rule(_ rule: AccessRule) {
     uint8(rule.pattern.kind.rawValue)
     text(rule.pattern.name)
@@ -100,10 +111,16 @@ extension ByteWriter {
 }
 
 extension ByteReader {
-  mutating func mechanism() throws(DecodingError) -> UserMechanism {
+  /// Nil without bytes.
+  mutating func secret() throws(DecodingError) -> Secret? {
+    let bytes = try slice(Int(try uint32()))
+    return bytes.count == 0 ? nil : bytes.withBuffer { Secret($0) }
+  }
+
+  mutating func mechanism() throws(DecodingError) -> ScramMechanism {
     let at = position
     let number = try uint8()
-    guard let mechanism = UserMechanism(rawValue: number) else {
+    guard let mechanism = ScramMechanism(rawValue: number) else {
       throw DecodingError("mechanism \(number), which this program does not know", at: at)
     }
     return mechanism

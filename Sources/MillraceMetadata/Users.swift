@@ -3,19 +3,10 @@
 import MillraceBase
 import MillraceSecurity
 
-/// How a user is known by a password. Raw values are those of Kafka's SCRAM calls.
-public enum UserMechanism: UInt8, CaseIterable, Comparable, Sendable {
-  case scramSHA256 = 1
-  case scramSHA512 = 2
-
-  /// By number.
-  public static func < (left: UserMechanism, right: UserMechanism) -> Bool { left.rawValue < right.rawValue }
-}
-
 /// A user.
 public struct User: Equatable, Sendable {
-  /// What proves that somebody is the user, encoded, by mechanism. None for those who show a certificate or a token.
-  public internal(set) var credentials: [UserMechanism: Bytes] = [:]
+  /// What proves that somebody is the user. None for those who show a certificate or a token.
+  public internal(set) var credentials: [ScramMechanism: ScramCredential] = [:]
   /// Words as in RabbitMQ; `administrator` is allowed everything. In order.
   public internal(set) var tags: [String] = []
 
@@ -31,29 +22,32 @@ public struct Users: Equatable, Sendable {
   public private(set) var byName: [String: User] = [:]
   /// All rules.
   public private(set) var rules = AccessRules()
+  /// Random bytes that no client sees, the same after a restart; nil until somebody needed them.
+  public private(set) var serverKey: Secret?
 
   /// Nobody, and no rules.
   public init() {}
 
-  var isEmpty: Bool { byName.isEmpty && rules.isEmpty }
+  var isEmpty: Bool { byName.isEmpty && rules.isEmpty && serverKey == nil }
 
   mutating func apply(_ event: SecurityEvent) {
     switch event {
     case .userSet(let name, let tags): byName[name, default: User()].tags = tags
     case .userRemoved(let name): byName[name] = nil
-    case .credentialSet(let user, let mechanism, let credential):
-      // Of its own, so that a few bytes do not keep a commit or a snapshot in memory.
-      byName[user, default: User()].credentials[mechanism] = credential.withBuffer { Bytes(copying: $0) }
+    case .credentialSet(let user, let credential):
+      byName[user, default: User()].credentials[credential.mechanism] = credential
     case .credentialRemoved(let user, let mechanism):
       byName[user]?.credentials[mechanism] = nil
       if let left = byName[user], left.credentials.isEmpty, left.tags.isEmpty { byName[user] = nil }
     case .rulesChanged(let added, let removed):
       for rule in removed { rules.remove(rule) }
       for rule in added { rules.insert(rule) }
+    case .serverKeySet(let key): serverKey = key
     }
   }
 
-  /// Users: count uint32, each name, tags and credentials as in events; then rules: count uint32, each as in events.
+  /// Users: count uint32, each name, tags and credentials as in events; rules: count uint32, each as in events; server key:
+  /// length uint32, 0 for none, and its bytes.
   func snapshot() -> Bytes? {
     if isEmpty { return nil }
     var writer = ByteWriter(capacity: 1024)
@@ -63,28 +57,28 @@ public struct Users: Equatable, Sendable {
       writer.uint32(UInt32(user.tags.count))
       for tag in user.tags { writer.text(tag) }
       writer.uint32(UInt32(user.credentials.count))
-      for (mechanism, credential) in user.credentials.sorted(by: { $0.key < $1.key }) {
-        writer.uint8(mechanism.rawValue)
-        writer.uint32(UInt32(credential.count))
-        writer.append(credential)
+      for (_, credential) in user.credentials.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+        credential.write(into: &writer)
       }
     }
     writer.uint32(UInt32(rules.count))
     for rule in rules.sorted { writer.rule(rule) }
+    writer.secret(serverKey)
     return writer.finishJoined()
   }
 
   init(_ reader: inout ByteReader) throws(DecodingError) {
     for _ in 0..<(try reader.uint32()) {
       let name = try reader.text()
-      var tags: [String] = []
-      for _ in 0..<(try reader.uint32()) { tags.append(try reader.text()) }
+      var user = User()
+      for _ in 0..<(try reader.uint32()) { user.tags.append(try reader.text()) }
       for _ in 0..<(try reader.uint32()) {
-        let mechanism = try reader.mechanism()
-        apply(.credentialSet(user: name, mechanism, credential: try reader.slice(Int(try reader.uint32()))))
+        let credential = try ScramCredential(reading: &reader)
+        user.credentials[credential.mechanism] = credential
       }
-      byName[name, default: User()].tags = tags
+      byName[name] = user
     }
     for _ in 0..<(try reader.uint32()) { rules.insert(try reader.rule()) }
+    serverKey = try reader.secret()
   }
 }

@@ -68,6 +68,16 @@ public struct ScramCredential: Sendable, Equatable {
     self.init(trusted: saltedPassword, mechanism, salt, iterations)
   }
 
+  /// A password as a client salts it for Kafka's AlterUserScramCredentials. Takes milliseconds.
+  /// - Throws: as ``init(password:mechanism:iterations:salt:)`` does.
+  public static func salted(
+    _ password: Secret, mechanism: ScramMechanism, salt: [UInt8], iterations: Int = defaultIterations
+  ) throws(AuthenticationError) -> Secret {
+    try check(password)
+    try check(iterations, salt)
+    return Cryptography.derive(mechanism, password: password, salt: salt, iterations: iterations)
+  }
+
   private init(trusted saltedPassword: Secret, _ mechanism: ScramMechanism, _ salt: [UInt8], _ iterations: Int) {
     let clientKey = Cryptography.authenticate(mechanism, key: saltedPassword, Array("Client Key".utf8))
     storedKey = Cryptography.hash(mechanism, clientKey)

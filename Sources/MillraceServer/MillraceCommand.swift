@@ -10,8 +10,8 @@ public enum MillraceCommand {
     "millrace", "a durable message broker and stream processor",
     discussion: "`millrace COMMAND --help` says more about each command.",
     subcommands: [
-      .demo, .serve, .topic, .group, .produce, .consume, .queue, .exchange, .bind, .unbind, .job, .stats, .top,
-      .inspect, .certs, .nexmark, .new,
+      .demo, .serve, .topic, .group, .produce, .consume, .queue, .exchange, .bind, .unbind, .job, .user, .acl,
+      .stats, .top, .inspect, .certs, .nexmark, .new,
     ])
 
   /// Runs the program with the process's arguments; never returns.

@@ -8,15 +8,15 @@ import MillraceIO
 extension Command {
   /// `millrace serve`
   static let serve = Command(
-    "serve", "serves the data in a directory to clients of Kafka, of AMQP 0-9-1 (RabbitMQ) and of HTTP",
+    "serve", "serves a directory's data to clients of Kafka, AMQP 0-9-1 (RabbitMQ) and HTTP",
     discussion: """
       When it accepts connections it writes one line to standard output: `millrace ready kafka=HOST:PORT amqp=HOST:PORT \
-      http=HOST:PORT pid=N`, without `amqp=…` when --no-amqp is given, and without `http=…` unless --http is. Its log goes to standard error. SIGTERM and SIGINT stop it cleanly, a second one stops it at once. The directory is locked \
+      http=HOST:PORT pid=N`, with a word for each listener. Its log goes to standard error. SIGTERM and SIGINT stop it cleanly, a second one stops it at once. The directory is locked \
       against a second server.
       """,
     options: [
       .data,
-      CommandOption("--host", "ADDRESS", "The loopback address to listen on (default 127.0.0.1 and ::1)."),
+      CommandOption("--host", "ADDRESS", "The address to listen on (default 127.0.0.1 and ::1)."),
       .kafkaPort,
       CommandOption(
         "--amqp", "PORT", type: .integer(0...65535), "AMQP's port; 0 takes any free one (default 5672)."),
@@ -24,16 +24,28 @@ extension Command {
       CommandOption(
         "--http", "PORT", type: .integer(0...65535),
         "The port of the HTTP API, metrics and health; 0 takes any free one (default: none)."),
+      CommandOption(
+        "--listener", "URL", count: .repeated,
+        "A listener in place of all of those: kafka, kafka+tls, amqp, amqps, http or https, ://HOST:PORT, and behind a ? what it asks for."
+      ),
+      CommandOption(
+        flag: "--insecure-listener", "Lets listeners be open to other machines without encryption and authentication."),
+      CommandOption(
+        "--tls-certificate", "FILE", "PEM: the server's certificate, and those between it and its authority."),
+      CommandOption("--tls-key", "FILE", "PEM: the certificate's private key."),
+      CommandOption("--tls-client-ca", "FILE", "PEM: the authorities that clients' certificates come from."),
+      CommandOption("--tls-crl", "FILE", "PEM: lists of clients' certificates that are revoked."),
       .advertise, .setting, .logLevel,
     ]
   ) { (arguments) throws(CommandFailure) in
     var configuration = try ServerConfiguration(arguments)
-    if let host = arguments.text("--host") { configuration.hosts = [host] }
+    if let host = arguments.text("--host") { configuration.host = host }
     if arguments.has("--no-amqp"), arguments.has("--amqp") {
       throw CommandFailure(.usage, "--amqp and --no-amqp exclude each other")
     }
     if !arguments.has("--no-amqp") { configuration.amqpPort = UInt16(arguments.integer("--amqp") ?? 5672) }
     if let port = arguments.integer("--http") { configuration.httpPort = UInt16(port) }
+    try configuration.takeListeners(arguments)
     let server = try starting { try ServerProcess(configuration) }
     server.announce()
     return server.run()
@@ -56,6 +68,26 @@ extension CommandOption {
 }
 
 extension ServerConfiguration {
+  /// What the options say of listeners and TLS.
+  fileprivate mutating func takeListeners(_ arguments: Arguments) throws(CommandFailure) {
+    for text in arguments.list("--listener") {
+      do throws(ListenerDefinition.Problem) {
+        listeners.append(try ListenerDefinition(text))
+      } catch {
+        throw CommandFailure(.usage, "--listener: \(error.text)")
+      }
+    }
+    if !listeners.isEmpty,
+      let other = ["--host", "--kafka", "--amqp", "--no-amqp", "--http"].first(where: { arguments.has($0) })
+    {
+      throw CommandFailure(.usage, "--listener and \(other) exclude each other: listeners are those that are named")
+    }
+    allowsInsecureListeners = arguments.has("--insecure-listener")
+    tlsFiles = TLSFiles(
+      certificate: arguments.text("--tls-certificate"), key: arguments.text("--tls-key"),
+      clientAuthority: arguments.text("--tls-client-ca"), revocations: arguments.text("--tls-crl"))
+  }
+
   /// What the options that all servers share say.
   init(_ arguments: Arguments) throws(CommandFailure) {
     self.init(directory: arguments.text("--data") ?? "")

@@ -7,19 +7,27 @@ import MillraceBroker
 import MillraceConnectors
 import MillraceIO
 import MillraceLog
+import MillraceMetadata
+import MillraceSecurity
 
 /// What a server is started with.
 public struct ServerConfiguration {
   /// The data directory; made when missing, with the folders above it.
   public var directory: String
-  /// Addresses to listen on: `localhost` or numeric loopback addresses.
-  public var hosts = ["127.0.0.1", "::1"]
+  /// The address to listen on: a numeric one, or `localhost`, which is 127.0.0.1 and ::1.
+  public var host = "localhost"
   /// Kafka's port; 0 takes any free one.
   public var kafkaPort: UInt16 = 9092
   /// AMQP's port; 0 takes any free one, nil does without AMQP.
   public var amqpPort: UInt16?
   /// HTTP's port; 0 takes any free one, nil does without HTTP.
   public var httpPort: UInt16?
+  /// Listeners in place of the ones on this machine alone; empty keeps those.
+  public var listeners: [ListenerDefinition] = []
+  /// Files of TLS for listeners that name none of their own.
+  var tlsFiles = TLSFiles()
+  /// Others than this machine may connect without encryption or proof.
+  public var allowsInsecureListeners = false
   /// What clients are told to connect to; nil tells each the address it has connected to.
   public var advertised: SocketAddress?
   /// Broker settings by Kafka's names.
@@ -60,6 +68,7 @@ public final class ServerProcess {
   let logger: Logger
   private let parts: BrokerParts
   private let signals: Signals
+  private var listeners: OpenListeners
   private var isStopping = false
   private var exitCode = ExitCode.done
   /// Called when the server begins to stop, before anything is closed; must call its argument when done.
@@ -69,7 +78,8 @@ public final class ServerProcess {
   public init(_ configuration: ServerConfiguration) throws {
     let logger = Logger(minimum: configuration.logLevel)
     self.logger = logger
-    let hosts = try ServerProcess.checked(configuration.hosts)
+    let definitions = try configuration.listenerDefinitions()
+    listeners = try OpenListeners(definitions, files: configuration.tlsFiles, logger: logger)
     // Before any thread is started, so that all threads leave the signals to the reactor.
     signals = try Signals()
     var composition = BrokerParts.Configuration(
@@ -92,23 +102,12 @@ public final class ServerProcess {
     broker = parts.broker.take()
     broker.onFailure = { [unowned self] _ in self.fail() }
     broker.startSampling()
-    let kafka = parts.kafka.take()
-    kafkaAddress = try listen(hosts, configuration.kafkaPort) { (address) throws(IOError) in
-      try kafka.listen(address)
-    }
-    if let port = configuration.amqpPort {
-      let amqp = parts.amqp.take()
-      amqpAddress = try listen(hosts, port, hint: "; --amqp takes another port, --no-amqp does without") {
-        (address) throws(IOError) in
-        try amqp.listen(address)
-      }
-    }
-    if let port = configuration.httpPort {
-      let http = parts.http.take()
-      httpAddress = try listen(hosts, port, hint: "; --http takes another port") { (address) throws(IOError) in
-        try http.listen(address)
-      }
-    }
+    broker.access.isExposed = definitions.contains { !$0.isLoopback }
+    if listeners.asksForPasswords { try makeAdministrator(configuration.directory) }
+    try listeners.open(parts, advertised: configuration.advertised)
+    kafkaAddress = listeners.address(of: .kafka) ?? kafkaAddress
+    amqpAddress = listeners.address(of: .amqp)
+    httpAddress = listeners.address(of: .http)
     listenForWorkers(configuration.directory)
     _ = try signals.watch(on: reactor) { [unowned self] signal in self.received(signal) }
   }
@@ -125,48 +124,40 @@ public final class ServerProcess {
     }
   }
 
-  /// Loopback addresses only: without encryption and authentication nothing else is safe to serve.
-  private static func checked(_ hosts: [String]) throws(ServerStartError) -> [String] {
-    var numeric: [String] = []
-    for host in hosts {
-      let addresses = BrokerParts.loopback(host)
-      guard !addresses.isEmpty else {
-        throw ServerStartError(
-          description: "\(host) is not a loopback address: without encryption and authentication, which this version "
-            + "does not have, only 127.0.0.0/8, ::1 and localhost may be listened on",
-          exitCode: .usage)
-      }
-      numeric += addresses
-    }
-    return numeric
-  }
-
-  /// Listens on one port of all addresses.
-  /// - Returns: the first address, with the port that was bound.
-  private func listen(
-    _ hosts: [String], _ port: UInt16, hint: String = "", _ bind: (SocketAddress) throws(IOError) -> SocketAddress
-  ) throws -> SocketAddress {
-    var first: SocketAddress?
-    for host in hosts {
-      do throws(IOError) {
-        let address = try bind(SocketAddress(host: host, port: first?.port ?? port))
-        if first == nil { first = address }
-      } catch {
-        // A machine without IPv6 still has the other address.
-        guard first != nil else {
-          throw ServerStartError(description: "cannot listen: \(error)\(hint)", exitCode: .failed)
-        }
-        logger.log(.warning, "server", "not listening on this address", ["host": host, "error": error.description])
-      }
-    }
-    return first ?? SocketAddress(host: "127.0.0.1", port: 0)
-  }
-
   /// Says on standard output that the server accepts connections.
   public func announce() {
-    let amqp = amqpAddress.map { " amqp=\($0)" } ?? ""
-    let http = httpAddress.map { " http=\($0)" } ?? ""
-    ServerProcess.print("millrace ready kafka=\(kafkaAddress)\(amqp)\(http) pid=\(getpid())\n")
+    let addresses = listeners.bound.map { " \($0.scheme)=\($0.address)" }.joined()
+    ServerProcess.print("millrace ready\(addresses) pid=\(getpid())\n")
+  }
+
+  /// Makes the first user of a directory whose listeners ask for passwords, and keeps the password in a file that only the
+  /// server's user can read. The file comes first: if the user is not durable when the program dies, both are made again.
+  private func makeAdministrator(_ directory: String) throws(ServerStartError) {
+    guard broker.users.isEmpty else { return }
+    let name = "admin"
+    let file = "\(directory)/administrator.secret"
+    let password = Secret.readable()
+    let text = password.withBytes { "\(name):\(String(decoding: $0, as: UTF8.self))\n" }
+    do {
+      let files = LinuxFileSystem()
+      let out = try files.open(file, [.write, .create, .truncate, .ownerOnly])
+      defer { out.close() }
+      try Bytes(text).withBuffer { try out.write($0, at: 0) }
+      try out.flush()
+      try files.syncDirectory(directory)
+      var credentials: [ScramCredential] = []
+      for mechanism in ScramMechanism.allCases {
+        credentials.append(try ScramCredential(password: password, mechanism: mechanism))
+      }
+      try broker.setUser(name, tags: [User.administratorTag], credentials: credentials) { _ in }
+    } catch {
+      throw ServerStartError(description: "cannot make the first user: \(error)", exitCode: .failed)
+    }
+    logger.log(
+      .info, "security", "the first user was made, who is allowed everything; change the password, and remove the file",
+      ["user": name, "file": file])
+    // In a terminal somebody reads it once; where output is collected it would lie about.
+    if OutputStream.standardOutput.isTerminal { ServerProcess.print("millrace administrator \(text)") }
   }
 
   /// Runs until a signal or a failed flush; returns what to exit with.
@@ -177,6 +168,7 @@ public final class ServerProcess {
   }
 
   private func received(_ signal: Int32) {
+    if signal == SIGHUP { return listeners.reload(on: parts) }
     logger.log(.info, "server", isStopping ? "stopping at once" : "stopping", ["signal": "\(signal)"])
     guard !isStopping else { _exit(128 + signal) }
     isStopping = true

@@ -94,7 +94,7 @@ private final class AMQPAccessWorld {
       try #require(!answers.contains { $0.first?.isNumber == true }, "\(answers)")
     }
     world.expose()
-    world.broker.access.onDenial = { [unowned self] _ in denials += 1 }
+    world.broker.access.onDecision = { [unowned self] _ in denials += 1 }
   }
 
   /// Sends the method with exactly these rights; the answers, or the text of the refusal.

@@ -4,6 +4,7 @@ import MillraceAMQPProtocol
 import MillraceBase
 import MillraceBroker
 import MillraceIO
+import MillraceSecurity
 import Testing
 
 @testable import MillraceAMQPServer
@@ -64,6 +65,7 @@ struct Unexpected: Error, CustomStringConvertible {
     let told = world.connect()
     told.send(ProtocolHeader.bytes.array)
     told.send(channel: 0, [.connectionStartOk(AMQPClient.login("wrong"))])
+    told.pass(.seconds(1))
     told.commands.removeFirst()
     #expect(try close(told).replyCode == 403 && !told.connection.isClosing)
     told.send(channel: 0, [.connectionCloseOk(ConnectionCloseOk())])
@@ -71,17 +73,73 @@ struct Unexpected: Error, CustomStringConvertible {
     let silent = world.connect()
     silent.send(ProtocolHeader.bytes.array)
     silent.send(channel: 0, [.connectionStartOk(AMQPClient.login("wrong", capabilities: [:]))])
+    #expect(!silent.connection.isClosing)
+    silent.pass(.seconds(1))
     #expect(silent.connection.isClosing && silent.names == ["connection.start"])
   }
 
-  @Test("guest comes from this machine only")
-  func remoteGuest() throws {
-    let connection = PlayedAMQPConnection()
-    connection.remoteAddress = SocketAddress(host: "192.0.2.1", port: 1)
-    connection.handler = world.server.accept(connection)
-    connection.receive(ProtocolHeader.bytes.array)
-    connection.receive(frames(channel: 0, [.connectionStartOk(AMQPClient.login("guest", capabilities: [:]))]))
-    #expect(connection.isClosing)
+  private func setUser(_ name: String, _ password: String) throws {
+    let credential = try ScramCredential(password: Secret(password), mechanism: .sha512, iterations: 4096)
+    var isDone = false
+    try world.server.broker.setUser(name, tags: [], credentials: [credential]) { error in
+      #expect(error == nil)
+      isDone = true
+    }
+    try #require(world.world.run { isDone })
+  }
+
+  private func connect(_ mechanisms: [SaslMechanism]) -> AMQPClient {
+    let client = AMQPClient(world, ListenerSecurity(mechanisms: mechanisms))
+    client.send(ProtocolHeader.bytes.array)
+    return client
+  }
+
+  private func startOk(_ mechanism: String, _ response: Bytes) -> AMQPMethod {
+    .connectionStartOk(
+      ConnectionStartOk(
+        clientProperties: ["capabilities": .table(["authentication_failure_close": true])], mechanism: mechanism,
+        response: response))
+  }
+
+  @Test("where clients have to say who they are, users come in by PLAIN and AMQPLAIN, and guest does not")
+  func users() throws {
+    try setUser("alice", "wonderland")
+    let table: AMQPFieldTable = ["LOGIN": "alice", "PASSWORD": "wonderland"]
+    for (method, isRight) in [
+      (startOk("PLAIN", Bytes("\0alice\0wonderland")), true), (startOk("AMQPLAIN", table.encoded), true),
+      (startOk("PLAIN", Bytes("\0alice\0wrong")), false), (startOk("PLAIN", Bytes("\0guest\0guest")), false),
+      (startOk("PLAIN", Bytes("alice")), false), (startOk("PLAIN", Bytes("\0\0")), false),
+    ] {
+      let client = connect([.plain, .scramSHA256])
+      client.send(channel: 0, [method])
+      client.pass(.seconds(1))
+      #expect(client.names == ["connection.start", isRight ? "connection.tune" : "connection.close"], "\(method)")
+    }
+    #expect(world.server.broker.authentication.counts.accepted == 2)
+    #expect(world.server.broker.authentication.counts.refused == 4)
+  }
+
+  @Test("what a listener offers are its mechanisms, and no other is taken")
+  func offeredMechanisms() throws {
+    for (mechanisms, expected) in [
+      ([SaslMechanism.plain], "PLAIN AMQPLAIN"), ([.external], "EXTERNAL"),
+      ([.plain, .external], "PLAIN AMQPLAIN EXTERNAL"),
+      ([], "PLAIN AMQPLAIN"),
+    ] {
+      let client = connect(mechanisms)
+      guard case .connectionStart(let start) = client.commands.first?.method else {
+        Issue.record("no start")
+        continue
+      }
+      #expect(start.mechanisms == expected)
+    }
+    let client = connect([.external])
+    client.send(channel: 0, [startOk("PLAIN", Bytes("\0guest\0guest"))])
+    #expect(client.names == ["connection.start", "connection.close"])
+    let bare = connect([.external])
+    bare.send(channel: 0, [startOk("EXTERNAL", Bytes())])
+    bare.pass(.seconds(1))
+    #expect(bare.names == ["connection.start", "connection.close"])
   }
 
   @Test(

@@ -160,9 +160,9 @@ final class AMQPClient {
   /// The properties of all messages that came.
   private(set) var properties: [BasicProperties] = []
 
-  init(_ world: AMQPServerWorld) {
+  init(_ world: AMQPServerWorld, _ security: ListenerSecurity = .open) {
     self.world = world
-    connection.handler = world.server.accept(connection)
+    connection.handler = world.server.accept(connection, security)
   }
 
   static func login(

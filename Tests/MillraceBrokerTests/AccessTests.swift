@@ -67,7 +67,7 @@ func superUsers() throws {
 func denialsAreTold() throws {
   let world = try AdminWorld()
   var told: [AccessControl.Decision] = []
-  world.broker.access.onDenial = { told.append($0) }
+  world.broker.access.onDecision = { told.append($0) }
   world.broker.access.isExposed = true
   let session = ClientSession(world.broker.access, alice, from: "::ffff:10.0.0.1")
   #expect(!session.sees(.describe, .topic, "t"))

@@ -1,5 +1,6 @@
 // HTTPConnectionTests: order, limits, time, back-pressure, and what is refused before a handler is asked.
 
+import Foundation
 import MillraceBase
 import MillraceBroker
 import MillraceIO
@@ -145,19 +146,18 @@ func otherSites() throws {
   #expect(options?.fields.keys.contains { $0.hasPrefix("access-control") } == false)
 }
 
-@Test("without credentials this machine is believed, with wrong ones nobody is, and other machines never are")
-func loopbackOnly() throws {
+@Test("where nothing is asked, nobody in particular is believed, also guest, and with wrong credentials nobody is")
+func openListener() throws {
   let world = try HTTPWorld()
   func status(_ host: String, _ fields: String = "") -> Response? {
     world.connect(from: host).ask("GET", "/api/v1/server", fields: fields)
   }
   #expect(status("127.0.0.1")?.json["user"] as? String == "ANONYMOUS")
-  #expect(status("::1", "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n")?.json["user"] as? String == "guest")
+  #expect(status("::1", "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n")?.json["user"] as? String == "ANONYMOUS")
   for wrong in ["Basic Z3Vlc3Q6d3Jvbmc=", "Basic !", "Basic", "Bearer x", "Basic Z3Vlc3Q="] {
     let refused = status("127.0.0.1", "Authorization: \(wrong)\r\n")
     #expect(refused?.status == 401 && refused?.fields["www-authenticate"]?.hasPrefix("Basic ") == true, "\(wrong)")
   }
-  #expect(status("192.0.2.1")?.status == 401)
   #expect(world.connect(from: "192.0.2.1").ask("GET", "/health/live")?.status == 200)
 }
 
@@ -179,7 +179,7 @@ func asynchronousIdentity() throws {
   try world.topic("t")
   try world.topic("u")
   let slow = SlowAuthenticator()
-  world.server.authenticator = slow
+  world.authenticator = slow
   let client = world.connect()
   client.send("POST /api/v1/topics/t/records HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 2\r\n\r\nhi")
   #expect(client.output().isEmpty && !client.connection.isReading && slow.waiting.count == 1)
@@ -220,4 +220,34 @@ func streamsWait() throws {
   client.connection.drain()
   let response = client.response()
   #expect(response?.status == 200 && response?.body.contains("topic=\"topic-39\",partition=\"99\"") == true)
+}
+
+@Test("where clients have to say who they are, users come in with their passwords, and do what rules let them")
+func closedListener() throws {
+  let world = try HTTPWorld(["allow.everyone.if.no.acl.found": "false"])
+  try world.topic("t")
+  world.authenticator = BrokerAuthenticator(broker: world.broker, security: ListenerSecurity(mechanisms: [.plain]))
+  let credential = try ScramCredential(password: Secret("wonderland"), mechanism: .sha256, iterations: 4096)
+  var isDone = false
+  try world.broker.setUser("alice", tags: [], credentials: [credential]) { _ in
+    world.broker.changeRules(adding: [AccessRule(.init(.topic, "t"), Principal("alice"), .describe)]) { _ in
+      isDone = true
+    }
+  }
+  try #require(world.world.run(until: { isDone }))
+  func ask(_ method: String, _ path: String, _ credentials: String?) -> Response? {
+    let field = credentials.map { "Authorization: Basic \(Data($0.utf8).base64EncodedString())\r\n" } ?? ""
+    return world.connect(from: "192.0.2.1").ask(method, path, fields: field)
+  }
+  #expect(ask("GET", "/api/v1/topics/t", nil)?.status == 401)
+  #expect(ask("GET", "/api/v1/topics/t", nil)?.fields["www-authenticate"]?.hasPrefix("Basic ") == true)
+  for wrong in ["alice:wrong", "guest:guest", "nobody:wonderland", "alice", ":", "alice:"] {
+    #expect(ask("GET", "/api/v1/topics/t", wrong)?.status == 401, "\(wrong)")
+  }
+  #expect(ask("GET", "/api/v1/topics/t", "alice:wonderland")?.status == 200)
+  #expect(ask("DELETE", "/api/v1/topics/t", "alice:wonderland")?.status == 403)
+  #expect(ask("GET", "/api/v1/topics/u", "alice:wonderland")?.status == 403)
+  #expect(world.broker.topic("t") != nil)
+  // What everybody may know is not asked for.
+  #expect(ask("GET", "/health/live", nil)?.status == 200)
 }

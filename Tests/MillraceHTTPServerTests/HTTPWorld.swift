@@ -93,6 +93,8 @@ final class HTTPWorld {
   let world = SimulatedWorld(seed: 1)
   let broker: Broker
   let server: HTTPServer
+  /// Whom connections believe; nil for a listener that asks for nothing.
+  var authenticator: (any HTTPAuthenticator)?
 
   init(_ settings: [String: String] = [:]) throws {
     var chosen = BrokerSettings()
@@ -126,7 +128,7 @@ final class HTTPClient {
   init(_ world: HTTPWorld, _ host: String) {
     self.world = world
     connection.remoteAddress = SocketAddress(host: host, port: 40_000)
-    connection.handler = world.server.accept(connection)
+    connection.handler = world.server.accept(connection, world.authenticator)
   }
 
   /// Sends text as it is.

@@ -100,6 +100,23 @@ extension AccessTable {
           return reply == .served || results.allSatisfy(\.matchingAcls.isEmpty) ? reply : .failed("rules")
         }
       },
+      AccessRow(.describeUserScramCredentials, "", [.cluster(.describe)]) { _ in
+        { client in
+          let answer = try client.ask(DescribeUserScramCredentialsRequest(users: nil))
+          let reply = AccessReply(answer.errorCode)
+          return reply == .served || answer.results.isEmpty ? reply : .failed("users")
+        }
+      },
+      AccessRow(.alterUserScramCredentials, "", [.cluster(.alter)]) { _ in
+        { client in
+          let request = AlterUserScramCredentialsRequest(upsertions: [
+            .init(
+              name: "a", mechanism: 1, iterations: 4096, salt: Bytes(Array(repeating: 7, count: 16)),
+              saltedPassword: Bytes(Array(repeating: 1, count: 32)))
+          ])
+          return AccessReply(try client.ask(request).results.map(\.errorCode))
+        }
+      },
     ]
   }
 

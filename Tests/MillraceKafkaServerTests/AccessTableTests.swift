@@ -23,7 +23,7 @@ private final class AccessWorld {
     ask = try row.prepare(maker)
     client = AdminClient(world)
     world.broker.access.isExposed = true
-    world.broker.access.onDenial = { [unowned self] in denials.append($0) }
+    world.broker.access.onDecision = { [unowned self] in denials.append($0) }
   }
 
   /// Asks with exactly these rights.
@@ -57,6 +57,7 @@ private final class AccessWorld {
     }
     lines += broker.transactions.descriptions.map { "transaction \($0.id) \($0.state) \($0.producer) \($0.partitions)" }
     lines += broker.rules().map(\.description)
+    lines += broker.users.map { "user \($0.name) \($0.user.tags) \($0.user.credentials.keys.map(\.name).sorted())" }
     lines += broker.quotaLimits.map { "quota \($0.entity) \($0.limits)" }
     lines += broker.configuredResources.map { "settings \($0) \(broker.configs(of: $0).sorted { $0.key < $1.key })" }
     do {

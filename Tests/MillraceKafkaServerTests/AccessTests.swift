@@ -210,7 +210,7 @@ private func bits(_ operations: AccessOperation...) -> Int32 {
   @Test("each thing that a request is denied is told once, not once for each of its partitions")
   func denialsAreToldOnce() throws {
     var denials: [AccessControl.Decision] = []
-    world.broker.access.onDenial = { denials.append($0) }
+    world.broker.access.onDecision = { denials.append($0) }
     var request = produce()
     request.topicData[0].partitionData += [.init(index: 1, records: request.topicData[0].partitionData[0].records)]
     _ = try client.ask(request, 9)

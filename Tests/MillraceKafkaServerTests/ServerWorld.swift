@@ -78,6 +78,9 @@ final class PlayedConnection: Connection {
 
   var unreadBytes: Int { input.count }
 
+  /// All bytes that were written.
+  var written: [UInt8] { output }
+
   /// Correlation ids of the answers so far, in order; and the last answer's frame.
   var answers: (ids: [Int32], last: Bytes) {
     var ids: [Int32] = []

@@ -24,10 +24,15 @@ private let administrative: [MetadataEvent] = [
   .quotasChanged(QuotaEntity(address: .named("::1")), limits: [:]),
   .jobOwned(name: "j", epoch: 3, owner: .max), .jobStopped(name: "j", isStopped: true),
   .security(.userSet(name: "alice", tags: ["administrator", "monitoring"])), .security(.userRemoved(name: "bob")),
-  .security(.credentialSet(user: "alice", .scramSHA512, credential: Bytes([1, 2, 3]))),
-  .security(.credentialRemoved(user: "alice", .scramSHA256)),
+  .security(.credentialSet(user: "alice", credential(.sha512))),
+  .security(.credentialRemoved(user: "alice", .sha256)),
   .security(.rulesChanged(added: [ordersRule], removed: [everythingRule, ordersRule])),
+  .security(.serverKeySet(Secret([1, 2]))),
 ]
+
+private func credential(_ mechanism: ScramMechanism) -> ScramCredential {
+  .standIn(for: "alice", mechanism: mechanism, key: Secret("sixteen bytes of a key"), iterations: 4096)
+}
 
 private let ordersRule = AccessRule(ResourcePattern(.topic, "orders", isPrefix: true), Principal("alice"), .read)
 private let everythingRule = AccessRule(
@@ -52,7 +57,7 @@ func everyTruncation(_ event: MetadataEvent) throws {
 func goldenKinds() {
   #expect(
     administrative.map { $0.encoded().withBuffer { $0[0] } } == [
-      40, 41, 42, 42, 43, 44, 45, 45, 7, 8, 70, 71, 72, 73, 74,
+      40, 41, 42, 42, 43, 44, 45, 45, 7, 8, 70, 71, 72, 73, 74, 75,
     ])
 }
 
@@ -122,13 +127,13 @@ func snapshotRoundTrip() throws {
     .groupEpochsReserved(group: "g", next: 101), .groupEpochsReserved(group: "ended", next: 7),
     .groupEpochsReserved(group: "gone", next: 7), .groupEpochsReserved(group: "g", next: 201),
     .consumerGroupEnded(group: "ended"), .groupDeleted(group: "gone"),
-    .security(.credentialSet(user: "alice", .scramSHA256, credential: Bytes([1, 2]))),
-    .security(.credentialSet(user: "alice", .scramSHA512, credential: Bytes([3]))),
+    .security(.credentialSet(user: "alice", credential(.sha256))),
+    .security(.credentialSet(user: "alice", credential(.sha512))),
     .security(.userSet(name: "alice", tags: ["administrator"])),
-    .security(.credentialRemoved(user: "alice", .scramSHA256)),
+    .security(.credentialRemoved(user: "alice", .sha256)),
     .security(.userSet(name: "gone", tags: [])), .security(.userRemoved(name: "gone")),
-    .security(.credentialSet(user: "emptied", .scramSHA256, credential: Bytes([4]))),
-    .security(.credentialRemoved(user: "emptied", .scramSHA256)),
+    .security(.credentialSet(user: "emptied", credential(.sha256))),
+    .security(.credentialRemoved(user: "emptied", .sha256)), .security(.serverKeySet(Secret("a key"))),
     .security(.userSet(name: "certified", tags: [])),
     .security(.rulesChanged(added: [ordersRule, everythingRule], removed: [])),
     .security(.rulesChanged(added: [], removed: [ordersRule])))
@@ -142,7 +147,8 @@ func snapshotRoundTrip() throws {
     #expect(metadata.groupOffsets["g"]?.keys.map(\.partition).sorted() == [0, 2])
     #expect(metadata.newPartitions(1) == [PartitionLogID(4)])
     #expect(metadata.users.byName.keys.sorted() == ["alice", "certified"])
-    #expect(metadata.users.byName["alice"]?.credentials == [.scramSHA512: Bytes([3])])
+    #expect(metadata.users.byName["alice"]?.credentials == [.sha512: credential(.sha512)])
+    #expect(metadata.users.serverKey == Secret("a key"))
     #expect(metadata.users.byName["alice"]?.isAdministrator == true)
     #expect(metadata.users.rules.sorted == [everythingRule])
   }

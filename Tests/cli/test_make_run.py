@@ -32,7 +32,7 @@ def make_run(tmp_path):
         for line in process.stdout:
             ready = READY.match(line.strip())
             if ready:
-                return process, f"{ready[1]}:{ready[2]}", int(ready["pid"])
+                return process, ready["listeners"].split()[0].removeprefix("kafka="), int(ready["pid"])
         raise AssertionError(f"no ready line; {(tmp_path / 'make.log').read_text()}")
 
     yield start

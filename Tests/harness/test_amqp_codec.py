@@ -57,7 +57,8 @@ def test_long_texts_are_cut_to_255_bytes():
     assert shortened("x" * 256) == "x" * 252 + "..."
 
 
-def test_the_ready_line_may_name_amqp():
-    assert READY.match("millrace ready kafka=127.0.0.1:9092 pid=7").groups() == ("127.0.0.1", "9092", None, None, "7")
-    assert READY.match("millrace ready kafka=127.0.0.1:9092 amqp=127.0.0.1:5672 pid=7").groups() == (
-        "127.0.0.1", "9092", "127.0.0.1", "5672", "7")
+def test_the_ready_line_names_each_listener():
+    for words in ["kafka=127.0.0.1:9092", "kafka=127.0.0.1:9092 amqp=127.0.0.1:5672", "kafka+tls=[::1]:9093 amqps=[::1]:5671"]:
+        match = READY.match(f"millrace ready {words} pid=7")
+        assert (match["listeners"].strip(), match["pid"]) == (words, "7")
+    assert not READY.match("millrace ready pid=7")

@@ -13,7 +13,7 @@ import MillraceSecurity
 /// The one place where permission is given. Belongs to the broker's reactor.
 public final class AccessControl {
   /// Something that was asked for and decided.
-  public struct Decision: Equatable, Sendable {
+  public struct Decision: Hashable, Sendable {
     /// Who asked.
     public var principal: Principal
     /// From where.
@@ -37,8 +37,8 @@ public final class AccessControl {
   @exclusivity(unchecked) public private(set) var version: UInt64 = 0
   /// Nobody is denied anything: a look at this is all that a request costs while there are no rules.
   @exclusivity(unchecked) public private(set) var isOpen = true
-  /// Called with each denial.
-  public var onDenial: (Decision) -> Void = { _ in }
+  /// Called with each denial, and with what changes the server and was allowed to somebody who had to say who it is.
+  public var onDecision: (Decision) -> Void = { _ in }
 
   private let metadata: Metadata
   private let settings: () -> BrokerSettings
@@ -64,6 +64,12 @@ public final class AccessControl {
   public func isAdministrator(_ principal: Principal) -> Bool {
     superUsers.contains(principal) || metadata.users.byName[principal.name]?.isAdministrator == true
   }
+
+  /// Operations that change the server.
+  static let changing: Set<AccessOperation> = [.create, .delete, .alter, .alterConfigs, .clusterAction]
+
+  /// Whether there is a user of this name.
+  func isUser(_ principal: Principal) -> Bool { metadata.users.byName[principal.name] != nil }
 
   /// Whether somebody who need not be there any more may do this; nobody is told.
   func allows(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String, by client: ClientIdentity) -> Bool {

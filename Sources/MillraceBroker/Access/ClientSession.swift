@@ -29,18 +29,30 @@ public final class ClientSession {
   private let access: AccessControl
   private var knownVersion: UInt64
   private var isAdministrator: Bool
+  /// A user of the broker's own, who can be removed.
+  private let isStored: Bool
+  /// The user is there no more, and is allowed nothing.
+  private var isGone = false
   private var known: [Key: Bool] = [:]
   /// Answers that are kept; more, and all are forgotten.
   private static let mostKnown = 1000
 
   /// A session of `principal`, who has proved to be that.
   /// - Parameter address: the peer's numeric address; IPv4 in IPv6's notation is taken as IPv4.
-  public init(_ access: AccessControl, _ principal: Principal, from address: String) {
+  public convenience init(_ access: AccessControl, _ principal: Principal, from address: String) {
+    self.init(access, AuthenticatedClient(principal, isStored: false), from: address)
+  }
+
+  /// A session of a client that has proved who it is. Whoever is a user of the broker's own is allowed nothing any more once
+  /// that user is removed.
+  public init(_ access: AccessControl, _ client: AuthenticatedClient, from address: String) {
     self.access = access
-    self.principal = principal
+    principal = client.principal
+    isStored = client.isStored
     host = ClientSession.host(address)
     knownVersion = access.version
     isAdministrator = access.isAdministrator(principal)
+    isGone = isStored && !access.isUser(principal)
   }
 
   /// An address as rules name it.
@@ -57,18 +69,17 @@ public final class ClientSession {
 
   /// Whether nothing at all is denied to the client, so that nobody need ask.
   public var isUnrestricted: Bool {
-    if access.isOpen { return true }
     refresh()
-    return isAdministrator
+    return !isGone && (access.isOpen || isAdministrator)
   }
 
   /// Whether the client may do this; a denial is told to whoever watches them.
   public func allows(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String) -> Bool {
     let isAllowed = mayDo(operation, kind, name)
-    if !isAllowed {
-      access.onDenial(
+    if !isAllowed || principal != .anonymous && AccessControl.changing.contains(operation) {
+      access.onDecision(
         AccessControl.Decision(
-          principal: principal, host: host, operation: operation, kind: kind, name: name, isAllowed: false))
+          principal: principal, host: host, operation: operation, kind: kind, name: name, isAllowed: isAllowed))
     }
     return isAllowed
   }
@@ -85,15 +96,15 @@ public final class ClientSession {
 
   /// Whether the client may do this under some name, though perhaps not under every one.
   public func allowsSome(_ operation: AccessOperation, _ kind: ResourceKind) -> Bool {
-    if access.isOpen { return true }
     refresh()
-    return isAdministrator || access.decideAny(operation, kind, principal, host)
+    if isGone { return false }
+    return access.isOpen || isAdministrator || access.decideAny(operation, kind, principal, host)
   }
 
   private func mayDo(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String) -> Bool {
-    if access.isOpen { return true }
     refresh()
-    if isAdministrator { return true }
+    if isGone { return false }
+    if access.isOpen || isAdministrator { return true }
     let key = Key(operation: operation, kind: kind, name: name)
     if let answer = known[key] { return answer }
     let answer = access.decide(operation, kind, name, principal, host)
@@ -106,6 +117,7 @@ public final class ClientSession {
     guard knownVersion != access.version else { return }
     knownVersion = access.version
     isAdministrator = access.isAdministrator(principal)
+    isGone = isStored && !access.isUser(principal)
     known.removeAll(keepingCapacity: true)
   }
 }

@@ -1,6 +1,7 @@
 // Acls: DescribeAcls, CreateAcls and DeleteAcls: rules of access as Kafka's tools see them.
 //
-// Rules about resources that Kafka does not have (queues, exchanges, virtual hosts) are neither shown nor made here.
+// Of rules about resources that Kafka does not have (queues, exchanges, virtual hosts) is spoken only where such a kind is asked
+// for by its number, as `millrace acl` does: Kafka's tools know no words for them.
 
 import MillraceBase
 import MillraceBroker
@@ -34,7 +35,7 @@ extension KafkaConnection {
     }
     var response = DescribeAclsResponse(errorMessage: nil)
     var found: [(pattern: ResourcePattern, rules: [AccessRule])] = []
-    for rule in filter.map({ broker.rules($0) }) ?? [] where rule.pattern.kind.isKafkas {
+    for rule in rules(filter) {
       if found.last?.pattern == rule.pattern {
         found[found.count - 1].rules.append(rule)
       } else {
@@ -99,7 +100,7 @@ extension KafkaConnection {
           resource: one.resourceTypeFilter, name: one.resourceNameFilter, pattern: one.patternTypeFilter,
           principal: one.principalFilter, host: one.hostFilter, operation: one.operation,
           permission: one.permissionType)
-        let matching = (filter.map { broker.rules($0) } ?? []).filter { $0.pattern.kind.isKafkas }
+        let matching = rules(filter)
         // Many filters, each of which means all rules, would make a large answer of a small request.
         guard gone.count + matching.count <= Broker.mostRules else {
           throw BrokerError(.policyViolation, "the filters of the request mean too many rules")
@@ -129,12 +130,21 @@ extension KafkaConnection {
   }
 }
 
+extension KafkaConnection {
+  /// What a filter means; of all kinds, only those that Kafka has.
+  private func rules(_ filter: AccessRuleFilter?) -> [AccessRule] {
+    guard let filter else { return [] }
+    let found = broker.rules(filter)
+    return filter.kind == nil ? found.filter { $0.pattern.kind.isKafkas } : found
+  }
+}
+
 extension ResourceKind {
   /// Whether Kafka has resources of this kind.
   fileprivate var isKafkas: Bool { rawValue <= ResourceKind.user.rawValue }
 
   fileprivate init(number: Int8) throws(BrokerError) {
-    guard number >= 0, let kind = ResourceKind(rawValue: UInt8(number)), kind.isKafkas else {
+    guard number >= 0, let kind = ResourceKind(rawValue: UInt8(number)) else {
       throw BrokerError(.invalidRequest, "there are no resources of type \(number)")
     }
     self = kind

@@ -4,6 +4,7 @@ import MillraceBase
 import MillraceIO
 import MillraceKafkaProtocol
 import MillraceKafkaServer
+import MillraceSecurity
 
 /// A client of one server, for commands that do one thing at a time.
 ///
@@ -14,8 +15,9 @@ final class KafkaClient {
   let address: ServerAddress
   /// How long to wait for a connection, and for an answer that the server does not hold back on purpose.
   let timeout: Duration
+  let security: ClientSecurity
   private let interruption: Interruption?
-  private var socket: BlockingSocket?
+  private var socket: (any BlockingStream)?
   private var versions: [ApiVersionsResponse.ApiVersion] = []
   private var nextCorrelationID: Int32 = 1
   /// Counts connections, so that nobody waits on a new one for the answer to a request of an older one.
@@ -28,8 +30,12 @@ final class KafkaClient {
   private static let slice = Duration.milliseconds(50)
 
   /// A client; it connects with its first request.
-  init(_ address: ServerAddress, timeout: Duration = .seconds(10), interruption: Interruption? = nil) {
+  init(
+    _ address: ServerAddress, security: ClientSecurity = .none, timeout: Duration = .seconds(10),
+    interruption: Interruption? = nil
+  ) {
     self.address = address
+    self.security = security
     self.timeout = timeout
     self.interruption = interruption
   }
@@ -61,7 +67,7 @@ final class KafkaClient {
   }
 
   private func send<Request: KafkaRequest>(
-    _ request: Request, version: Int16, over socket: BlockingSocket
+    _ request: Request, version: Int16, over socket: any BlockingStream
   ) throws(ClientError) -> Pending<Request> {
     let pending = Pending<Request>(connection: connection, correlationID: nextCorrelationID, version: version)
     nextCorrelationID &+= 1
@@ -172,22 +178,33 @@ final class KafkaClient {
 
   // MARK: The connection
 
-  private func connected() throws(ClientError) -> BlockingSocket {
+  private func connected() throws(ClientError) -> any BlockingStream {
     if let socket { return socket }
-    let opened = try connect()
-    socket = opened
-    connection += 1
-    // Version 3 is the oldest that every broker of the last years knows.
-    let answer = try receive(
-      try send(
-        ApiVersionsRequest(clientSoftwareName: KafkaClient.name, clientSoftwareVersion: "1"), version: 3,
-        over: opened))
-    guard answer.errorCode == .none || answer.errorCode == .unsupportedVersion else {
+    var mechanism = SaslMechanism.scramSHA512
+    // At most once for each mechanism that there is.
+    for _ in SaslMechanism.allCases {
+      let opened = try secured(try connect())
+      socket = opened
+      connection += 1
+      // Version 3 is the oldest that every broker of the last years knows.
+      let answer = try ask(
+        ApiVersionsRequest(clientSoftwareName: KafkaClient.name, clientSoftwareVersion: "1"), version: 3)
+      guard answer.errorCode == .none || answer.errorCode == .unsupportedVersion else {
+        close()
+        throw ClientError.refused(answer.errorCode, "connecting to \(address)")
+      }
+      versions = answer.apiKeys
+      guard let other = try logIn(by: mechanism) else { return opened }
       close()
-      throw ClientError.refused(answer.errorCode, "connecting to \(address)")
+      mechanism = other
     }
-    versions = answer.apiKeys
-    return opened
+    throw ClientError(.unreachable, "\(address) offers mechanisms that it does not take")
+  }
+
+  /// Asks over the connection there is, while it is being made ready for others.
+  func ask<Request: KafkaRequest>(_ request: Request, version: Int16) throws(ClientError) -> Request.Response {
+    guard let socket else { throw ClientError(.lost, "the connection to \(address) is closed") }
+    return try receive(try send(request, version: version, over: socket))
   }
 
   private func connect() throws(ClientError) -> BlockingSocket {
@@ -235,7 +252,7 @@ final class KafkaClient {
 
   /// Receives exactly `count` bytes. Memory follows what has come, not what was announced.
   private func receive(
-    _ count: Int, over socket: BlockingSocket, _ wait: inout Wait
+    _ count: Int, over socket: any BlockingStream, _ wait: inout Wait
   ) throws(ClientError) -> Bytes {
     var chunk = Chunk(capacity: min(count, 1 << 20))
     var held = 0
@@ -259,7 +276,7 @@ final class KafkaClient {
   }
 
   /// Waits for something to receive, looking for a signal now and then.
-  private func awaitInput(_ socket: BlockingSocket, _ wait: inout Wait) throws(ClientError) {
+  private func awaitInput(_ socket: any BlockingStream, _ wait: inout Wait) throws(ClientError) {
     while true {
       if try transfer({ () throws(IOError) in try socket.waitReadable(KafkaClient.slice) }) { return }
       if wait.isInterruptible, interruption?.isRequested == true {

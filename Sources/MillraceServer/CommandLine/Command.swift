@@ -150,7 +150,7 @@ struct Command: Sendable {
     self.summary = summary
     self.discussion = discussion
     self.operands = operands
-    self.options = options
+    self.options = options.flatMap { $0.name == CommandOption.bootstrap.name ? [$0] + CommandOption.security : [$0] }
     subcommands = []
     self.run = run
   }

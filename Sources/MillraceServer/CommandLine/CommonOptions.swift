@@ -11,8 +11,12 @@ extension CommandOption {
 
 extension Arguments {
   /// A client of the server that `--bootstrap` names.
-  func client(_ interruption: Interruption? = nil) -> KafkaClient {
-    KafkaClient(text("--bootstrap").flatMap { ServerAddress($0) } ?? .standard, interruption: interruption)
+  func client(
+    _ interruption: Interruption? = nil, timeout: Duration = .seconds(10)
+  ) throws(CommandFailure) -> KafkaClient {
+    let address = text("--bootstrap").flatMap { ServerAddress($0) } ?? .standard
+    return KafkaClient(
+      address, security: try clientSecurity(address), timeout: timeout, interruption: interruption)
   }
 }
 

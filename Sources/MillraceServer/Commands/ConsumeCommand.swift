@@ -34,7 +34,7 @@ extension Command {
       throw CommandFailure(.usage, "--partition has no meaning with --group: the group shares the partitions out")
     }
     let interruption = try Interruption.begin()
-    let run = ConsumeRun(arguments, arguments.client(interruption), interruption)
+    let run = ConsumeRun(arguments, try arguments.client(interruption), interruption)
     try CommandFailure.wrapping { () throws(ClientError) in try run.start() }
     try run.loop()
     try CommandFailure.wrapping { () throws(ClientError) in try run.finish() }

@@ -39,7 +39,7 @@ extension Command {
   private static let exchangeList = Command(
     "list", "shows all exchanges of a virtual host", options: [.jsonLine, .virtualHost, .bootstrap]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     var exchanges: [Exchange] = []
     while true {
       let answer = try arguments.ask(.listExchanges(after: exchanges.last?.name), client)
@@ -132,7 +132,7 @@ extension Command {
     guard arguments.operands.count < 2 else {
       throw CommandFailure(.usage, "unexpected argument \"\(arguments.operands[1])\"")
     }
-    let client = arguments.client()
+    let client = try arguments.client()
     let source = arguments.operands.first
     var bindings: [Binding] = []
     var next = source.map { BindingCursor(exchange: $0, count: 0) }

@@ -16,7 +16,7 @@ extension Command {
   private static let groupList = Command(
     "list", "names all groups, with their states", options: [json, .bootstrap]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     let groups = try CommandFailure.wrapping { () throws(ClientError) in try client.groups() }
     guard arguments.has("--json") else {
       if groups.isEmpty { return .done }
@@ -40,7 +40,7 @@ extension Command {
       """,
     operands: [groupOperand], options: [json, .bootstrap]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     let description = try CommandFailure.wrapping { () throws(ClientError) in
       try GroupTables(client, arguments.operands[0])
     }
@@ -66,7 +66,7 @@ extension Command {
       .bootstrap,
     ]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     let isDry = arguments.has("--dry-run")
     guard let position = arguments.text("--to").flatMap({ ResetPosition($0) }) else {
       throw CommandFailure(.usage, "--to is missing")
@@ -88,7 +88,7 @@ extension Command {
   private static let groupDelete = Command(
     "delete", "deletes a group without members, with its offsets", operands: [groupOperand], options: [.bootstrap]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     let name = arguments.operands[0]
     try CommandFailure.wrapping { () throws(ClientError) in try client.deleteGroup(name) }
     try OutputStream.standardOutput.print("deleted group \(name)\n")

@@ -27,7 +27,7 @@ extension Command {
       throw CommandFailure(.usage, "--key-separator has no meaning with --json")
     }
     let interruption = try Interruption.begin()
-    let client = arguments.client(interruption)
+    let client = try arguments.client(interruption)
     let name = arguments.operands[0]
     let sender = try CommandFailure.wrapping { () throws(ClientError) in
       try RecordSender(client, topic: try client.topic(name, create: true))

@@ -60,7 +60,7 @@ extension Command {
       """,
     options: [.jsonLine, .virtualHost, .bootstrap]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     var queues: [QueueEntry] = []
     while true {
       let answer = try arguments.ask(.listQueues(after: queues.last?.name), client)

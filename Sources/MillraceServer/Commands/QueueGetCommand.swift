@@ -30,7 +30,7 @@ extension Command {
     if arguments.has("--raw"), arguments.has("--json") {
       throw CommandFailure(.usage, "--raw and --json contradict each other")
     }
-    let run = QueueGetRun(arguments, try Interruption.begin())
+    let run = try QueueGetRun(arguments, try Interruption.begin())
     if arguments.has("--browse") || arguments.has("--peek") {
       try run.browse()
       return .done
@@ -56,7 +56,7 @@ extension Command {
       .virtualHost, .bootstrap,
     ]
   ) { (arguments) throws(CommandFailure) in
-    let run = QueueGetRun(arguments, try Interruption.begin())
+    let run = try QueueGetRun(arguments, try Interruption.begin())
     try run.listDelayed()
     return .done
   }
@@ -101,10 +101,10 @@ private final class QueueGetRun {
   private(set) var written: Int64 = 0
   private(set) var isOutputClosed = false
 
-  init(_ arguments: Arguments, _ interruption: Interruption) {
+  init(_ arguments: Arguments, _ interruption: Interruption) throws(CommandFailure) {
     self.arguments = arguments
     self.interruption = interruption
-    client = arguments.client(interruption)
+    client = try arguments.client(interruption)
     queue = arguments.operands[0]
     limit = arguments.integer("--count") ?? 1
   }

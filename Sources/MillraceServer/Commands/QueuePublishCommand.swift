@@ -129,7 +129,7 @@ private final class PublishRun {
       delayMilliseconds: arguments.seconds("--delay").map { max(1, $0.inMilliseconds) } ?? 0,
       format: PublishRun.amqpProperties, messages: [])
     interruption = try Interruption.begin()
-    client = arguments.client(interruption)
+    client = try arguments.client(interruption)
   }
 
   /// The code of the format in which AMQP's properties lie in queues.

@@ -20,7 +20,7 @@ extension Command {
     ]
   ) { (arguments) throws(CommandFailure) in
     let interruption = try Interruption.begin()
-    let client = arguments.client(interruption)
+    let client = try arguments.client(interruption)
     let interval = arguments.seconds("--watch")
     let output = OutputStream.standardOutput
     repeat {

@@ -46,15 +46,14 @@ private final class TopRun {
   private var figures: JSONValue?
   private var problem: String?
 
-  init(_ arguments: Arguments, _ interruption: Interruption) {
+  init(_ arguments: Arguments, _ interruption: Interruption) throws(CommandFailure) {
     self.interruption = interruption
-    let address = arguments.text("--bootstrap").flatMap { ServerAddress($0) } ?? .standard
     // Shorter than for other commands: keys are not heard while it waits.
-    client = KafkaClient(address, timeout: .seconds(3), interruption: interruption)
+    client = try arguments.client(interruption, timeout: .seconds(3))
     interval = arguments.seconds("--interval") ?? .seconds(1)
     isOnce = arguments.has("--once")
     view = TopView(
-      server: "\(address)", order: arguments.text("--sort").flatMap { TopOrder(rawValue: $0) } ?? .length,
+      server: "\(client.address)", order: arguments.text("--sort").flatMap { TopOrder(rawValue: $0) } ?? .length,
       target: arguments.seconds("--target").map { Double($0.inNanoseconds) / 1e9 } ?? 0.1)
   }
 

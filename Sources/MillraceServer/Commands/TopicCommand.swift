@@ -18,7 +18,7 @@ extension Command {
       .bootstrap,
     ]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     let name = arguments.operands[0]
     let partitions = try CommandFailure.wrapping { () throws(ClientError) in
       try client.createTopic(
@@ -35,7 +35,7 @@ extension Command {
     "list", "names all topics, one a line", discussion: "Internal topics, whose names begin with __, are left out.",
     options: [.bootstrap]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     let topics = try CommandFailure.wrapping { () throws(ClientError) in try client.topics() }
     try OutputStream.standardOutput.print(topics.filter { !$0.isInternal }.map { $0.name + "\n" }.joined())
     return .done
@@ -44,7 +44,7 @@ extension Command {
   private static let topicDescribe = Command(
     "describe", "shows a topic's partitions, offsets and settings", operands: [nameOperand], options: [.bootstrap]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     let text = try CommandFailure.wrapping { () throws(ClientError) in
       try describe(arguments.operands[0], client)
     }
@@ -91,7 +91,7 @@ extension Command {
     guard !set.isEmpty || !deleted.isEmpty else {
       throw CommandFailure(.usage, "nothing to change: KEY=VALUE or --delete KEY is missing")
     }
-    let client = arguments.client()
+    let client = try arguments.client()
     let isDry = arguments.has("--dry-run")
     try CommandFailure.wrapping { () throws(ClientError) in
       try client.configure(topic: name, set: set, delete: deleted, validateOnly: isDry)
@@ -114,7 +114,7 @@ extension Command {
       .bootstrap,
     ]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     let name = arguments.operands[0]
     let total = Int32(arguments.integer("--total") ?? 0)
     let isDry = arguments.has("--dry-run")
@@ -128,7 +128,7 @@ extension Command {
   private static let topicDelete = Command(
     "delete", "deletes a topic with its records", operands: [nameOperand], options: [.bootstrap]
   ) { (arguments) throws(CommandFailure) in
-    let client = arguments.client()
+    let client = try arguments.client()
     let name = arguments.operands[0]
     try CommandFailure.wrapping { () throws(ClientError) in try client.deleteTopic(name) }
     try OutputStream.standardOutput.print("deleted topic \(name)\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("MILLRACE_BINARY", ROOT / ".build" / "release" / "millrace"))
-READY = re.compile(r"^millrace ready kafka=(\S+):(\d+)(?: amqp=(\S+):(\d+))?(?: http=(\S+):(\d+))? pid=(?P<pid>\d+)$")
+READY = re.compile(r"^millrace ready(?P<listeners>(?: [a-z+]+=\S+:\d+)+) pid=(?P<pid>\d+)$")
 
 
 def lasting_port():
@@ -44,7 +44,7 @@ class Server:
     """
 
     def __init__(self, directory, command="serve", arguments=(), binary=None, port=0,
-                 data="data", amqp=False, amqp_port=0, http=False):
+                 data="data", amqp=False, amqp_port=0, http=False, listeners=None):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.data = self.directory / data
@@ -56,6 +56,8 @@ class Server:
         self.host = None
         self.amqp_port = amqp_port if amqp else None  # None: the program is not told to speak AMQP
         self.amqp_host = None
+        self.listeners = listeners  # URLs of --listener in place of the usual ones; ports of 0 are kept once they are known
+        self.addresses = {}  # of each listener's scheme, the first one's host and port
         self.http_port = 0 if http else None  # None: the program is not told to speak HTTP
         self.http_host = None
         self.process = None
@@ -72,8 +74,10 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def command_line(self):
-        return [self.binary, self.command, "--data", str(self.data), "--kafka", str(self.port), *self._amqp(),
-                *self._http(), *self.arguments]
+        usual = ["--kafka", str(self.port), *self._amqp(), *self._http()]
+        if self.listeners is not None:
+            usual = [word for url in self.listeners for word in ("--listener", url)]
+        return [self.binary, self.command, "--data", str(self.data), *usual, *self.arguments]
 
     def _amqp(self):
         """`serve` listens for AMQP unless it is told not to; other commands never do."""
@@ -108,21 +112,35 @@ class Server:
         if not match:
             self.kill()
             raise ServerFailed(f"expected the ready line, got {line!r}{self.log_tail()}")
-        self.host, self.port = match[1].strip("[]"), int(match[2])
-        if (match[3] is None) != (self.amqp_port is None):
-            self.kill()
-            raise ServerFailed(f"told {self.command_line()}, it is ready with {line!r}")
-        if match[3] is not None:
-            self.amqp_host, self.amqp_port = match[3].strip("[]"), int(match[4])
-        if (match[5] is None) != (self.http_port is None):
-            self.kill()
-            raise ServerFailed(f"told {self.command_line()}, it is ready with {line!r}")
-        if match[5] is not None:
-            self.http_host, self.http_port = match[5].strip("[]"), int(match[6])
-        if int(match["pid"]) != self.process.pid:
-            raise ServerFailed(f"the ready line names pid {match['pid']}, the process is {self.process.pid}")
+        self._take(match, line)
         os.set_blocking(self.process.stdout.fileno(), False)
         return self
+
+    def _take(self, match, line):
+        """What the ready line says."""
+        found = [word.partition("=")[::2] for word in match["listeners"].split()]
+        self.addresses = {}
+        for scheme, address in found:
+            host, _, port = address.rpartition(":")
+            self.addresses.setdefault(scheme, (host.strip("[]"), int(port)))
+        if self.listeners is not None:
+            # Each in the order in which it was asked for.
+            self.listeners = [
+                re.sub(r"^([a-z+]+://.*?):0(?=\?|$)", lambda url: f"{url[1]}:{address.rpartition(':')[2]}", url)
+                for url, (_, address) in zip(self.listeners, found, strict=True)]
+        elif ("amqp" in self.addresses) != (self.amqp_port is not None):
+            self.kill()
+            raise ServerFailed(f"told {self.command_line()}, it is ready with {line!r}")
+        elif ("http" in self.addresses) != (self.http_port is not None):
+            self.kill()
+            raise ServerFailed(f"told {self.command_line()}, it is ready with {line!r}")
+        self.http_host, http_port = self.addresses.get("http") or self.addresses.get("https") or (None, None)
+        self.http_port = http_port if http_port is not None else self.http_port
+        self.host, self.port = self.addresses.get("kafka") or self.addresses.get("kafka+tls") or (None, self.port)
+        self.amqp_host, amqp_port = self.addresses.get("amqp") or self.addresses.get("amqps") or (None, None)
+        self.amqp_port = amqp_port if amqp_port is not None else self.amqp_port
+        if int(match["pid"]) != self.process.pid:
+            raise ServerFailed(f"the ready line names pid {match['pid']}, the process is {self.process.pid}")
 
     def _first_line(self, deadline):
         """The first line on standard output, or what there was of it when the program ended or time was up."""
