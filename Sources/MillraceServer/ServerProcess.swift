@@ -168,7 +168,8 @@ public final class ServerProcess {
   }
 
   private func received(_ signal: Int32) {
-    if signal == SIGHUP { return listeners.reload(on: parts) }
+    // Without files to read again, a hang-up is what it is for other programs: the terminal is gone.
+    if signal == SIGHUP, listeners.isEncrypted { return listeners.reload(on: parts) }
     logger.log(.info, "server", isStopping ? "stopping at once" : "stopping", ["signal": "\(signal)"])
     guard !isStopping else { _exit(128 + signal) }
     isStopping = true

@@ -40,7 +40,7 @@ def test_the_log_has_levels_and_goes_to_standard_error(make_server):
         assert re.match(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warning|error) [\w.-]+: ", line), line
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_it_cleanly(make_server, number):
     server = make_server().start()
     server.process.send_signal(number)

@@ -49,6 +49,9 @@ struct OpenListeners {
     }
   }
 
+  /// Whether there are files of TLS.
+  var isEncrypted: Bool { definitions.contains { $0.tls != nil } }
+
   /// Whether clients log in with passwords somewhere.
   var asksForPasswords: Bool {
     definitions.contains { definition, _ in definition.effectiveMechanisms.contains { $0 != .external } }
