@@ -41,7 +41,7 @@ build-release:
 	$(SWIFT) build -c release --product millrace -Xswiftc -static-executable
 
 # What comes later is built beside what does not mind: clients have time limits, crashes and simulations have none.
-test: setup-test lint unit build-release build-crash-worker clients cli amqp http build-simulator
+test: setup-test lint unit build-release build-crash-worker clients cli amqp build-simulator
 	Scripts/beside "$(MAKE) --no-print-directory later-builds" \
 	  "$(MAKE) --no-print-directory nexmark crash-run simulate power-run CYCLES=10 SEEDS=1000 CUTS=10"
 	$(MAKE) --no-print-directory fuzz-smoke
@@ -64,15 +64,15 @@ lint:
 unit:
 	$(SWIFT) test
 
-# Tests of clients, two at a time, because they wait more than they work.
+# Tests of clients, three at a time, because they wait more than they work.
 clients:
 	$(MAKE) --no-print-directory -C Tests/clients/drivers
-	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/harness Tests/crash Tests/clients Tests/security
+	$(PYTHON) -m pytest -q -n 3 --dist loadfile Tests/harness Tests/crash Tests/clients Tests/security Tests/http
 
 amqp: build-crash-worker
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/amqp --amqp-backend millrace
 
-# The HTTP API, metrics and health: with the standard library, schemathesis, rabbitmqadmin, Flower and promtool. A minute.
+# The HTTP API, metrics and health: with the standard library, schemathesis, rabbitmqadmin, Flower and promtool; also among `clients`.
 .PHONY: http
 http:
 	$(PYTHON) -m pytest -q -n 2 Tests/http
