@@ -41,7 +41,7 @@ build-release:
 	$(SWIFT) build -c release --product millrace -Xswiftc -static-executable
 
 # What comes later is built beside what does not mind: clients have time limits, crashes and simulations have none.
-test: setup-test lint unit build-release build-crash-worker clients cli amqp build-simulator
+test: setup-test lint unit build-release build-crash-worker clients cli amqp http build-simulator
 	Scripts/beside "$(MAKE) --no-print-directory later-builds" \
 	  "$(MAKE) --no-print-directory nexmark crash-run simulate power-run CYCLES=10 SEEDS=1000 CUTS=10"
 	$(MAKE) --no-print-directory fuzz-smoke
@@ -67,12 +67,12 @@ unit:
 # Tests of clients, three at a time, because they wait more than they work.
 clients:
 	$(MAKE) --no-print-directory -C Tests/clients/drivers
-	$(PYTHON) -m pytest -q -n 3 --dist loadfile Tests/harness Tests/crash Tests/clients Tests/security Tests/http
+	$(PYTHON) -m pytest -q -n 3 --dist loadfile Tests/harness Tests/crash Tests/clients Tests/security
 
 amqp: build-crash-worker
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/amqp --amqp-backend millrace
 
-# The HTTP API, metrics and health: with the standard library, schemathesis, rabbitmqadmin, Flower and promtool; also among `clients`.
+# The HTTP API, metrics and health: with the standard library, schemathesis, rabbitmqadmin, Flower and promtool. A minute.
 .PHONY: http
 http:
 	$(PYTHON) -m pytest -q -n 2 Tests/http
