@@ -137,7 +137,7 @@ power-run:
 
 # Full disks, failed and slow system calls, damaged files: the full counts take some minutes.
 faults: setup-test build-release
-	$(PYTHON) -m pytest -q -s -o timeout=3600 Tests/faults --full $(if $(SEED),--fault-seed $(SEED))
+	$(PYTHON) -m pytest -q -s -o faulthandler_timeout=3600 Tests/faults --full $(if $(SEED),--fault-seed $(SEED))
 
 .PHONY: faults-smoke
 faults-smoke:
