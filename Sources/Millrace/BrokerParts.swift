@@ -113,6 +113,12 @@ package struct BrokerParts: Sendable {
           ("kafka", kafka.connectionCount), ("amqp", amqp.connectionCount), ("workers", workers.connectionCount),
         ]
       }
+      http.heldMemory = { [unowned kafka, unowned amqp] in
+        [
+          ("kafka", kafka.heldMemory.requests, kafka.heldMemory.answers),
+          ("amqp", amqp.heldMemory.requests, amqp.heldMemory.answers),
+        ]
+      }
       http.managedClients = { [unowned amqp] in
         amqp.clients.map { client in
           ManagedClient(

@@ -192,6 +192,7 @@ extension AMQPChannel {
         body: ContentBody(message.body))
     }
     connection.hasWritten()
+    connection.chargeDelivered(deliveries.reduce(0) { $0 + $1.message.properties.count + $1.message.body.count })
     connection.checkDeliveries()
   }
 

@@ -27,6 +27,7 @@ extension AMQPChannel {
         messageCount: UInt32(clamping: got.left), properties: AMQPChannel.properties(got.delivery, consumer.queueType),
         body: ContentBody(got.delivery.message.body))
       connection.hasWritten()
+      connection.chargeAnswered(got.delivery.message.properties.count + got.delivery.message.body.count)
     }
     consumer.get(isNoAck: fields.noAck) { answer(.success($0)) }
   }

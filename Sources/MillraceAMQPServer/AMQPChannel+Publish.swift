@@ -25,8 +25,9 @@ extension AMQPChannel {
     }
     if !connection.hasPublished {
       connection.hasPublished = true
-      connection.tellBlocked()
+      connection.tellWhetherBlocked()
     }
+    connection.chargePublished(given.encoded.count + body.count)
     if fields.exchange.isEmpty, ReplyConsumer.isAddress(fields.routingKey) {
       return try publishReply(fields, properties, body)
     }
@@ -77,6 +78,7 @@ extension AMQPChannel {
       properties: properties.encoded, body: unread[found.body], isPersistent: properties.isPersistent,
       priority: properties.priority ?? 0, tag: number)
     if !isTaken, isTold { changeUnsettled(count: -1, bytes: -window.withdraw()) }
+    if isTaken { connection.chargePublished(size - AMQPChannel.overhead) }
     return isTaken
   }
 

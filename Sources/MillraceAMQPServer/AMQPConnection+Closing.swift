@@ -167,6 +167,7 @@ extension AMQPConnection {
 
   func connectionClosed(_ error: IOError?) {
     state = .over
+    endQuotaWaits()
     drainTimer?.cancel()
     drainTimer = nil
     timer?.cancel()
@@ -207,6 +208,12 @@ extension AMQPConnection {
   func refuse() {
     state = .over
     connection.close()
+  }
+
+  /// Others need its place, and its client has not said who it is.
+  func giveWay() {
+    place = nil
+    end()
   }
 
   /// The server goes.

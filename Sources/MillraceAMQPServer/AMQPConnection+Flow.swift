@@ -38,7 +38,7 @@ extension AMQPConnection {
         >= (broker.isCongested
           ? AMQPConnection.mostUnsettledWhenCongested : AMQPConnection.mostUnsettledBytes)
       || pressure != nil && hasPublished || unsentBytes >= server.answers.unsentLimit
-      || isStarving
+      || isStarving || inputQuota.isWaiting
   }
 
   /// Whether waiting commands must wait on because the client does not read; they are taken up when it does.
@@ -83,13 +83,16 @@ extension AMQPConnection {
       connection.setReading(isReading)
     }
     goOn()
-    setPaused(unsent >= min(AMQPConnection.mostUndelivered, server.answers.unsentLimit))
+    setPaused(outputQuota.isWaiting || unsent >= min(AMQPConnection.mostUndelivered, server.answers.unsentLimit))
     if unsent >= AMQPConnection.fewUnsentBytes { recountAtEndOfTurn() }
   }
 
   /// Whether another delivery may be written.
   func checkDeliveries() {
-    if !isPaused, unsentBytes >= min(AMQPConnection.mostUndelivered, server.answers.unsentLimit) { setPaused(true) }
+    guard !isPaused else { return }
+    if outputQuota.isWaiting || unsentBytes >= min(AMQPConnection.mostUndelivered, server.answers.unsentLimit) {
+      setPaused(true)
+    }
   }
 
   private func setPaused(_ paused: Bool) {
@@ -117,18 +120,22 @@ extension AMQPConnection {
   func pressureChanged(_ reason: String?) {
     pressure = reason
     guard state == .running else { return }
-    if reason != nil { tellBlocked() }
-    if reason == nil, isToldBlocked {
-      isToldBlocked = false
-      write(ConnectionUnblocked(), channel: 0)
-    }
+    tellWhetherBlocked()
     throttle()
   }
 
+  /// Says that a shortage has begun, or that the client may go on.
+  func tellWhetherBlocked() {
+    if let pressure { return tellBlocked(pressure) }
+    guard isToldBlocked, !inputQuota.isWaiting else { return }
+    isToldBlocked = false
+    write(ConnectionUnblocked(), channel: 0)
+  }
+
   /// Only who publishes has to wait, and is told so.
-  func tellBlocked() {
-    guard let pressure, hasPublished, capabilities.blocked, !isToldBlocked else { return }
+  func tellBlocked(_ reason: String) {
+    guard hasPublished, capabilities.blocked, !isToldBlocked else { return }
     isToldBlocked = true
-    write(ConnectionBlocked(reason: pressure), channel: 0)
+    write(ConnectionBlocked(reason: reason), channel: 0)
   }
 }

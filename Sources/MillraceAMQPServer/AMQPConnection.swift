@@ -12,7 +12,7 @@ import MillraceBroker
 import MillraceIO
 
 /// One client's connection. Answers of a channel leave in the order of its commands.
-final class AMQPConnection: ConnectionHandler, RequestHolder {
+final class AMQPConnection: ConnectionHandler, RequestHolder, AdmittedConnection {
   enum State { case header, starting, authenticating, tuning, opening, running, draining, closing, over }
 
   let server: AMQPServer
@@ -68,6 +68,13 @@ final class AMQPConnection: ConnectionHandler, RequestHolder {
   var isToldBlocked = false
   /// The client has published something.
   var hasPublished = false
+  /// The name that it gave its connection, for quotas.
+  var clientID = ""
+  /// It has published, or got, more than its quota; see AMQPConnection+Quotas.swift.
+  var inputQuota = QuotaWait()
+  var outputQuota = QuotaWait()
+  /// Where it is counted among all connections.
+  var place: ConnectionCensus.Place?
   /// Bytes of unsent output that the server's budget counts for this connection.
   var countedUnsent = 0
   /// Bytes that the client has sent and the broker is not done with.

@@ -63,14 +63,17 @@ public final class AMQPServer {
   func accept(_ connection: any Connection, _ security: ListenerSecurity = .open) -> any ConnectionHandler {
     let handler = AMQPConnection(server: self, security: security, connection: connection, number: nextConnection)
     nextConnection += 1
-    guard connections.count < broker.settings.connections else {
-      logger.logRarely(
-        .warning, "amqp", "connection refused", "max.connections are open",
-        ["peer": connection.remoteAddress.description, "max.connections": "\(broker.settings.connections)"],
-        now: broker.reactor.now)
+    let remote = connection.remoteAddress
+    guard broker.quotas.chargeConnection(from: remote.host, now: broker.reactor.now) == .zero else {
+      broker.admission.refused("amqp", .tooFastOfAddress, from: remote)
       handler.refuse()
       return handler
     }
+    guard let place = broker.admission.admit(handler, "amqp", from: remote, isStranger: security.asksForIdentity) else {
+      handler.refuse()
+      return handler
+    }
+    handler.place = place
     connections[ObjectIdentifier(handler)] = handler
     logger.log(
       .debug, "amqp", "connected",
@@ -82,6 +85,8 @@ public final class AMQPServer {
 
   func closed(_ connection: AMQPConnection) {
     guard connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
+    if let place = connection.place { broker.admission.leave(place) }
+    connection.place = nil
     gate.closed(connection, open: connections.count)
   }
 
@@ -92,6 +97,9 @@ public final class AMQPServer {
 
   /// The memory of what clients have sent.
   var requests: RequestBudget { gate.budget }
+
+  /// Bytes of publications that are held, and of answers and deliveries that are unsent.
+  public var heldMemory: (requests: Int, answers: Int) { (requests.held, answers.held) }
 
   /// Bytes that clients have sent and the broker is not done with.
   public var heldBytes: Int { requests.held }

@@ -61,6 +61,7 @@ extension AMQPConnection {
   /// Takes what the client says of who it is; the connection goes on, or ends, once that is known.
   func authenticate(_ fields: ConnectionStartOk) throws(AMQPError) {
     capabilities = ClientCapabilities(fields.clientProperties)
+    clientID = fields.clientProperties["connection_name"]?.text ?? ""
     guard let mechanism = AuthenticationMechanism(rawValue: fields.mechanism),
       AuthenticationMechanism.offered(by: security).contains(mechanism)
     else {
@@ -97,6 +98,7 @@ extension AMQPConnection {
       broker.authentication.ended(mechanism.sasl, "amqp", as: client.principal, from: connection.remoteAddress, nil)
     }
     session = ClientSession(broker.access, client, from: connection.remoteAddress.host)
+    if let place { broker.admission.recognize(place) }
     user = name
     tune()
   }

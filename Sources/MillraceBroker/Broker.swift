@@ -39,6 +39,10 @@ public final class Broker {
   public private(set) var authentication: Authentication!
   /// Who did what.
   public private(set) var audit: AuditLog!
+  /// Which connections are served.
+  public private(set) var admission: ConnectionAdmission!
+  /// Whether memory is short.
+  public private(set) var memory: MemoryWatch!
   /// Limits of clients' use, and how far each client has used them.
   public var quotas = ClientQuotas()
   /// When the broker was opened.
@@ -90,6 +94,8 @@ public final class Broker {
     audit = AuditLog { [unowned self] in self }
     access.onDecision = { [unowned self] in self.audit.decided($0) }
     authentication = Authentication(reactor: reactor, executor: passwords ?? background) { [unowned self] in self }
+    admission = ConnectionAdmission { [unowned self] in self }
+    memory = MemoryWatch { [unowned self] in self }
     takeDynamicSettings()
     quotas.set(metadata.quotas)
     metadata.onChange = { [unowned self] in self.changed($0) }

@@ -68,6 +68,9 @@ public struct ClientQuotas {
   private var values: [QuotaEntity: [String: Double]] = [:]
   private var limited: Set<Limit> = []
   private var buckets: [Key: Bucket] = [:]
+  /// Charges that made a client wait, and how long in all, since the start.
+  /// The time is what they were told; who goes on charging while it waits is told again.
+  public private(set) var waits: [Limit: (count: UInt64, time: Duration)] = [:]
 
   /// No quotas.
   public init() {}
@@ -107,6 +110,18 @@ public struct ClientQuotas {
     isLimiting(limit) ? find(limit, user: user, clientID: clientID)?.value : nil
   }
 
+  /// How long a client has to wait for what it used before; zero when it owes nothing. Nothing is counted.
+  public func owed(
+    _ limit: Limit, user: String = anonymous, clientID: String, now: MonotonicTime
+  ) -> Duration {
+    guard isLimiting(limit), let (value, entity) = find(limit, user: user, clientID: clientID),
+      var bucket = buckets[Key(limit: limit, entity: entity)]
+    else { return .zero }
+    let rate = limit.rate(value)
+    bucket.fill(rate, until: now)
+    return bucket.balance < 0 ? ClientQuotas.wait(-bucket.balance, rate) : .zero
+  }
+
   /// Counts what a client has used.
   /// - Returns: how long it has to wait before it may go on; zero when it is within its limit, or has none.
   public mutating func charge(
@@ -115,8 +130,9 @@ public struct ClientQuotas {
     guard isLimiting(limit), let (value, entity) = find(limit, user: user, clientID: clientID) else { return .zero }
     let key = Key(limit: limit, entity: entity)
     let rate = limit.rate(value)
-    guard limit == .requestTime else { return charge(key, rate, amount, now) }
-    return min(charge(key, rate, amount, mostOwed: rate * ClientQuotas.mostOwedSeconds, now), ClientQuotas.window)
+    guard limit == .requestTime else { return counted(limit, charge(key, rate, amount, now)) }
+    return counted(
+      limit, min(charge(key, rate, amount, mostOwed: rate * ClientQuotas.mostOwedSeconds, now), ClientQuotas.window))
   }
 
   /// Counts a connection from an address, unless it comes too early.
@@ -131,7 +147,14 @@ public struct ClientQuotas {
     let wait = charge(key, value, 1, now)
     guard wait > .zero else { return .zero }
     buckets[key]?.balance += 1
-    return min(wait, ClientQuotas.window)
+    return counted(.connections, min(wait, ClientQuotas.window))
+  }
+
+  private mutating func counted(_ limit: Limit, _ wait: Duration) -> Duration {
+    guard wait > .zero else { return wait }
+    let before = waits[limit] ?? (0, .zero)
+    waits[limit] = (before.count + 1, before.time + wait)
+    return wait
   }
 
   private mutating func charge(
@@ -144,8 +167,12 @@ public struct ClientQuotas {
     bucket.balance = max(bucket.balance - amount, -mostOwed)
     buckets[key] = bucket
     guard bucket.balance < 0 else { return .zero }
-    // No wait is longer than what a throttle time in milliseconds, 32 bits wide, can say.
-    return .milliseconds(Int64(min(-bucket.balance / rate * 1000, Double(Int32.max)).rounded(.up)))
+    return ClientQuotas.wait(-bucket.balance, rate)
+  }
+
+  /// The time in which a bucket gets so much; no longer than what a throttle time in milliseconds, 32 bits wide, can say.
+  private static func wait(_ amount: Double, _ rate: Double) -> Duration {
+    .milliseconds(Int64(min(amount / rate * 1000, Double(Int32.max)).rounded(.up)))
   }
 
   private mutating func makeRoom(_ now: MonotonicTime) {

@@ -79,7 +79,7 @@ public struct Setting: Sendable {
 public struct BrokerSettings: Sendable {
   /// All that can be set.
   public static let table: [Setting] =
-    generalTable + ShareSettings.brokerTable + storageTable + amqpTable + httpTable + accessTable
+    generalTable + ShareSettings.brokerTable + storageTable + amqpTable + httpTable + connectionTable + accessTable
 
   private static let generalTable: [Setting] = [
     Setting(
@@ -142,7 +142,6 @@ public struct BrokerSettings: Sendable {
       "Longest text committed with an offset."),
     Setting(
       "max.incremental.fetch.session.cache.slots", .int, "1000", range: 0...100_000, "Most fetch sessions held."),
-    Setting("max.connections", .int, "10000", range: 1...1_000_000, dynamic: true, "Most connections at once."),
     Setting(
       "connections.max.idle.ms", .int, "600000", range: 1000...Int64.max, dynamic: true,
       "A connection on which nothing has moved for this long, and which waits for no answer, is closed, in ms."),
@@ -181,6 +180,8 @@ public struct BrokerSettings: Sendable {
   public var requestMemory: Int { number("queued.max.request.bytes") }
   /// `fetch.max.bytes`
   public private(set) var largestFetch = 0
+  /// `max.connections.per.ip` and its like; kept, because every new connection is held against them.
+  private(set) var connectionLimits = ConnectionLimits()
 
   /// All at their standard values.
   public init() { refresh() }
@@ -189,6 +190,7 @@ public struct BrokerSettings: Sendable {
     largestMessage = number("message.max.bytes")
     largestRequest = number("socket.request.max.bytes")
     largestFetch = number("fetch.max.bytes")
+    connectionLimits = ConnectionLimits(self)
   }
 
   /// Sets one value.
@@ -318,8 +320,6 @@ public struct BrokerSettings: Sendable {
   public var largestOffsetMetadata: Int { number("offset.metadata.max.bytes") }
   /// `max.incremental.fetch.session.cache.slots`
   public var fetchSessions: Int { number("max.incremental.fetch.session.cache.slots") }
-  /// `max.connections`
-  public var connections: Int { number("max.connections") }
   /// `connections.max.idle.ms`
   public var longestIdleTime: Duration { .milliseconds(number("connections.max.idle.ms")) }
   /// `transaction.max.timeout.ms`

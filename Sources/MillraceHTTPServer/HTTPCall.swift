@@ -190,7 +190,10 @@ public final class HTTPCall {
     self.status = status
     isAnswered = true
     connection.writeHead(status, fields, kind, self)
-    if head.method != .head { connection.write(body) }
+    if head.method != .head {
+      if route?.use == .consumerBytes { charge(body.reduce(0) { $0 + $1.count }) }
+      connection.write(body)
+    }
     connection.answered(self)
   }
 
@@ -208,6 +211,7 @@ public final class HTTPCall {
   /// Sends a piece of it.
   func write(_ piece: Bytes) {
     guard !isOver, isStreaming else { return }
+    if route?.use == .consumerBytes { charge(piece.count) }
     connection.write(HTTPResponseWriter.piece(piece, minorVersion: head.minorVersion))
   }
 

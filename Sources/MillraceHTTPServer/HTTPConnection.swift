@@ -14,13 +14,15 @@ import MillraceIO
 import MillraceSecurity
 
 /// One client's connection.
-final class HTTPConnection: ConnectionHandler, RequestHolder {
+final class HTTPConnection: ConnectionHandler, RequestHolder, AdmittedConnection {
   enum State { case waiting, identifying, receiving, serving, over }
 
   let server: HTTPServer
   let authenticator: any HTTPAuthenticator
   let connection: any Connection
   let number: UInt64
+  /// Where it is counted among all connections.
+  var place: ConnectionCensus.Place?
   private(set) var state = State.waiting
   private var reader = HTTPRequestReader()
   private var writer = HTTPResponseWriter()
@@ -163,6 +165,7 @@ final class HTTPConnection: ConnectionHandler, RequestHolder {
         problem.fields = challenges.map { ("WWW-Authenticate", $0) }
         throw problem
       case .known(let principal, let isProven):
+        if let place { server.broker.admission.recognize(place) }
         call.principal = principal
         call.isProven = isProven
         try admit(call, route)
@@ -177,6 +180,7 @@ final class HTTPConnection: ConnectionHandler, RequestHolder {
     state = .receiving
     try server.checkSite(call)
     try call.checkAccess(route)
+    try call.checkUse(route)
     try server.checkParameters(call, route)
     switch route.request {
     case nil: largestBody = 0
@@ -220,6 +224,7 @@ final class HTTPConnection: ConnectionHandler, RequestHolder {
     state = .serving
     call.body = Bytes(received)
     received = []
+    if call.route?.use == .producerBytes { call.charge(call.body.count) }
     if call.head.method == .options { return server.answerOptions(call) }
     guard let route = call.route else { preconditionFailure("a request without a route") }
     do throws(HTTPProblem) {
@@ -356,6 +361,12 @@ final class HTTPConnection: ConnectionHandler, RequestHolder {
     guard !isOver else { return }
     state = .over
     connection.closeAfterWriting()
+  }
+
+  /// Others need its place, and its client has not said who it is.
+  func giveWay() {
+    place = nil
+    end()
   }
 
   /// Closes at once.

@@ -1,5 +1,6 @@
 // HTTPRoute: one thing that can be asked for: how it is called, what it needs, what it takes and gives, who does it.
 
+import MillraceBroker
 import MillraceHTTPProtocol
 import MillraceSecurity
 
@@ -103,6 +104,8 @@ public struct HTTPRoute: Sendable {
   public let status: HTTPStatus
   /// With what.
   public let response: HTTPContent
+  /// Which quota its bytes count for: those of the body, or those of the answer.
+  public let use: ClientQuotas.Limit?
   let handler: @Sendable (HTTPCall) throws(HTTPProblem) -> Void
 
   /// Most bytes of JSON: it is read on the broker's own thread, and takes some 30 times its size in memory.
@@ -113,7 +116,7 @@ public struct HTTPRoute: Sendable {
     path: [HTTPParameter] = [], query: [HTTPParameter] = [], takesMoreQuery: Bool = false,
     request: HTTPContent? = nil, isBodyOptional: Bool = false,
     largestBody: @escaping @Sendable (HTTPServer) -> Int = { _ in HTTPRoute.largestJSON },
-    status: HTTPStatus = .ok, response: HTTPContent,
+    status: HTTPStatus = .ok, response: HTTPContent, use: ClientQuotas.Limit? = nil,
     handler: @escaping @Sendable (HTTPCall) throws(HTTPProblem) -> Void
   ) {
     self.method = method
@@ -129,6 +132,7 @@ public struct HTTPRoute: Sendable {
     self.largestBody = largestBody
     self.status = status
     self.response = response
+    self.use = use
     self.handler = handler
   }
 

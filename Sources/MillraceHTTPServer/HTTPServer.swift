@@ -15,8 +15,6 @@ struct HTTPFigures {
   var malformed: UInt64 = 0
   /// Connections that were closed because a client was too slow.
   var timedOut: UInt64 = 0
-  /// Connections that were refused.
-  var refusedConnections: UInt64 = 0
 }
 
 /// Serves the HTTP API, metrics and health for one broker, on the broker's reactor.
@@ -32,6 +30,8 @@ public final class HTTPServer {
   public var connectionCounts: () -> [(protocolName: String, count: Int)] = { [] }
   /// Requests that other protocols have answered since the start, and how many of them they refused, for the metrics.
   public var requestCounts: () -> [(protocolName: String, served: UInt64, refused: UInt64)] = { [] }
+  /// Bytes of requests that other protocols hold, and of answers that are unsent, for the metrics.
+  public var heldMemory: () -> [(protocolName: String, requests: Int, answers: Int)] = { [] }
   /// Open connections of AMQP, for the management routes.
   public var managedClients: () -> [ManagedClient] = { [] }
   /// Ends the newest run of a job, which has been stopped; hosts of jobs set it.
@@ -87,8 +87,9 @@ public final class HTTPServer {
     _ address: SocketAddress, security: ListenerSecurity = .open
   ) throws(IOError) -> SocketAddress {
     let authenticator = BrokerAuthenticator(broker: broker, security: security)
+    let asks = security.asksForIdentity
     let listener = try broker.reactor.listen(address, tls: security.tls, logger: logger) { [unowned self] in
-      self.accept($0, authenticator)
+      self.accept($0, authenticator, isStranger: asks)
     }
     listeners.append(listener)
     if listeners.count == 1 { watchAvailability() }
@@ -96,23 +97,26 @@ public final class HTTPServer {
   }
 
   /// Takes a connection that somebody else has accepted.
-  /// - Parameter authenticator: whom it believes; nil for a listener that asks for nothing.
+  /// - Parameters:
+  ///   - authenticator: whom it believes; nil for a listener that asks for nothing.
+  ///   - isStranger: its client has to say who it is.
   public func accept(
-    _ connection: any Connection, _ authenticator: (any HTTPAuthenticator)? = nil
+    _ connection: any Connection, _ authenticator: (any HTTPAuthenticator)? = nil, isStranger: Bool = false
   ) -> any ConnectionHandler {
     let handler = HTTPConnection(
       server: self, authenticator: authenticator ?? open, connection: connection, number: nextConnection)
     nextConnection += 1
-    let wait = broker.quotas.chargeConnection(from: connection.remoteAddress.host, now: broker.reactor.now)
-    guard connections.count < broker.settings.connections, wait == .zero else {
-      figures.refusedConnections += 1
-      logger.logRarely(
-        .warning, "http", "connection refused",
-        wait == .zero ? "max.connections are open" : "its address makes connections too often",
-        ["peer": connection.remoteAddress.description], now: broker.reactor.now)
+    let remote = connection.remoteAddress
+    guard broker.quotas.chargeConnection(from: remote.host, now: broker.reactor.now) == .zero else {
+      broker.admission.refused("http", .tooFastOfAddress, from: remote)
       handler.end()
       return handler
     }
+    guard let place = broker.admission.admit(handler, "http", from: remote, isStranger: isStranger) else {
+      handler.end()
+      return handler
+    }
+    handler.place = place
     connections[ObjectIdentifier(handler)] = handler
     sweepLater()
     return handler
@@ -120,6 +124,8 @@ public final class HTTPServer {
 
   func closed(_ connection: HTTPConnection) {
     guard connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
+    if let place = connection.place { broker.admission.leave(place) }
+    connection.place = nil
     gate.closed(connection, open: connections.count)
   }
 

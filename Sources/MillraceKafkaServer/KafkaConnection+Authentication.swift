@@ -61,6 +61,7 @@ extension KafkaConnection {
     authenticationTimer?.cancel()
     authenticationTimer = nil
     session = ClientSession(broker.access, client, from: connection.remoteAddress.host)
+    if let place { broker.admission.recognize(place) }
     broker.authentication.ended(mechanism, "kafka", as: client.principal, from: connection.remoteAddress, nil)
     server.logger.log(
       .debug, "kafka", "authenticated",

@@ -7,7 +7,7 @@ import MillraceKafkaProtocol
 import MillraceSecurity
 
 /// One client's connection. Answers leave in the order of the requests, whenever they are ready.
-final class KafkaConnection: ConnectionHandler, RequestHolder {
+final class KafkaConnection: ConnectionHandler, RequestHolder, AdmittedConnection {
   let server: KafkaServer
   let listener: KafkaListener
   let connection: any Connection
@@ -66,6 +66,10 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
   private var takenAtOnce = 0
   private var answeredAtOnce = 0
   private var takenAt = MonotonicTime(nanoseconds: 0)
+  /// Where it is counted among all connections.
+  var place: ConnectionCensus.Place?
+  /// The client has produced something, and has to wait when memory is short.
+  var hasProduced = false
   /// Not served at all because its address makes connections too often; closed when its time is over.
   private var isTurnedAway = false
   /// Closed, or to be closed: nothing more is taken from it.
@@ -252,6 +256,13 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
     connection.closeAfterWriting()
   }
 
+  /// Others need its place, and its client has not said who it is.
+  func giveWay() {
+    place = nil
+    isOver = true
+    connection.close()
+  }
+
   /// Leaves the client waiting for a time, then closes: its address makes connections too often.
   func turnAway(after time: Duration) {
     isOver = true
@@ -342,6 +353,7 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
       broker.isCongested ? KafkaConnection.mostWaitingBytesWhenCongested : KafkaConnection.mostWaitingBytes
     let isFull =
       isStarving || isYielding || isAuthenticating || mutedUntil != nil || postponed != nil
+      || hasProduced && broker.memory.isLow
       || requests.count + silentRequests >= KafkaConnection.mostWaitingRequests
       || waitingRequestBytes >= mostBytes || unsent >= server.budget.unsentLimit
     if isFull == isReading {
@@ -374,7 +386,9 @@ final class KafkaConnection: ConnectionHandler, RequestHolder {
     // A client that sends no more still gets its answers, but what it waits for may be others' doing (the members of its
     // group), and it is most likely gone.
     if isPeerFinished { return broker.reactor.now - activeAt >= min(time, KafkaConnection.longestFarewell) }
-    guard requests.isEmpty, silentRequests == 0, postponed == nil, mutedUntil == nil else { return false }
+    guard requests.isEmpty, silentRequests == 0, postponed == nil, mutedUntil == nil,
+      !(hasProduced && broker.memory.isLow)
+    else { return false }
     return (isReading || unsent > 0) && broker.reactor.now - activeAt >= time
   }
 

@@ -66,6 +66,10 @@ public final class KafkaServer {
     sessions = FetchSessions(limit: broker.settings.fetchSessions, seed: seed)
     shareSessions = ShareSessions(limit: broker.settings.shareSessions)
     broker.groups.classicCodec = KafkaConsumerCodec()
+    broker.memory.onChange.append { [weak self] in
+      guard let self else { return }
+      for connection in connections.values.sorted(by: { $0.number < $1.number }) { connection.throttle() }
+    }
     broker.shares.onMemberGone = { [weak self] in self?.shareSessions.end(group: $0, memberID: $1) }
   }
 
@@ -89,25 +93,21 @@ public final class KafkaServer {
     let number = nextConnection
     nextConnection += 1
     let handler = KafkaConnection(server: self, listener: listener, connection: connection, number: number)
-    let address = connection.remoteAddress.host
-    let wait = broker.quotas.chargeConnection(from: address, now: broker.reactor.now)
+    let remote = connection.remoteAddress
+    let wait = broker.quotas.chargeConnection(from: remote.host, now: broker.reactor.now)
     guard wait == .zero else {
-      logger.logRarely(
-        .info, "kafka", "connection turned away", "connection_creation_rate", ["peer": address], key: address,
-        now: broker.reactor.now)
+      broker.admission.refused("kafka", .tooFastOfAddress, from: remote)
       let isHeld = turnedAway.count < KafkaServer.mostTurnedAway
       if isHeld { turnedAway[ObjectIdentifier(handler)] = handler }
       handler.turnAway(after: isHeld ? wait : .zero)
       return handler
     }
-    guard connections.count < broker.settings.connections else {
-      logger.logRarely(
-        .warning, "kafka", "connection refused", "max.connections are open",
-        ["peer": connection.remoteAddress.description, "max.connections": "\(broker.settings.connections)"],
-        now: broker.reactor.now)
+    let isStranger = listener.security.asksForIdentity
+    guard let place = broker.admission.admit(handler, "kafka", from: remote, isStranger: isStranger) else {
       connection.close()
       return handler
     }
+    handler.place = place
     connections[ObjectIdentifier(handler)] = handler
     logger.log(.debug, "kafka", "connected", ["peer": connection.remoteAddress.description, "connection": "\(number)"])
     watchIdle()
@@ -120,6 +120,8 @@ public final class KafkaServer {
   func closed(_ connection: KafkaConnection) {
     if turnedAway.removeValue(forKey: ObjectIdentifier(connection)) != nil { return }
     connections[ObjectIdentifier(connection)] = nil
+    if let place = connection.place { broker.admission.leave(place) }
+    connection.place = nil
     gate.closed(connection, open: connections.count)
     sessions.end(connection: connection.number)
     for session in shareSessions.end(connection: connection.number) {
@@ -147,6 +149,9 @@ public final class KafkaServer {
   var requestBudget: RequestBudget { gate.budget }
 
   func figures() -> String { customFigures?() ?? broker.figures(connections: connectionCount) }
+
+  /// Bytes of requests that are held, and of answers that are unsent.
+  public var heldMemory: (requests: Int, answers: Int) { (gate.budget.held, budget.held) }
 
   /// Open connections.
   public var connectionCount: Int { connections.count }

@@ -69,7 +69,7 @@ public struct AuthenticationThrottle: Sendable {
   }
 
   /// What counts as one address: all of IPv4, the first 64 bits of IPv6; another text stands for itself.
-  static func network(of address: String) -> String {
+  public static func network(of address: String) -> String {
     var bytes = [UInt8](repeating: 0, count: 16)
     let plain = String(address.prefix { $0 != "%" })
     guard inet_pton(AF_INET6, plain, &bytes) == 1 else { return address }

@@ -102,6 +102,10 @@ public final class ServerProcess {
     broker = parts.broker.take()
     broker.onFailure = { [unowned self] _ in self.fail() }
     broker.startSampling()
+    let background = parts.background
+    broker.memory.watch(
+      limit: ProcessMemory.limit, resident: { ProcessMemory.resident },
+      relieve: { background.submit { ProcessMemory.trim() } })
     broker.access.isExposed = definitions.contains { !$0.isLoopback }
     if listeners.asksForPasswords { try makeAdministrator(configuration.directory) }
     try listeners.open(parts, advertised: configuration.advertised)

@@ -135,6 +135,7 @@ public final class QueueBroker {
 
   /// Takes up the durable queues where the last run left them.
   func open() {
+    broker.memory.onChange.append { [unowned self] in lookAtPressure() }
     for number in broker.metadata.queues.allNumbers {
       guard let durable = broker.metadata.queues[number] else { continue }
       let definition = durable.definition
@@ -238,6 +239,7 @@ public final class QueueBroker {
   /// Why publishers have to wait, in words for them; nil when they need not.
   public var pressure: String? {
     if broker.log.isSpaceLow { return "low on disk" }
+    if broker.memory.isLow { return "low on memory" }
     // Lower to end than to begin, so that it does not flutter.
     let limit = toldPressure == nil ? memoryLimit : memoryLimit / 4 * 3
     return memoryUsed > limit ? "low on memory" : nil

@@ -53,7 +53,7 @@ extension ManagementRoutes {
     },
     route(
       .post, "/api/queues/{vhost}/{queue}/get", "Takes messages, for good or to put them back.", onQueue(.read),
-      request: object, response: list, handler: get),
+      request: object, response: list, use: .consumerBytes, handler: get),
   ]
 
   private static func counted(_ result: Result<Int, RoutingError>, _ call: HTTPCall) {
@@ -198,7 +198,7 @@ extension ManagementRoutes {
     route(
       .post, "/api/exchanges/{vhost}/{exchange}/publish",
       "Publishes a message; `amq.default` names the default exchange.", onExchange(.write), request: object,
-      response: object, handler: publish),
+      response: object, use: .producerBytes, handler: publish),
   ]
 
   private static func listExchanges(_ call: HTTPCall, _ hosts: [String]) throws(HTTPProblem) {

@@ -29,11 +29,12 @@ enum ManagementRoutes {
   static func route(
     _ method: HTTPMethod, _ template: String, _ summary: String, _ access: HTTPAccess, path: [HTTPParameter] = [],
     request: HTTPContent? = nil, isBodyOptional: Bool = false, status: HTTPStatus = .ok, response: HTTPContent,
+    use: ClientQuotas.Limit? = nil,
     handler: @escaping @Sendable (HTTPCall) throws(HTTPProblem) -> Void
   ) -> HTTPRoute {
     HTTPRoute(
       method, template, "RabbitMQ management", summary, access, path: path, takesMoreQuery: true, request: request,
-      isBodyOptional: isBodyOptional, status: status, response: response, handler: handler)
+      isBodyOptional: isBodyOptional, status: status, response: response, use: use, handler: handler)
   }
 
   // MARK: The server

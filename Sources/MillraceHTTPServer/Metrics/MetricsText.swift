@@ -8,7 +8,7 @@ import MillraceBroker
 
 /// One look at a server's metrics.
 final class MetricsText {
-  private let server: HTTPServer
+  let server: HTTPServer
   private var writer = MetricsWriter()
   /// Each writes on until the piece is full, and says whether it has come to its end.
   private var sections: [(inout MetricsWriter) -> Bool] = []
@@ -70,6 +70,7 @@ final class MetricsText {
       MetricsLabels(("protocol", name)).withBytes { writer.line("millrace_connections", "", $0, UInt64(count)) }
     }
     writeRequests(&writer)
+    writeLimits(&writer)
     writer.head("process_cpu_seconds_total", "counter", "Processor time of all threads, user and system.")
     writer.seconds(
       "process_cpu_seconds_total", "", MetricsText.none,
@@ -116,9 +117,6 @@ final class MetricsText {
     writer.single(
       "millrace_http_timeouts_total", "counter", "Connections that were closed because their client was too slow.",
       figures.timedOut)
-    writer.single(
-      "millrace_http_refused_connections_total", "counter", "Connections that were refused.", figures.refusedConnections
-    )
     writer.single(
       "millrace_http_waiting_requests", "gauge", "Requests that wait for records or events.", server.waiting)
     writer.single(

@@ -57,7 +57,8 @@ enum ExchangeRoutes {
             "messages",
             .list(.object([.optional("routingKey", .text(0...255))] + QueueRoutes.newMessage), 1...1000))
         ])), largestBody: QueueRoutes.largestMessage, status: .created,
-      response: .json(.object([.required("outcomes", .array(.words(PublicationRun.outcomes)))])), handler: publish),
+      response: .json(.object([.required("outcomes", .array(.words(PublicationRun.outcomes)))])), use: .producerBytes,
+      handler: publish),
     HTTPRoute(
       .get, "/api/v1/exchanges/{exchange}/bindings", "Exchanges", "Lists the bindings from an exchange.",
       needs(.describe), path: [exchangeName], query: [QueueRoutes.vhost],

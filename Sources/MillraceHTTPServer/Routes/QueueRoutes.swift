@@ -85,7 +85,7 @@ enum QueueRoutes {
       largestBody: largestMessage, status: .created,
       response: .json(
         .object([.required("outcomes", .array(.words(PublicationRun.outcomes)), "What became of each message.")])),
-      handler: publish),
+      use: .producerBytes, handler: publish),
     HTTPRoute(
       .post, "/api/v1/queues/{queue}/get", "Queues",
       "Takes messages. Each has a token, by which it is settled within the time; else it goes back.", needs(.read),
@@ -99,7 +99,7 @@ enum QueueRoutes {
       response: .json(
         .object([
           .required("messages", .array(message)), .required("ready", .count, "Messages that are left."),
-        ])), handler: get),
+        ])), use: .consumerBytes, handler: get),
     HTTPRoute(
       .post, "/api/v1/queues/{queue}/deliveries/{token}", "Queues",
       "Settles a message that was taken: it is done (`ack`), goes back (`requeue`), failed and goes back (`retry`), or is "

@@ -104,6 +104,8 @@ final class RecordEvents {
   private var offset: Offset = 0
   private var isReading = false
   private var isEnded = false
+  /// Its user got more than its quota.
+  private var isPaused = false
   /// Without records a comment is sent, so that both sides learn when the other is gone.
   static let quietTime = Duration.seconds(15)
 
@@ -137,7 +139,7 @@ final class RecordEvents {
   }
 
   private func next() {
-    guard !isReading, !isEnded, !call.mustWait else { return }
+    guard !isReading, !isPaused, !isEnded, !call.mustWait else { return }
     isReading = true
     RecordReading(call, log, limit: 1000).read(from: offset, wait: RecordEvents.quietTime) { [self] result in
       isReading = false
@@ -160,7 +162,19 @@ final class RecordEvents {
         end()
         call.endStream()
       }
-      call.reactor.atEndOfTurn { [self] in next() }
+      call.reactor.atEndOfTurn { [self] in goOn() }
+    }
+  }
+
+  /// Reads on once its user owes nothing; looks every second whether the client is still there.
+  private func goOn() {
+    guard !isPaused else { return }
+    let owed = call.isOver ? .zero : call.owed(.consumerBytes)
+    guard owed > .zero else { return next() }
+    isPaused = true
+    call.reactor.schedule(after: min(owed, .seconds(1))) { [self] in
+      isPaused = false
+      goOn()
     }
   }
 

@@ -38,7 +38,7 @@ enum RecordRoutes {
             "records", .array(.object([.required("partition", .count), .required("offset", .count)])),
             "Where each record is, in the order of the request.")
         ])),
-      handler: produce),
+      use: .producerBytes, handler: produce),
     HTTPRoute(
       .get, "/api/v1/topics/{topic}/partitions/{partition}/records", "Records",
       "Reads records from a position on, those of ended transactions only. With `wait` it waits for at least one.",
@@ -53,17 +53,17 @@ enum RecordRoutes {
           .required("records", .array(RecordJSON.record)), .required("nextOffset", .count, "Where to go on."),
           .required("startOffset", .count), .required("endOffset", .count),
         ])),
-      handler: read),
+      use: .consumerBytes, handler: read),
     HTTPRoute(
       .get, "/api/v1/topics/{topic}/partitions/{partition}/records/{offset}/value", "Records",
       "The value of one record, as bytes.", readAccess,
       path: [TopicRoutes.topicName, partitionNumber, HTTPParameter("offset", .count, "The record's offset.")],
-      response: .bytes, handler: value),
+      response: .bytes, use: .consumerBytes, handler: value),
     HTTPRoute(
       .get, "/api/v1/topics/{topic}/partitions/{partition}/events", "Records",
       "Records as they come, as server-sent events; the id of each is its offset, and `Last-Event-ID` goes on behind one.",
       readAccess, path: [TopicRoutes.topicName, partitionNumber], query: position + [format], response: .events,
-      handler: events),
+      use: .consumerBytes, handler: events),
     HTTPRoute(
       .delete, "/api/v1/topics/{topic}/partitions/{partition}/records", "Records",
       "Deletes the records of a partition below an offset, or all.",

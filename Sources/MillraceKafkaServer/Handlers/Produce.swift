@@ -12,6 +12,7 @@ extension KafkaConnection {
   /// which is the only way to tell, and what Kafka's brokers do.
   func handleProduce(_ request: ProduceRequest, _ context: RequestContext<ProduceResponse>) {
     let isSilent = request.acks == 0
+    hasProduced = true
     var parts: [(topic: Int, partition: ProduceRequest.PartitionProduceData)] = []
     for (index, topic) in request.topicData.enumerated() {
       for partition in topic.partitionData { parts.append((index, partition)) }

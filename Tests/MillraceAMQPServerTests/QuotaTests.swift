@@ -1,0 +1,118 @@
+// QuotaTests: clients that publish or get more than their quota wait, are told so, and lose nothing; connections make room.
+
+import MillraceAMQPProtocol
+import MillraceBase
+import MillraceBroker
+import MillraceMetadata
+import MillraceSecurity
+import Testing
+
+@testable import MillraceAMQPServer
+
+@Suite struct QuotaTests {
+  let world: AMQPServerWorld
+
+  init() throws { world = try AMQPServerWorld(["max.connections": "3"]) }
+
+  private func limit(_ limit: ClientQuotas.Limit, _ value: Double) {
+    world.broker.quotas.set([QuotaEntity(user: .named("ANONYMOUS")): [limit.rawValue: value]])
+  }
+
+  private func queue(_ client: AMQPClient) throws {
+    client.send([.queueDeclare(QueueDeclare(queue: "q", durable: true))])
+    try client.wait()
+  }
+
+  @Test("who publishes more than its quota is not read from for as long, and is told when that is long")
+  func publisher() throws {
+    let client = try world.open()
+    try queue(client)
+    limit(.producerBytes, 10_000)
+    client.send(publication(key: "q", body: Array(repeating: 7, count: 9_000)))
+    #expect(client.connection.isReading, "one second's worth is free")
+    client.send(publication(key: "q", body: Array(repeating: 7, count: 6_000)))
+    #expect(!client.connection.isReading && client.commands.isEmpty, "half a second is not worth telling")
+    client.pass(.milliseconds(600))
+    #expect(client.connection.isReading)
+    client.send(publication(key: "q", body: Array(repeating: 7, count: 40_000)))
+    #expect(!client.connection.isReading && client.names == ["connection.blocked"])
+    guard case .connectionBlocked(let blocked) = client.commands[0].method else {
+      throw Unexpected(client.commands[0].method)
+    }
+    #expect(blocked.reason == "quota producer_byte_rate")
+    client.pass(.seconds(3))
+    #expect(!client.connection.isReading)
+    client.pass(.seconds(2))
+    #expect(client.connection.isReading && client.names == ["connection.blocked", "connection.unblocked"])
+    client.commands.removeAll()
+    client.send([.queueDeclare(QueueDeclare(queue: "q", passive: true))])
+    guard case .queueDeclareOk(let fields) = try client.wait()[0] else { return }
+    #expect(fields.messageCount == 3, "nothing is lost")
+  }
+
+  @Test("who gets more than its quota is delivered no faster, and acknowledges meanwhile")
+  func consumer() throws {
+    let client = try world.open()
+    try queue(client)
+    for _ in 0..<20 { client.send(publication(key: "q", body: Array(repeating: 7, count: 5_000))) }
+    limit(.consumerBytes, 10_000)
+    client.send([.basicQos(BasicQos(prefetchCount: 2)), .basicConsume(BasicConsume(queue: "q", consumerTag: "c"))])
+    let began = world.world.now
+    var taken = 0
+    var last: UInt64 = 0
+    let isDone = world.world.run {
+      client.read()
+      for command in client.commands {
+        guard case .basicDeliver(let fields) = command.method else { continue }
+        taken += 1
+        last = fields.deliveryTag
+      }
+      client.commands.removeAll()
+      if last > 0 {
+        client.send([.basicAck(BasicAck(deliveryTag: last, multiple: true))])
+        last = 0
+      }
+      return taken == 20
+    }
+    #expect(isDone)
+    let seconds = Double((world.world.now - began).inNanoseconds) / 1e9
+    #expect((8...10.5).contains(seconds), "100 kB at 10 kB/s took \(seconds) s, one second's worth is free")
+    #expect(client.connection.isReading)
+  }
+
+  @Test("a connection that is gone waits for nothing any more")
+  func gone() throws {
+    let client = try world.open()
+    try queue(client)
+    limit(.producerBytes, 1)
+    client.send(publication(key: "q", body: Array(repeating: 7, count: 40_000)))
+    #expect(!client.connection.isReading)
+    client.connection.lose()
+    #expect(world.server.connectionCount == 0 && world.broker.admission.census.count == 0)
+    #expect(world.broker.quotas.waits[.producerBytes]?.count == 1)
+  }
+
+  @Test("a connection that does not say who it is makes room for one that comes later")
+  func displacement() throws {
+    let known = try world.open()
+    let security = ListenerSecurity(mechanisms: [.plain])
+    let strangers = (0..<2).map { _ in AMQPClient(world, security) }
+    let other = AMQPClient(world, security)
+    #expect(strangers[0].connection.isClosing && !strangers[1].connection.isClosing)
+    #expect(!other.connection.isClosing && !known.connection.isClosing)
+    strangers[0].connection.lose()
+    #expect(world.broker.admission.census.count == 3 && world.server.connectionCount == 3)
+  }
+
+  @Test("an address that makes connections too often is turned away")
+  func tooOften() throws {
+    world.broker.quotas.set([QuotaEntity(address: .named("127.0.0.1")): ["connection_creation_rate": 1]])
+    let first = world.connect()
+    let second = world.connect()
+    #expect(!first.connection.isClosing && second.connection.isClosing)
+    let kind = ConnectionAdmission.Refused(protocolName: "amqp", reason: .tooFastOfAddress)
+    #expect(world.broker.admission.refusals == [kind: 1])
+    second.connection.lose()
+    #expect(world.broker.admission.census.count == 1)
+  }
+}

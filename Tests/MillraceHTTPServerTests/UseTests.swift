@@ -1,0 +1,99 @@
+// UseTests: quotas and short memory as HTTP tells them, and connections that make room.
+
+import MillraceBase
+import MillraceBroker
+import MillraceMetadata
+import MillraceSecurity
+import Testing
+
+@testable import MillraceHTTPServer
+
+@Suite struct UseTests {
+  let world: HTTPWorld
+
+  init() throws {
+    world = try HTTPWorld(["max.connections": "2"])
+    try world.topic("t")
+  }
+
+  private func limit(_ limit: ClientQuotas.Limit, _ value: Double) {
+    world.broker.quotas.set([QuotaEntity(user: .named("ANONYMOUS")): [limit.rawValue: value]])
+  }
+
+  private func produce(_ client: HTTPClient, _ size: Int) -> Response? {
+    client.ask(
+      "POST", "/api/v1/topics/t/records?partition=0", String(repeating: "x", count: size),
+      fields: "Content-Type: text/plain\r\n")
+  }
+
+  @Test("who used more than its quota is told when to come again, and is served then")
+  func producer() throws {
+    limit(.producerBytes, 1000)
+    let client = world.connect()
+    #expect(produce(client, 2500)?.status == 201)
+    let refused = try #require(produce(client, 10))
+    #expect(refused.status == 429 && refused.fields["retry-after"] == "2", "\(refused)")
+    #expect(refused.json["type"] as? String == "urn:millrace:quota-exceeded")
+    // A body that is not read ends the connection.
+    client.connection.lose()
+    let again = world.connect()
+    #expect(again.ask("GET", "/api/v1/topics")?.status == 200, "what uses nothing goes on")
+    world.world.run(for: .seconds(2))
+    #expect(produce(again, 10)?.status == 201)
+  }
+
+  @Test("who reads more than its quota waits, too; a stream of events goes on more slowly")
+  func reader() throws {
+    let client = world.connect()
+    for _ in 0..<4 { #expect(produce(client, 5000)?.status == 201) }
+    limit(.consumerBytes, 1000)
+    let path = "/api/v1/topics/t/partitions/0/records"
+    #expect(client.ask("GET", "\(path)?limit=1&format=text")?.status == 200)
+    #expect(client.ask("GET", "\(path)?limit=1&format=text")?.status == 429)
+    world.world.run(for: .seconds(10))
+    limit(.consumerBytes, 10_000)
+    client.send("GET /api/v1/topics/t/partitions/0/events?from=earliest HTTP/1.1\r\nHost: localhost:8080\r\n\r\n")
+    let first = client.output(after: .milliseconds(100))
+    #expect(first.contains("id: 0"))
+    #expect(produce(world.connect(), 10)?.status == 201)
+    #expect(!client.output(after: .milliseconds(100)).contains("id: 4"), "its user owes more than a second's worth")
+    #expect(client.output(after: .seconds(5)).contains("id: 4"))
+  }
+
+  @Test("while memory is short nothing is taken, and all can be read")
+  func memory() throws {
+    let client = world.connect()
+    #expect(produce(client, 10)?.status == 201)
+    var held: Int64 = 900
+    world.broker.memory.watch(limit: 1000, resident: { held }, relieve: {})
+    #expect(client.ask("GET", "/api/v1/topics/t/partitions/0/records")?.status == 200)
+    #expect(client.ask("GET", "/health/ready")?.status == 503)
+    let refused = try #require(produce(client, 10))
+    #expect(refused.status == 503 && refused.fields["retry-after"] == "1", "\(refused)")
+    client.connection.lose()
+    held = 100
+    world.world.run(for: .seconds(2))
+    #expect(produce(world.connect(), 10)?.status == 201)
+  }
+
+  @Test("connections whose clients say nothing make room, those that have logged in do not, and metrics tell of it")
+  func displacement() throws {
+    let user = BrokerAuthenticator(broker: world.broker, security: ListenerSecurity(mechanisms: [.plain]))
+    func connect() -> PlayedConnection {
+      let connection = PlayedConnection()
+      connection.handler = world.server.accept(connection, user, isStranger: true)
+      return connection
+    }
+    let (first, second, third) = (connect(), connect(), connect())
+    #expect(first.isClosing && !second.isClosing && !third.isClosing)
+    first.lose()
+    second.lose()
+    let metrics = try #require(world.connect().ask("GET", "/metrics")).body
+    #expect(metrics.contains("millrace_connections_displaced_total 1\n"))
+    #expect(metrics.contains("millrace_connections_unauthenticated 1\n"))
+    #expect(
+      metrics.contains("millrace_connections_refused_total{protocol=\"http\",reason=\"max.connections\"} 0\n"),
+      "\(metrics)")
+    #expect(!third.isClosing)
+  }
+}
