@@ -20,6 +20,7 @@ CUTS ?= 40
 SCALE ?= 10
 TRANSFERS ?= 10000000
 EVENTS ?= 4000000
+ATTEMPTS ?= 100000
 MINUTES ?= 10
 RUNS ?= 5
 DATA ?= data/demo
@@ -68,6 +69,11 @@ unit:
 clients:
 	$(MAKE) --no-print-directory -C Tests/clients/drivers
 	$(PYTHON) -m pytest -q -n 3 --dist loadfile Tests/harness Tests/crash Tests/clients Tests/security
+
+# What strangers may do, in full, and what others notice of it.
+.PHONY: attacks
+attacks: setup-test build-release
+	$(PYTHON) -m pytest -q -s Tests/security/test_attacks.py --attempts $(ATTEMPTS)
 
 amqp: build-crash-worker
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile Tests/amqp --amqp-backend millrace

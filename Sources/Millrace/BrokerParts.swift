@@ -113,6 +113,12 @@ package struct BrokerParts: Sendable {
           ("kafka", kafka.connectionCount), ("amqp", amqp.connectionCount), ("workers", workers.connectionCount),
         ]
       }
+      http.requestCounts = { [unowned kafka, unowned amqp] in
+        [
+          ("kafka", kafka.requests.served, kafka.requests.refused),
+          ("amqp", amqp.publications.taken, amqp.publications.refused),
+        ]
+      }
       http.heldMemory = { [unowned kafka, unowned amqp] in
         [
           ("kafka", kafka.heldMemory.requests, kafka.heldMemory.answers),

@@ -154,6 +154,7 @@ extension AMQPChannel {
     let before = window.waiting
     var bytes = 0
     for tag in tags { bytes += window.settle(tag, isAccepted: isAccepted) }
+    connection.server.countPublications(tags.count, isAccepted: isAccepted)
     changeUnsettled(count: window.waiting - before, bytes: -bytes)
     guard isOpen else {
       if window.waiting == 0 { publisher = nil }

@@ -98,6 +98,14 @@ public final class AMQPServer {
   /// The memory of what clients have sent.
   var requests: RequestBudget { gate.budget }
 
+  /// Publications since the start that were taken, and those that were refused (`basic.nack`); without those that queues in memory took
+  /// from channels that ask for no confirms.
+  public private(set) var publications: (taken: UInt64, refused: UInt64) = (0, 0)
+
+  func countPublications(_ count: Int, isAccepted: Bool) {
+    if isAccepted { publications.taken += UInt64(count) } else { publications.refused += UInt64(count) }
+  }
+
   /// Bytes of publications that are held, and of answers and deliveries that are unsent.
   public var heldMemory: (requests: Int, answers: Int) { (requests.held, answers.held) }
 

@@ -68,6 +68,8 @@ final class KafkaConnection: ConnectionHandler, RequestHolder, AdmittedConnectio
   private var takenAt = MonotonicTime(nanoseconds: 0)
   /// Where it is counted among all connections.
   var place: ConnectionCensus.Place?
+  /// Requests that were refused because of the storage, and whose answers have not left.
+  var refusedRequests = 0
   /// The client has produced something, and has to wait when memory is short.
   var hasProduced = false
   /// Not served at all because its address makes connections too often; closed when its time is over.
@@ -307,6 +309,15 @@ final class KafkaConnection: ConnectionHandler, RequestHolder, AdmittedConnectio
     }
   }
 
+  private func countAnswer() {
+    if refusedRequests > 0 {
+      refusedRequests -= 1
+      server.requests.refused += 1
+    } else {
+      server.requests.served += 1
+    }
+  }
+
   private static func size(_ pieces: [Bytes]) -> Int { pieces.reduce(0) { $0 + $1.count } }
 
   private func sendReady() {
@@ -314,6 +325,7 @@ final class KafkaConnection: ConnectionHandler, RequestHolder, AdmittedConnectio
       requests.removeFirst()
       heldAnswerBytes -= KafkaConnection.size(answer)
       connection.write(answer)
+      countAnswer()
       activeAt = broker.reactor.now
     }
     throttle()

@@ -150,6 +150,9 @@ public final class KafkaServer {
 
   func figures() -> String { customFigures?() ?? broker.figures(connections: connectionCount) }
 
+  /// Requests that were answered since the start: those that were refused, at least in part, because of the storage, and the others.
+  public internal(set) var requests: (served: UInt64, refused: UInt64) = (0, 0)
+
   /// Bytes of requests that are held, and of answers that are unsent.
   public var heldMemory: (requests: Int, answers: Int) { (gate.budget.held, budget.held) }
 

@@ -35,7 +35,7 @@ extension ConnectionCensus.Decision {
     #expect(census.count == 2)
   }
 
-  @Test("the stranger that has been there longest makes room, and who is known never does")
+  @Test("a stranger makes room, the oldest of an address with most of them, and who is known never does")
   func displacement() throws {
     var census = ConnectionCensus()
     let three = limits { $0.all = 3 }
@@ -50,6 +50,24 @@ extension ConnectionCensus.Decision {
     #expect(fourth == .admittedInsteadOf(try #require(fourth.place), stranger: newer))
     #expect(census.admit(from: "b", isStranger: true, within: three, now: at(0)) == .refused(.tooMany))
     #expect(census.count == 3 && census.strangerCount == 0 && census.count(of: "a") == 1)
+  }
+
+  @Test("who is alone at an address stays while others come and go in thousands")
+  func flood() throws {
+    var census = ConnectionCensus()
+    let few = limits { $0.all = 100 }
+    let honest = try #require(census.admit(from: "10.1.1.1", isStranger: true, within: few, now: at(0)).place)
+    for number in 0..<10_000 {
+      let decision = census.admit(from: "10.0.0.\(number % 30)", isStranger: true, within: few, now: at(0))
+      if case .admittedInsteadOf(_, let stranger) = decision { #expect(stranger != honest) }
+    }
+    #expect(census.count == 100 && census.count(of: "10.1.1.1") == 1)
+    // Where all are alone at their addresses the oldest goes.
+    var alone = ConnectionCensus()
+    let first = try #require(alone.admit(from: "10.1.1.1", isStranger: true, within: few, now: at(0)).place)
+    for number in 0..<99 { _ = alone.admit(from: "10.0.0.\(number)", isStranger: true, within: few, now: at(0)) }
+    let next = alone.admit(from: "10.2.2.2", isStranger: true, within: few, now: at(0))
+    #expect(next == .admittedInsteadOf(try #require(next.place), stranger: first))
   }
 
   @Test("an address has its own limit, IPv6 by its first 64 bits, and single ones others")
@@ -100,7 +118,7 @@ extension ConnectionCensus.Decision {
     var census = ConnectionCensus()
     var there: [(place: ConnectionCensus.Place, address: String, isStranger: Bool)] = []
     for step in 0..<3000 {
-      let most = limits {
+      let bounds = limits {
         $0.all = 40
         $0.ofAddress = 15
       }
@@ -108,9 +126,11 @@ extension ConnectionCensus.Decision {
       case 0..<6:
         let address = "10.0.0.\(Int.random(in: 0..<5, using: &random))"
         let isStranger = Bool.random(using: &random)
-        let oldest = there.firstIndex { $0.isStranger }
+        let strangers = Dictionary(grouping: there.filter(\.isStranger), by: \.address).mapValues(\.count)
+        let most = strangers.values.max() ?? 0
+        let oldest = there.firstIndex { $0.isStranger && strangers[$0.address] == most }
         let ofAddress = there.count { $0.address == address }
-        switch census.admit(from: address, isStranger: isStranger, within: most, now: at(Double(step))) {
+        switch census.admit(from: address, isStranger: isStranger, within: bounds, now: at(Double(step))) {
         case .refused(let reason):
           #expect(
             reason == (ofAddress >= 15 ? .tooManyOfAddress : .tooMany), "seed \(seed), step \(step)")

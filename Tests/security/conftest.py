@@ -5,6 +5,10 @@ from millrace_tests.secure import Certificates, certs, start_secure
 from millrace_tests.server import Server
 
 
+def pytest_addoption(parser):
+    parser.addoption("--attempts", type=int, default=4_000, help="failed logins that the attack tests make")
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
     directory = tmp_path_factory.mktemp("certificates")

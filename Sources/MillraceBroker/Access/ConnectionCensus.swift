@@ -1,8 +1,9 @@
 // ConnectionCensus: how many connections there are, of whom, and whether one more is let in. Pure: time is an argument.
 //
-// A stranger is a connection whose client has still to say who it is. When all places are taken, the stranger that has been there
-// longest makes room for the newcomer: so those who open connections and say nothing keep each other out, and nobody else,
-// however many they are. Who has said who it is is never sent away.
+// A stranger is a connection whose client has still to say who it is. When all places are taken, a stranger makes room for the
+// newcomer: of those that have been there longest, one of the address that has most strangers. So those who open connections and
+// say nothing keep each other out, and nobody else, however many they are and however fast they come: a client that is alone at
+// its address, or nearly, has the time that it needs. Who has said who it is is never sent away.
 //
 // An address is an IPv4 address, or the first 64 bits of an IPv6 address, for whoever has one of those has all of them.
 // Settings: `max.connections`, `max.connections.per.ip`, `max.connections.per.ip.overrides`, `max.connection.creation.rate`. Source: Kafka,
@@ -61,11 +62,17 @@ public struct ConnectionCensus {
   public private(set) var count = 0
   private var byAddress: [String: Int] = [:]
   private var strangers: Set<Place> = []
-  /// Strangers by their coming, and some who are none any more.
+  private var strangersByAddress: [String: Int] = [:]
+  /// The oldest strangers, from among whom one goes, and some who are none any more.
+  private var oldest: [Place] = []
+  /// The others by their coming, and some who are none any more.
   private var waiting = Deque<Place>()
   private var next: UInt64 = 0
   /// What may come at once, and when that was counted.
   private var allowance: (balance: Double, time: MonotonicTime)?
+
+  /// How many of the oldest strangers are looked at to find the one who has to go.
+  static let mostCandidates = 64
 
   /// Nobody is there.
   public init() {}
@@ -78,7 +85,7 @@ public struct ConnectionCensus {
 
   /// Looks at a newcomer.
   /// - Parameter isStranger: its client has to say who it is.
-  /// - Complexity: O(1) in the mean.
+  /// - Complexity: O(1) in the mean, and ``mostCandidates`` where somebody has to go.
   public mutating func admit(
     from address: String, isStranger: Bool, within limits: ConnectionLimits, now: MonotonicTime
   ) -> Decision {
@@ -89,7 +96,7 @@ public struct ConnectionCensus {
     // Looked at before the rate is charged, and room is made after it.
     guard count < limits.all || !strangers.isEmpty else { return .refused(.tooMany) }
     guard isWithinRate(limits.rate, now) else { return .refused(.tooFast) }
-    let leaving = count < limits.all ? nil : oldestStranger
+    let leaving = count < limits.all ? nil : takeStranger()
     if let leaving { leave(leaving) }
     let place = Place(number: next, address: network)
     next += 1
@@ -97,17 +104,26 @@ public struct ConnectionCensus {
     byAddress[network, default: 0] += 1
     if isStranger {
       strangers.insert(place)
+      strangersByAddress[network, default: 0] += 1
       waiting.append(place)
     }
     if let leaving { return .admittedInsteadOf(place, stranger: leaving) }
     return .admitted(place)
   }
 
-  private var oldestStranger: Place? {
-    mutating get {
-      while let place = waiting.popFirst() { if strangers.contains(place) { return place } }
-      return nil
+  /// The stranger who has to go; the oldest of several that would do.
+  private mutating func takeStranger() -> Place? {
+    oldest.removeAll { !strangers.contains($0) }
+    while oldest.count < ConnectionCensus.mostCandidates, let place = waiting.popFirst() {
+      if strangers.contains(place) { oldest.append(place) }
     }
+    // Strictly more, so that of equal ones the first is taken.
+    var found: (index: Int, count: Int)?
+    for (index, place) in oldest.enumerated() {
+      let count = strangersByAddress[place.address] ?? 0
+      if count > found?.count ?? 0 { found = (index, count) }
+    }
+    return found.map { oldest.remove(at: $0.index) }
   }
 
   private mutating func isWithinRate(_ rate: Int?, _ now: MonotonicTime) -> Bool {
@@ -128,6 +144,8 @@ public struct ConnectionCensus {
   /// Its client is known now.
   public mutating func recognize(_ place: Place) {
     guard strangers.remove(place) != nil else { return }
+    let others = (strangersByAddress[place.address] ?? 1) - 1
+    strangersByAddress[place.address] = others == 0 ? nil : others
     // Those who are known leave their entries behind: never more than there are strangers, and some.
     if waiting.count > 2 * strangers.count + 64 {
       var left = Deque<Place>()

@@ -4,7 +4,7 @@ extension BrokerSettings {
   static let connectionTable: [Setting] = [
     Setting(
       "max.connections", .int, "10000", range: 1...1_000_000, dynamic: true,
-      "Most connections at once, of all protocols together. When they are open, those whose clients have not said who they are make room for new ones, the oldest first."
+      "Most connections at once, of all protocols together. When they are open, those whose clients have not said who they are make room for new ones."
     ),
     Setting(
       "max.connections.per.ip", .int, "2147483647", range: 0...2_147_483_647, dynamic: true,

@@ -22,6 +22,9 @@ extension KafkaConnection {
     // From version 12 on, writing adds the partition to the transaction. Source: KIP-890.
     let transaction = request.transactionalID.map { TransactionalWrite(id: $0, addsPartition: context.version >= 12) }
     let gathering = Gathering<PartitionAnswer>(parts.count) { [self] answers in
+      if answers.contains(where: { $0.errorCode == .kafkaStorageError }) {
+        if isSilent { server.requests.refused += 1 } else { refusedRequests += 1 }
+      }
       if isSilent {
         if let failed = answers.first(where: { $0.errorCode != .none }) {
           refuse(
