@@ -56,7 +56,12 @@ public final class EmbeddedBroker: Sendable {
     self.directory = directory
     var settings = BrokerSettings()
     do throws(BrokerError) {
-      for (name, value) in configuration.settings.sorted(by: { $0.key < $1.key }) { try settings.set(name, value) }
+      for (name, value) in configuration.settings.sorted(by: { $0.key < $1.key }) {
+        if let setting = BrokerSettings.setting(name), setting.isOfProgram {
+          throw BrokerError(.invalidConfig, "\(name) is a setting of `millrace serve` alone")
+        }
+        try settings.set(name, value)
+      }
     } catch {
       throw MillraceError(error)
     }

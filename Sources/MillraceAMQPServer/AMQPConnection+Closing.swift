@@ -20,8 +20,8 @@ extension AMQPConnection {
       timer = nil
       guard state == .running || state == .draining else { return }
       if isReading, reactor.now - receivedAt >= heartbeat * 2 {
-        server.logger.log(
-          .info, "amqp", "connection closed: its heartbeats are missing",
+        server.logger.logRarely(
+          .info, "amqp", "connection closed", "its heartbeats are missing",
           ["peer": connection.remoteAddress.description, "connection": "\(number)"])
         return end()
       }
@@ -45,8 +45,8 @@ extension AMQPConnection {
       isPeerFinished
       ? min(AMQPConnection.longestFarewell, broker.settings.longestIdleTime) : broker.settings.longestIdleTime
     if reactor.now - movedAt >= patience {
-      server.logger.log(
-        .info, "amqp", "connection closed: nothing moves", ["connection": "\(number)", "unsent": "\(unsent)"])
+      server.logger.logRarely(
+        .info, "amqp", "connection closed", "nothing moves", ["connection": "\(number)", "unsent": "\(unsent)"])
       return end()
     }
     if unsent == 0, !isOver {

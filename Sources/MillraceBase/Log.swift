@@ -1,4 +1,4 @@
-// Log: structured log lines with levels, written to standard error.
+// Log: structured log lines with levels, as text or JSON, written to standard error.
 
 import CMillraceSystem
 import Synchronization
@@ -21,32 +21,86 @@ public enum LogLevel: Int, Comparable, Sendable, CaseIterable {
   }
 }
 
-/// Writes lines of the form `2026-11-20T16:31:00.123Z level area: message key=value …`.
+/// How a log line is written.
+public enum LogFormat: Int, Sendable, CaseIterable {
+  /// `2026-11-20T16:31:00.123Z level component: message key=value …`
+  case text
+  /// `{"time":"…","level":"…","component":"…","message":"…","fields":{"key":"value"}}`, with `"suppressed":N` behind lines
+  /// of which N were held back.
+  case json
+
+  /// The word for it in settings.
+  public var name: String { self == .text ? "text" : "json" }
+}
+
+/// Lines since the start. Lines below the level are not among them.
+public struct LogCounts: Equatable, Sendable {
+  /// Lines that were written, by ``LogLevel``'s raw value.
+  public var written: [Int]
+  /// Lines that were held back, because there were too many of their kind.
+  public var suppressed: Int
+}
+
+/// Writes lines of the form `2026-11-20T16:31:00.123Z level component: message key=value …`, or the same as JSON.
+///
+/// The one way to the log. What comes from outside goes into fields or the detail of a line: its control characters are escaped,
+/// so that it cannot forge lines, and fields whose name says that they hold a secret (``LogRedaction``) are left out. What users
+/// store, such as records and messages, is not logged at all, which is the callers' business.
 ///
 /// May be called from any thread; each line is one write.
 public struct Logger: Sendable {
   /// Receives a finished line, without the line end.
   public typealias Sink = @Sendable (LogLevel, String) -> Void
 
-  private final class Threshold: Sendable {
+  private final class State: Sendable {
     let level: Atomic<Int>
-    init(_ level: LogLevel) { self.level = Atomic(level.rawValue) }
+    let format: Atomic<Int>
+    let suppressed = Atomic<Int>(0)
+    // One for each level.
+    let debug = Atomic<Int>(0), info = Atomic<Int>(0), warning = Atomic<Int>(0), error = Atomic<Int>(0)
+    init(_ level: LogLevel, _ format: LogFormat) {
+      self.level = Atomic(level.rawValue)
+      self.format = Atomic(format.rawValue)
+    }
+    func count(_ level: LogLevel) {
+      switch level {
+      case .debug: debug.add(1, ordering: .relaxed)
+      case .info: info.add(1, ordering: .relaxed)
+      case .warning: warning.add(1, ordering: .relaxed)
+      case .error: error.add(1, ordering: .relaxed)
+      }
+    }
   }
 
-  private let threshold: Threshold
+  private let state: State
   private let sink: Sink
   private let repeated = RepeatedLines()
 
   /// A logger that drops lines below `minimum` and hands the others to `sink`.
-  public init(minimum: LogLevel, sink: @escaping Sink = Logger.standardError) {
-    threshold = Threshold(minimum)
+  public init(minimum: LogLevel, format: LogFormat = .text, sink: @escaping Sink = Logger.standardError) {
+    state = State(minimum, format)
     self.sink = sink
   }
 
   /// The least important lines to write; a change counts for all copies of this logger. Any thread may change it.
   public var minimum: LogLevel {
-    get { LogLevel(rawValue: threshold.level.load(ordering: .relaxed)) ?? .debug }
-    nonmutating set { threshold.level.store(newValue.rawValue, ordering: .relaxed) }
+    get { LogLevel(rawValue: state.level.load(ordering: .relaxed)) ?? .debug }
+    nonmutating set { state.level.store(newValue.rawValue, ordering: .relaxed) }
+  }
+
+  /// How lines are written; a change counts for all copies of this logger. Any thread may change it.
+  public var format: LogFormat {
+    get { LogFormat(rawValue: state.format.load(ordering: .relaxed)) ?? .text }
+    nonmutating set { state.format.store(newValue.rawValue, ordering: .relaxed) }
+  }
+
+  /// Lines so far, of all copies of this logger.
+  public var counts: LogCounts {
+    LogCounts(
+      written: [
+        state.debug.load(ordering: .relaxed), state.info.load(ordering: .relaxed),
+        state.warning.load(ordering: .relaxed), state.error.load(ordering: .relaxed),
+      ], suppressed: state.suppressed.load(ordering: .relaxed))
   }
 
   /// Drops everything: for tests and embedded use.
@@ -62,7 +116,7 @@ public struct Logger: Sendable {
   public func log(
     _ level: LogLevel, _ area: StaticString, _ message: String, _ fields: KeyValuePairs<String, String> = [:]
   ) {
-    guard level.rawValue >= threshold.level.load(ordering: .relaxed) else { return }
+    guard level.rawValue >= state.level.load(ordering: .relaxed) else { return }
     write(level, area, message, fields, heldBack: 0)
   }
 
@@ -76,9 +130,11 @@ public struct Logger: Sendable {
     _ level: LogLevel, _ area: StaticString, _ kind: StaticString, _ detail: @autoclosure () -> String = "",
     _ fields: @autoclosure () -> KeyValuePairs<String, String> = [:], key: String? = nil, now: MonotonicTime = .now
   ) {
-    guard level.rawValue >= threshold.level.load(ordering: .relaxed),
-      let heldBack = repeated.pass("\(area): \(kind)", key: key, now: now)
-    else { return }
+    guard level.rawValue >= state.level.load(ordering: .relaxed) else { return }
+    guard let heldBack = repeated.pass("\(area): \(kind)", key: key, now: now) else {
+      state.suppressed.add(1, ordering: .relaxed)
+      return
+    }
     let detail = detail()
     write(level, area, detail.isEmpty ? "\(kind)" : "\(kind): \(detail)", fields(), heldBack: heldBack)
   }
@@ -86,28 +142,54 @@ public struct Logger: Sendable {
   private func write(
     _ level: LogLevel, _ area: StaticString, _ message: String, _ fields: KeyValuePairs<String, String>, heldBack: Int
   ) {
-    var line = "\(Logger.iso8601(Timestamp.now)) \(level.name) \(area): \(Logger.printable(message))"
-    for (key, value) in fields { line += " \(key)=\(Logger.quoted(value))" }
-    if heldBack > 0 { line += " suppressed=\(heldBack)" }
-    sink(level, line)
+    state.count(level)
+    switch format {
+    case .text:
+      var line = "\(Logger.iso8601(Timestamp.now)) \(level.name) \(area): \(LogRedaction.printable(message))"
+      for (key, value) in fields { line += " \(key)=\(Logger.quoted(printable: Logger.shown(key, value)))" }
+      if heldBack > 0 { line += " suppressed=\(heldBack)" }
+      sink(level, line)
+    case .json:
+      sink(level, Logger.json(level, area, message, fields, heldBack: heldBack))
+    }
   }
 
-  /// Control characters escaped, so that a value from a client cannot forge a line.
-  static func printable(_ text: String) -> String {
-    guard text.unicodeScalars.contains(where: { $0.value < 32 || $0.value == 127 }) else { return text }
-    var out = ""
-    for scalar in text.unicodeScalars {
-      if scalar.value < 32 || scalar.value == 127 {
-        out += "\\u{\(String(scalar.value, radix: 16))}"
-      } else {
-        out.unicodeScalars.append(scalar)
+  private static func json(
+    _ level: LogLevel, _ area: StaticString, _ message: String, _ fields: KeyValuePairs<String, String>, heldBack: Int
+  ) -> String {
+    var json = JSONWriter()
+    json.object { json in
+      json.name("time")
+      json.string(iso8601(Timestamp.now))
+      json.name("level")
+      json.string(level.name)
+      json.name("component")
+      json.string("\(area)")
+      json.name("message")
+      json.string(LogRedaction.printable(message))
+      json.name("fields")
+      json.object { json in
+        for (key, value) in fields {
+          json.name(key)
+          json.string(shown(key, value))
+        }
+      }
+      if heldBack > 0 {
+        json.name("suppressed")
+        json.number(heldBack)
       }
     }
-    return out
+    return json.text
   }
 
-  static func quoted(_ value: String) -> String {
-    let safe = printable(value)
+  /// A field's value as it may be shown.
+  private static func shown(_ key: String, _ value: String) -> String {
+    LogRedaction.isSecret(key) ? LogRedaction.mark : LogRedaction.printable(value)
+  }
+
+  static func quoted(_ value: String) -> String { quoted(printable: LogRedaction.printable(value)) }
+
+  private static func quoted(printable safe: String) -> String {
     guard safe.isEmpty || safe.contains(where: { $0 == " " || $0 == "\"" || $0 == "=" }) else { return safe }
     return "\"" + safe.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\\\"") + "\""
   }

@@ -4,7 +4,7 @@ extension BrokerSettings {
   /// Sizes.
   static let amqpTable: [Setting] = [
     Setting(
-      "amqp.max.message.size", .int, "16777216", range: 1...134_217_728,
+      "amqp.max.message.size", .int, "16777216", range: 1...134_217_728, unit: .bytes,
       "Largest body of a message that is published by AMQP, in bytes.")
   ]
 

@@ -113,10 +113,15 @@ extension Broker {
     let configs = dynamicSettings
     settings.setDynamic(cluster: configs.cluster, node: configs.node)
     access.refresh()
+    onSettingsChange()
   }
 
+  /// Changes for a log line; values that are secrets are left out.
   private static func text(_ changes: [String: String?]) -> String {
-    changes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value ?? "(standard)")" }.joined(separator: " ")
+    changes.sorted { $0.key < $1.key }.map { name, value in
+      let isSecret = BrokerSettings.setting(name)?.isSecret ?? false
+      return "\(name)=\(value.map { isSecret ? LogRedaction.mark : $0 } ?? "(standard)")"
+    }.joined(separator: " ")
   }
 
   /// Works out new values and checks each for itself.

@@ -52,6 +52,9 @@ public final class Broker {
   /// Called once when a flush failed: the owner must stop the program or close the broker.
   public var onFailure: (BrokerError) -> Void = { _ in }
 
+  /// Called when the broker's settings may have changed, after they have. On the reactor.
+  public var onSettingsChange: () -> Void = {}
+
   /// Called when a topic's settings or number of partitions have changed, with the topic as it is then. On the reactor.
   public var onTopicChange: (TopicMetadata) -> Void = { _ in }
 
@@ -73,8 +76,7 @@ public final class Broker {
     self.reactor = reactor
     self.settings = settings
     self.logger = logger
-    try settings.checkConsumerGroups()
-    try ShareSettings.check(settings)
+    try settings.checkTogether()
     random = seed.map { SeededRandom(seed: $0) } ?? .system()
     metadata = Metadata()
     started = reactor.now

@@ -10,6 +10,40 @@ public enum SettingType: Int8, Sendable {
   case list = 7
 }
 
+extension SettingType {
+  /// The word for it in references.
+  public var name: String {
+    switch self {
+    case .boolean: "boolean"
+    case .string: "string"
+    case .int: "int"
+    case .long: "long"
+    case .double: "double"
+    case .list: "list"
+    }
+  }
+}
+
+/// What a setting's number counts.
+public enum SettingUnit: String, Sendable {
+  case milliseconds = "ms"
+  case bytes = "bytes"
+  case bytesPerSecond = "bytes/s"
+
+  /// The unit that Kafka's way to name settings tells; nil when it tells none.
+  init?(nameOf setting: String) {
+    if setting.hasSuffix(".ms") {
+      self = .milliseconds
+    } else if setting.hasSuffix(".bytes.per.second") {
+      self = .bytesPerSecond
+    } else if setting.hasSuffix(".bytes") {
+      self = .bytes
+    } else {
+      return nil
+    }
+  }
+}
+
 /// One entry of a settings table.
 public struct Setting: Sendable {
   /// Kafka's name.
@@ -26,6 +60,14 @@ public struct Setting: Sendable {
   public let isHonoured: Bool
   /// Whether it can be changed while the program runs; a topic's settings all can.
   public let isDynamic: Bool
+  /// What its number counts; nil for words, for counts of things, and where there is no number.
+  public let unit: SettingUnit?
+  /// Its value is for nobody's eyes: it is neither shown nor logged.
+  public let isSecret: Bool
+  /// The program `millrace serve` has it; a broker that is embedded in another program has not.
+  public let isOfProgram: Bool
+  /// The option of `millrace serve` that stands for it, with its dashes; nil when `--set` is the only one.
+  public let option: String?
   /// One sentence for people.
   public let text: String
   /// Says what is wrong with a value that fits all the rest; nil when nothing is.
@@ -33,10 +75,15 @@ public struct Setting: Sendable {
 
   init(
     _ name: String, _ type: SettingType, _ standard: String, range: ClosedRange<Int64>? = nil, words: [String] = [],
-    honoured: Bool = true, dynamic: Bool = false, check: @escaping @Sendable (String) -> String? = { _ in nil },
+    honoured: Bool = true, dynamic: Bool = false, unit: SettingUnit? = nil, isSecret: Bool = false,
+    isOfProgram: Bool = false, option: String? = nil, check: @escaping @Sendable (String) -> String? = { _ in nil },
     _ text: String
   ) {
     self.check = check
+    self.unit = unit ?? SettingUnit(nameOf: name)
+    self.isSecret = isSecret
+    self.isOfProgram = isOfProgram
+    self.option = option
     self.name = name
     self.type = type
     self.standard = standard
@@ -47,7 +94,12 @@ public struct Setting: Sendable {
     self.text = text
   }
 
-  /// What is wrong with `value`, nil when it is allowed.
+  /// The variable of the environment that stands for it: the name in capitals behind `MILLRACE_`, with `_` for dots.
+  public var environmentName: String {
+    "MILLRACE_" + String(name.uppercased().map { $0 == "." || $0 == "-" ? "_" : $0 })
+  }
+
+  /// What is wrong with `value`, nil when it is allowed. A secret value is not repeated.
   public func problem(with value: String) -> String? {
     switch type {
     case .boolean:
@@ -79,7 +131,13 @@ public struct Setting: Sendable {
 public struct BrokerSettings: Sendable {
   /// All that can be set.
   public static let table: [Setting] =
-    generalTable + ShareSettings.brokerTable + storageTable + amqpTable + httpTable + connectionTable + accessTable
+    programTable + generalTable + ShareSettings.brokerTable + storageTable + amqpTable + httpTable + connectionTable
+    + accessTable
+
+  private static let byName = Dictionary(uniqueKeysWithValues: table.map { ($0.name, $0) })
+
+  /// The entry of a name; nil when there is no such setting.
+  public static func setting(_ name: String) -> Setting? { byName[name] }
 
   private static let generalTable: [Setting] = [
     Setting(
@@ -156,21 +214,57 @@ public struct BrokerSettings: Sendable {
       "A transactional id that was not used for this long is forgotten, in ms."),
   ]
 
-  /// Where a value comes from, the strongest first.
-  public enum Source: Sendable {
+  /// Where a value comes from, the strongest first. Source of the order: Kafka, where what was set while brokers ran counts more
+  /// than what they were started with.
+  public enum Source: Int, Sendable, CaseIterable, Comparable {
     /// Set for this node while it ran.
     case node
     /// Set for all nodes while they ran.
     case cluster
-    /// Given at the start.
+    /// An option of the command line.
+    case commandLine
+    /// A variable of the environment.
+    case environment
+    /// The configuration file.
+    case file
+    /// Given by the program that the broker is embedded in.
     case start
     /// Nothing was set.
     case standard
+
+    /// The word for it in the HTTP API.
+    public var name: String {
+      switch self {
+      case .node: "node"
+      case .cluster: "cluster"
+      case .commandLine: "command-line"
+      case .environment: "environment"
+      case .file: "file"
+      case .start: "start"
+      case .standard: "standard"
+      }
+    }
+
+    /// Stronger sources come first.
+    public static func < (left: Source, right: Source) -> Bool { left.rawValue < right.rawValue }
   }
 
-  private var values: [String: String] = [:]
+  /// A value that was set somewhere.
+  public struct Given: Equatable, Sendable {
+    /// Where.
+    public var source: Source
+    /// The value.
+    public var value: String
+    /// The exact place, such as `millrace.conf:12` or `--data`; empty where the source says all.
+    public var place: String
+  }
+
+  /// By name, what was set at the start, one for each source, the strongest first.
+  var given: [String: [Given]] = [:]
   private var clusterValues: [String: String] = [:]
   private var nodeValues: [String: String] = [:]
+  /// The value that counts, of each name of which one is set.
+  private var effective: [String: String] = [:]
 
   /// `message.max.bytes`; kept as a number, because every batch is compared with it.
   public private(set) var largestMessage = 0
@@ -186,22 +280,35 @@ public struct BrokerSettings: Sendable {
   /// All at their standard values.
   public init() { refresh() }
 
-  private mutating func refresh() {
+  mutating func refresh() {
+    effective = given.compactMapValues { $0.first?.value }
+    effective.merge(clusterValues) { _, new in new }
+    effective.merge(nodeValues) { _, new in new }
     largestMessage = number("message.max.bytes")
     largestRequest = number("socket.request.max.bytes")
     largestFetch = number("fetch.max.bytes")
     connectionLimits = ConnectionLimits(self)
   }
 
-  /// Sets one value.
+  /// Sets one value, in place of one from the same source.
+  /// - Parameter place: see ``Given/place``.
   /// - Throws: `.invalidConfig` for an unknown name or a value outside its rule.
-  public mutating func set(_ name: String, _ value: String) throws(BrokerError) {
-    guard let setting = BrokerSettings.table.first(where: { $0.name == name }) else {
+  public mutating func set(
+    _ name: String, _ value: String, from source: Source = .start, at place: String = ""
+  ) throws(BrokerError) {
+    guard let setting = BrokerSettings.setting(name) else {
       throw BrokerError(.invalidConfig, "unknown setting \"\(name)\"")
     }
     if let problem = setting.problem(with: value) { throw BrokerError(.invalidConfig, problem) }
-    values[name] = value
+    put(Given(source: source, value: value, place: place), name)
     refresh()
+  }
+
+  mutating func put(_ value: Given, _ name: String) {
+    var all = given[name, default: []]
+    all.removeAll { $0.source == value.source }
+    all.append(value)
+    given[name] = all.sorted { $0.source < $1.source }
   }
 
   /// Takes over what was set while the program ran: for all nodes, and for this one.
@@ -210,9 +317,7 @@ public struct BrokerSettings: Sendable {
   /// from another version's data.
   mutating func setDynamic(cluster: [String: String], node: [String: String]) {
     func fits(_ entry: (key: String, value: String)) -> Bool {
-      guard let setting = BrokerSettings.table.first(where: { $0.name == entry.key }), setting.isDynamic else {
-        return false
-      }
+      guard let setting = BrokerSettings.setting(entry.key), setting.isDynamic else { return false }
       return setting.problem(with: entry.value) == nil
     }
     clusterValues = cluster.filter(fits)
@@ -220,39 +325,26 @@ public struct BrokerSettings: Sendable {
     refresh()
   }
 
-  /// Checks values that stand together: each for itself is within its rule already.
-  func checkTogether() throws(BrokerError) {
-    let shortest = number("group.min.session.timeout.ms")
-    let longest = number("group.max.session.timeout.ms")
-    guard shortest <= longest else {
-      throw BrokerError(
-        .invalidConfig,
-        "group.min.session.timeout.ms would be \(shortest), more than group.max.session.timeout.ms, \(longest)")
-    }
-  }
-
   /// The value as text, nil for an unknown name.
-  public func text(_ name: String) -> String? {
-    nodeValues[name] ?? clusterValues[name] ?? values[name]
-      ?? BrokerSettings.table.first { $0.name == name }?.standard
-  }
+  public func text(_ name: String) -> String? { effective[name] ?? BrokerSettings.setting(name)?.standard }
 
   /// All values of a name, the one that counts first; the standard one last. Empty for an unknown name.
-  public func values(of name: String) -> [(source: Source, value: String)] {
-    var found: [(source: Source, value: String)] = []
-    if let value = nodeValues[name] { found.append((.node, value)) }
-    if let value = clusterValues[name] { found.append((.cluster, value)) }
-    if let value = values[name] { found.append((.start, value)) }
-    if let setting = BrokerSettings.table.first(where: { $0.name == name }) {
-      found.append((.standard, setting.standard))
+  public func values(of name: String) -> [Given] {
+    var found: [Given] = []
+    if let value = nodeValues[name] { found.append(Given(source: .node, value: value, place: "")) }
+    if let value = clusterValues[name] { found.append(Given(source: .cluster, value: value, place: "")) }
+    found += given[name] ?? []
+    if let setting = BrokerSettings.setting(name) {
+      found.append(Given(source: .standard, value: setting.standard, place: ""))
     }
     return found
   }
 
   /// Whether a value was set, at the start or later.
-  public func isSet(_ name: String) -> Bool {
-    nodeValues[name] != nil || clusterValues[name] != nil || values[name] != nil
-  }
+  public func isSet(_ name: String) -> Bool { effective[name] != nil }
+
+  /// Whether a value was set while the program ran, which counts more than what it was started with.
+  public func isSetWhileRunning(_ name: String) -> Bool { nodeValues[name] != nil || clusterValues[name] != nil }
 
   private func number(_ name: String) -> Int { integer(name) }
 
@@ -284,7 +376,7 @@ public struct BrokerSettings: Sendable {
     let least = number("group.consumer.min.\(name)")
     return least...max(least, number("group.consumer.max.\(name)"))
   }
-  /// What holds for groups of the consumer protocol; see ``checkConsumerGroups()``.
+  /// What holds for groups of the consumer protocol; see ``contradictions``.
   var consumerGroups: ConsumerGroupRules {
     ConsumerGroupRules(
       sessionTimeout: .milliseconds(number("group.consumer.session.timeout.ms")),
@@ -293,27 +385,6 @@ public struct BrokerSettings: Sendable {
       assignors: (text("group.consumer.assignors") ?? "").split(separator: ",").compactMap {
         ServerAssignor(rawValue: String($0))
       })
-  }
-
-  /// Checks what single values cannot show.
-  /// - Throws: `.invalidConfig` when values contradict each other.
-  func checkConsumerGroups() throws(BrokerError) {
-    for name in ["session.timeout.ms", "heartbeat.interval.ms"] {
-      let value = number("group.consumer.\(name)")
-      let (least, most) = (number("group.consumer.min.\(name)"), number("group.consumer.max.\(name)"))
-      guard least <= value, value <= most else {
-        throw BrokerError(
-          .invalidConfig,
-          "group.consumer.\(name) is \(value), group.consumer.min.\(name) \(least), group.consumer.max.\(name) \(most)")
-      }
-    }
-    guard number("group.consumer.heartbeat.interval.ms") < number("group.consumer.session.timeout.ms") else {
-      throw BrokerError(
-        .invalidConfig, "group.consumer.heartbeat.interval.ms must be below group.consumer.session.timeout.ms")
-    }
-    guard !consumerGroups.assignors.isEmpty else {
-      throw BrokerError(.invalidConfig, "group.consumer.assignors is empty")
-    }
   }
 
   /// `offset.metadata.max.bytes`

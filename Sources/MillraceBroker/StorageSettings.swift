@@ -23,7 +23,7 @@ extension BrokerSettings {
       "log.cleaner.backoff.ms", .long, "15000", range: 1...86_400_000, dynamic: true,
       "How often something to compact is looked for, in ms."),
     Setting(
-      "log.cleaner.dedupe.buffer.size", .long, "134217728", range: 1024...4_294_967_296,
+      "log.cleaner.dedupe.buffer.size", .long, "134217728", range: 1024...4_294_967_296, unit: .bytes,
       "Most memory for the keys of a partition that is compacted, in bytes; with more keys it takes several passes."),
     Setting(
       "log.cleaner.io.max.bytes.per.second", .long, "67108864", range: 1024...Int64.max,

@@ -22,7 +22,9 @@ extension Command {
       .setting, .logLevel,
     ]
   ) { (arguments) throws(CommandFailure) in
-    var configuration = DemoConfiguration(server: try ServerConfiguration(arguments))
+    var server = try ServerConfiguration.checked(arguments, readsFile: false)
+    if !server.settings.isSet("amqp") { server.amqpPort = nil }
+    var configuration = DemoConfiguration(server: server)
     if arguments.has("--input") { configuration.inputs = arguments.list("--input") }
     configuration.repeats = arguments.has("--repeat")
     if let rate = arguments.integer("--rate") { configuration.linesPerSecond = Int(rate) }

@@ -1,6 +1,5 @@
 // ServeCommand: `millrace serve`: a server in the foreground.
 
-import Glibc
 import MillraceBase
 import MillraceBroker
 import MillraceIO
@@ -13,43 +12,49 @@ extension Command {
       When it accepts connections it writes one line to standard output: `millrace ready kafka=HOST:PORT amqp=HOST:PORT \
       http=HOST:PORT pid=N`, with a word for each listener. Its log goes to standard error. SIGTERM and SIGINT stop it cleanly, a second one stops it at once. The directory is locked \
       against a second server.
+      Options but `--config` and `--no-amqp` stand for settings: `--tls-key FILE` for `tls.key`, each `--listener` for one of \
+      `listeners`. Settings also come from variables of the environment, such as MILLRACE_TLS_KEY, and from the configuration file; \
+      the command line counts more than the environment, and that more than the file. SIGHUP makes it read the file and the files of TLS \
+      again; without either of them it stops. `millrace check-config` looks for all that is wrong.
       """,
-    options: [
-      .data,
-      CommandOption("--host", "ADDRESS", "The address to listen on (default 127.0.0.1 and ::1)."),
-      .kafkaPort,
-      CommandOption(
-        "--amqp", "PORT", type: .integer(0...65535), "AMQP's port; 0 takes any free one (default 5672)."),
-      CommandOption(flag: "--no-amqp", "Does not listen for clients of AMQP."),
-      CommandOption(
-        "--http", "PORT", type: .integer(0...65535),
-        "The port of the HTTP API, metrics and health; 0 takes any free one (default: none)."),
-      CommandOption(
-        "--listener", "URL", count: .repeated,
-        "A listener in place of all of those: kafka, kafka+tls, amqp, amqps, http or https, ://HOST:PORT, and behind a ? what it asks for."
-      ),
-      CommandOption(
-        flag: "--insecure-listener", "Lets listeners be open to other machines without encryption and authentication."),
-      CommandOption(
-        "--tls-certificate", "FILE", "PEM: the server's certificate, and those between it and its authority."),
-      CommandOption("--tls-key", "FILE", "PEM: the certificate's private key."),
-      CommandOption("--tls-client-ca", "FILE", "PEM: the authorities that clients' certificates come from."),
-      CommandOption("--tls-crl", "FILE", "PEM: lists of clients' certificates that are revoked."),
-      .advertise, .setting, .logLevel,
-    ]
+    options: serveOptions
   ) { (arguments) throws(CommandFailure) in
-    var configuration = try ServerConfiguration(arguments)
-    if let host = arguments.text("--host") { configuration.host = host }
-    if arguments.has("--no-amqp"), arguments.has("--amqp") {
-      throw CommandFailure(.usage, "--amqp and --no-amqp exclude each other")
-    }
-    if !arguments.has("--no-amqp") { configuration.amqpPort = UInt16(arguments.integer("--amqp") ?? 5672) }
-    if let port = arguments.integer("--http") { configuration.httpPort = UInt16(port) }
-    try configuration.takeListeners(arguments)
+    let configuration = try ServerConfiguration.checked(arguments, readsFile: true)
     let server = try starting { try ServerProcess(configuration) }
     server.announce()
     return server.run()
   }
+}
+
+extension Command {
+  /// The options of `serve`, each of which but `--config`, `--set` and `--no-amqp` stands for a setting.
+  static let serveOptions: [CommandOption] = [
+    CommandOption(
+      "--config", "FILE", "The configuration file: lines of NAME=VALUE (or MILLRACE_CONFIG; default: none)."),
+    CommandOption(
+      "--data", "DIR", "The data directory; made when missing, with the folders above it."),
+    CommandOption("--host", "ADDRESS", "The address to listen on (default 127.0.0.1 and ::1)."),
+    .kafkaPort,
+    CommandOption(
+      "--amqp", "PORT", type: .integer(0...65535), "AMQP's port; 0 takes any free one (default 5672)."),
+    CommandOption(flag: "--no-amqp", "Does not listen for clients of AMQP."),
+    CommandOption(
+      "--http", "PORT", type: .integer(0...65535),
+      "The port of the HTTP API, metrics and health; 0 takes any free one (default: none)."),
+    CommandOption(
+      "--listener", "URL", count: .repeated,
+      "A listener in place of all of those: kafka, kafka+tls, amqp, amqps, http or https, ://HOST:PORT, and behind a ? what it asks for."
+    ),
+    CommandOption(
+      flag: "--insecure-listener", "Lets listeners be open to other machines without encryption and authentication."),
+    CommandOption(
+      "--tls-certificate", "FILE", "PEM: the server's certificate, and those between it and its authority."),
+    CommandOption("--tls-key", "FILE", "PEM: the certificate's private key."),
+    CommandOption("--tls-client-ca", "FILE", "PEM: the authorities that clients' certificates come from."),
+    CommandOption("--tls-crl", "FILE", "PEM: lists of clients' certificates that are revoked."),
+    .advertise, .setting, .logLevel,
+    CommandOption("--log-format", "FORMAT", "How lines are logged: text or json (default text)."),
+  ]
 }
 
 extension CommandOption {
@@ -62,54 +67,22 @@ extension CommandOption {
     "What clients are told to connect to (default: the address they have connected to).")
   static let setting = CommandOption(
     "--set", "NAME=VALUE", type: .assignment, count: .repeated,
-    "A broker setting by Kafka's name, such as num.partitions=3.")
+    "A setting by its name, such as num.partitions=3.")
   static let logLevel = CommandOption(
     "--log-level", "LEVEL", "The least important lines to log: debug, info, warning or error (default info).")
 }
 
 extension ServerConfiguration {
-  /// What the options say of listeners and TLS.
-  fileprivate mutating func takeListeners(_ arguments: Arguments) throws(CommandFailure) {
-    for text in arguments.list("--listener") {
-      do throws(ListenerDefinition.Problem) {
-        listeners.append(try ListenerDefinition(text))
-      } catch {
-        throw CommandFailure(.usage, "--listener: \(error.text)")
-      }
+  /// What the command line, the environment and, where there may be one, the configuration file say.
+  /// - Throws: `.usage` with all that is wrong, each with its place.
+  static func checked(_ arguments: Arguments, readsFile: Bool) throws(CommandFailure) -> ServerConfiguration {
+    var (configuration, problems) = gather(arguments, readsFile: readsFile)
+    let errors = problems.filter { !$0.isWarning }
+    guard errors.isEmpty else {
+      throw CommandFailure(.usage, errors.map(\.description).joined(separator: "\n"))
     }
-    if !listeners.isEmpty,
-      let other = ["--host", "--kafka", "--amqp", "--no-amqp", "--http"].first(where: { arguments.has($0) })
-    {
-      throw CommandFailure(.usage, "--listener and \(other) exclude each other: listeners are those that are named")
-    }
-    allowsInsecureListeners = arguments.has("--insecure-listener")
-    tlsFiles = TLSFiles(
-      certificate: arguments.text("--tls-certificate"), key: arguments.text("--tls-key"),
-      clientAuthority: arguments.text("--tls-client-ca"), revocations: arguments.text("--tls-crl"))
-  }
-
-  /// What the options that all servers share say.
-  init(_ arguments: Arguments) throws(CommandFailure) {
-    self.init(directory: arguments.text("--data") ?? "")
-    if let port = arguments.integer("--kafka") { kafkaPort = UInt16(port) }
-    if let address = arguments.text("--advertise").flatMap({ ServerAddress($0) }) {
-      advertised = SocketAddress(host: address.host, port: address.port)
-    }
-    for (name, value) in arguments.assignments("--set") {
-      do throws(BrokerError) {
-        try settings.set(name, value)
-      } catch {
-        throw CommandFailure(.usage, "--set: \(error.reason)")
-      }
-    }
-    if let word = arguments.text("--log-level") {
-      guard let level = LogLevel.allCases.first(where: { $0.name == word }) else {
-        throw CommandFailure(.usage, "--log-level must be debug, info, warning or error, not \"\(word)\"")
-      }
-      logLevel = level
-    }
-    recording = getenv("MILLRACE_RECORD_IO").map { String(cString: $0) }
-    usesRing = getenv("MILLRACE_IO_URING").map { String(cString: $0) } != "off"
+    configuration.warnings = problems.map(\.description)
+    return configuration
   }
 }
 

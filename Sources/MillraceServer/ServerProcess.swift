@@ -34,6 +34,16 @@ public struct ServerConfiguration {
   public var settings = BrokerSettings()
   /// Lines below this level are not logged.
   public var logLevel = LogLevel.info
+  /// How lines are logged.
+  public var logFormat = LogFormat.text
+  /// The configuration file, for messages; nil without one.
+  var file: String?
+  /// Reads the configuration file and all the rest again, as a start now would. It may block.
+  typealias Reread = @Sendable () -> (configuration: ServerConfiguration, problems: [ConfigurationProblem])
+  /// Nil without a configuration file.
+  var reread: Reread?
+  /// What is odd about the configuration, to be said in the log.
+  var warnings: [String] = []
   /// Records every write and flush into this file, for tests of power loss.
   public var recording: String?
   /// Whether small durable writes may go through io_uring.
@@ -69,6 +79,10 @@ public final class ServerProcess {
   private let parts: BrokerParts
   private let signals: Signals
   private var listeners: OpenListeners
+  private var certificates: CertificateWatch?
+  private var reload: ConfigurationReload?
+  /// The level and format of the log that settings ask for; a level that Kafka's clients set for the logger is no setting.
+  private var logSettings: [String?]
   private var isStopping = false
   private var exitCode = ExitCode.done
   /// Called when the server begins to stop, before anything is closed; must call its argument when done.
@@ -76,10 +90,12 @@ public final class ServerProcess {
 
   /// Opens the data directory and listens; nothing is served before ``run()``.
   public init(_ configuration: ServerConfiguration) throws {
-    let logger = Logger(minimum: configuration.logLevel)
+    let logger = Logger(minimum: configuration.logLevel, format: configuration.logFormat)
     self.logger = logger
+    for warning in configuration.warnings { logger.log(.warning, "settings", warning) }
     let definitions = try configuration.listenerDefinitions()
     listeners = try OpenListeners(definitions, files: configuration.tlsFiles, logger: logger)
+    logSettings = ServerProcess.logSettings(configuration.settings)
     // Before any thread is started, so that all threads leave the signals to the reactor.
     signals = try Signals()
     var composition = BrokerParts.Configuration(
@@ -113,6 +129,11 @@ public final class ServerProcess {
     amqpAddress = listeners.address(of: .amqp)
     httpAddress = listeners.address(of: .http)
     listenForWorkers(configuration.directory)
+    let certificates = CertificateWatch(listeners.watched, reactor: reactor, executor: parts.background)
+    if !listeners.watched.isEmpty { self.certificates = certificates }
+    reload = ConfigurationReload(configuration, broker: broker, logger: logger, executor: parts.background)
+    broker.onSettingsChange = { [unowned self] in self.settingsChanged() }
+    settingsChanged()
     _ = try signals.watch(on: reactor) { [unowned self] signal in self.received(signal) }
   }
 
@@ -171,9 +192,29 @@ public final class ServerProcess {
     return exitCode
   }
 
+  private static func logSettings(_ settings: BrokerSettings) -> [String?] {
+    [settings.text("log.level"), settings.text("log.format")]
+  }
+
+  /// Takes over the settings that are the program's own and can change while it runs.
+  private func settingsChanged() {
+    let settings = broker.settings
+    certificates?.look(every: .milliseconds(settings.text("tls.watch.interval.ms").flatMap { Int($0) } ?? 0))
+    let wanted = ServerProcess.logSettings(settings)
+    guard wanted != logSettings else { return }
+    logSettings = wanted
+    logger.minimum = LogLevel.allCases.first { $0.name == wanted[0] } ?? logger.minimum
+    logger.format = LogFormat.allCases.first { $0.name == wanted[1] } ?? logger.format
+  }
+
   private func received(_ signal: Int32) {
     // Without files to read again, a hang-up is what it is for other programs: the terminal is gone.
-    if signal == SIGHUP, listeners.isEncrypted { return listeners.reload(on: parts) }
+    if signal == SIGHUP, certificates != nil || reload != nil {
+      guard !isStopping else { return }
+      certificates?.reload()
+      reload?.begin()
+      return
+    }
     logger.log(.info, "server", isStopping ? "stopping at once" : "stopping", ["signal": "\(signal)"])
     guard !isStopping else { _exit(128 + signal) }
     isStopping = true

@@ -45,18 +45,18 @@ func keysAreHeldBack() {
   let lines = Lines()
   let logger = lines.logger
   func log(_ key: String, _ milliseconds: Int64) {
-    logger.logRarely(.warning, "kafka", "refused", "", ["key": key], key: key, now: at(milliseconds))
+    logger.logRarely(.warning, "kafka", "refused", "", ["name": key], key: key, now: at(milliseconds))
   }
   for time in [0, 1, 2] as [Int64] { log("disk", time) }
   log("other", 3)
-  #expect(lines.take() == ["warning kafka: refused key=disk", "warning kafka: refused key=other suppressed=2"])
+  #expect(lines.take() == ["warning kafka: refused name=disk", "warning kafka: refused name=other suppressed=2"])
   for number in 0..<1000 { log("key \(number)", 4) }
   #expect(lines.take().count == 8, "ten of a kind, whatever their keys")
   log("disk", 9_999)
   #expect(lines.take() == [])
   log("disk", 10_000)
   log("disk", 10_001)
-  #expect(lines.take() == ["warning kafka: refused key=disk suppressed=993"])
+  #expect(lines.take() == ["warning kafka: refused name=disk suppressed=993"])
 }
 
 @Test("kinds and areas are counted apart, copies of a logger together, and what is below the level costs nothing")

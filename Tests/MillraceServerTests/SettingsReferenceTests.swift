@@ -4,18 +4,38 @@ import Foundation
 import MillraceBroker
 import Testing
 
+/// What a value may be.
+private func allowed(_ setting: Setting) -> String {
+  if let range = setting.range {
+    return range.upperBound == .max ? "from \(range.lowerBound)" : "\(range.lowerBound) to \(range.upperBound)"
+  }
+  if !setting.words.isEmpty { return setting.words.joined(separator: ", ") }
+  return setting.type == .boolean ? "true, false" : ""
+}
+
+private func text(_ setting: Setting) -> String {
+  setting.isHonoured ? setting.text : "Accepted and shown, but without effect. \(setting.text)"
+}
+
+/// Settings that have a source of their own: topics', groups'.
 private func table(_ settings: [Setting]) -> String {
-  var out = "| Name | Default | Allowed | What it does |\n|---|---|---|---|\n"
+  var out = "| Name | Type | Unit | Default | Allowed | What it does |\n|---|---|---|---|---|---|\n"
   for setting in settings {
-    var allowed = setting.words.joined(separator: ", ")
-    if let range = setting.range {
-      allowed = range.upperBound == .max ? "from \(range.lowerBound)" : "\(range.lowerBound) to \(range.upperBound)"
-    } else if setting.type == .boolean {
-      allowed = "true, false"
-    }
-    let text = setting.isHonoured ? setting.text : "Accepted and shown, but without effect. \(setting.text)"
-    let mark = setting.isDynamic ? " \\*" : ""
-    out += "| `\(setting.name)`\(mark) | \(setting.standard) | \(allowed) | \(text) |\n"
+    out += "| `\(setting.name)` | \(setting.type.name) | \(setting.unit?.rawValue ?? "") | \(setting.standard) | "
+    out += "\(allowed(setting)) | \(text(setting)) |\n"
+  }
+  return out
+}
+
+/// Settings of the server.
+private func serverTable(_ settings: [Setting]) -> String {
+  var out = "| Name | Type | Unit | Default | Allowed | Changes | Variable | What it does |\n"
+  out += "|---|---|---|---|---|---|---|---|\n"
+  for setting in settings {
+    let name = "`\(setting.name)`" + (setting.option.map { ", `\($0)`" } ?? "")
+    out += "| \(name) | \(setting.type.name) | \(setting.unit?.rawValue ?? "") | \(setting.standard) | "
+    out += "\(allowed(setting)) | \(setting.isDynamic ? "live" : "restart") | `\(setting.environmentName)` | "
+    out += "\(text(setting)) |\n"
   }
   return out
 }
@@ -27,15 +47,21 @@ func settingsReferenceAgrees() throws {
   let expected = """
     # Settings
 
-    Made from the tables in `Sources/MillraceBroker/Setting.swift` and `ResourceSettings.swift`;
-    `MILLRACE_WRITE_DOCS=1 swift test --filter settingsReferenceAgrees` writes this page. Names are Kafka's.
+    Made from the tables in `Sources/MillraceBroker` (`ProgramSettings.swift`, `Setting.swift` and others);
+    `MILLRACE_WRITE_DOCS=1 swift test --filter settingsReferenceAgrees` writes this page. How settings are given, and which of
+    several values counts, stands in [the guide](../guides/configuration.md).
 
+    ## Program
+
+    Where `millrace serve` finds and offers what. A broker that is embedded in another program has none of these.
+
+    \(serverTable(BrokerSettings.table.filter(\.isOfProgram)))
     ## Broker
 
-    `millrace serve --set NAME=VALUE`, shown by DescribeConfigs. Those marked with * can be changed while the server
-    runs (IncrementalAlterConfigs, for the node `0` or for all nodes), durably; the others are fixed at the start.
+    By Kafka's names. Live ones can be changed while the server runs: in the configuration file, with SIGHUP; by
+    IncrementalAlterConfigs, for the node `0` or for all nodes; and by `PATCH /api/v1/settings`.
 
-    \(table(BrokerSettings.table))
+    \(serverTable(BrokerSettings.table.filter { !$0.isOfProgram }))
     ## Topic
 
     Given when a topic is created (`millrace topic create NAME --config NAME=VALUE`, or any Kafka client) and changed at any

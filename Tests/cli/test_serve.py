@@ -193,7 +193,7 @@ def test_wrong_usage_exits_with_64(tmp_path, arguments):
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["demo"], ["topic"], ["topic", "create"], ["topic", "list"],
                                      ["topic", "describe"], ["topic", "delete"], ["produce"], ["consume"], ["stats"],
-                                     ["inspect"]], ids=lambda one: " ".join(one) or "millrace")
+                                     ["inspect"], ["check-config"], ["doctor"]], ids=lambda one: " ".join(one) or "millrace")
 def test_help_is_everywhere(command):
     done = run(*command, "--help")
     assert done.returncode == 0 and done.stderr == ""

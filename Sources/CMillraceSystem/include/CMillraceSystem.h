@@ -102,6 +102,28 @@ int mr_path_kind(const char *path); // 0 nothing there, 1 file, 2 directory, 3 o
 // Names in a directory without "." and "..", NUL-separated, in malloc'd memory that the caller frees; -errno on failure.
 long mr_list_directory(const char *path, char **out);
 
+// The file a name leads to, through symbolic links: what is equal is very likely the same file with the same contents.
+struct mr_file_identity {
+  uint64_t device;
+  uint64_t inode;
+  int64_t size;
+  int64_t modified_ns;
+  int64_t changed_ns;
+  uint32_t mode; // kind and permissions, as stat has them
+  uint32_t owner;
+};
+int mr_file_identity(const char *path, struct mr_file_identity *out);
+// statfs' magic number of the file system that holds path.
+int64_t mr_file_system_type(const char *path);
+
+// The kernel's clock as adjtimex knows it.
+struct mr_clock_state {
+  int is_synchronised;
+  int64_t offset_ns;
+  int64_t largest_error_us;
+};
+int mr_clock_state(struct mr_clock_state *out);
+
 // io_uring: writes that an event loop need not wait for. One thread makes all calls on a ring.
 struct mr_ring;
 struct mr_completion {

@@ -5,6 +5,8 @@
 // changes over AMQP by clients that are denied nothing, which are not asked about. Each record is one JSON object:
 //   {"time":"2026-11-28T12:00:00.000Z","principal":"User:alice","host":"10.0.0.1","operation":"write",
 //    "resource":"topic","name":"orders","allowed":false,"count":1}
+// A configuration file that is read again is an alter-configs of the cluster without a principal and a host, with "file", the
+// "settings" that changed, and "reason" when it was refused.
 // A login has "operation":"authenticate", "mechanism" and "protocol" in place of resource and name, and of a refusal "reason".
 // What happens more than once within a second is one record with its count. Of more than 1,000 different things a second the
 // rest is one record without a resource, so that a flood of attempts fills neither memory nor disk.
@@ -20,6 +22,8 @@ public final class AuditLog {
   enum Entry: Hashable {
     case decision(AccessControl.Decision)
     case login(String?, host: String, SaslMechanism, protocolName: String, reason: String?)
+    /// The configuration file was read again.
+    case reload(file: String, settings: String, reason: String?)
     /// What there was no room for.
     case others
   }
@@ -66,6 +70,14 @@ public final class AuditLog {
     add(
       .login(
         principal?.description, host: host, mechanism, protocolName: protocolName, reason: error?.code.rawValue))
+  }
+
+  /// The configuration file was read again by whoever runs the program.
+  /// - Parameters:
+  ///   - settings: names of settings that have changed.
+  ///   - reason: why the file was refused; nil when it counts.
+  public func reloaded(_ file: String, settings: [String], reason: String? = nil) {
+    add(.reload(file: file, settings: settings.joined(separator: " "), reason: reason))
   }
 
   private func add(_ entry: Entry) {
@@ -155,6 +167,15 @@ public final class AuditLog {
         string("mechanism", mechanism.rawValue, &json)
         string("protocol", protocolName, &json)
         if let reason { string("reason", reason, &json) }
+        json.name("allowed")
+        json.bool(reason == nil)
+      case .reload(let file, let settings, let reason):
+        string("operation", AccessOperation.alterConfigs.word, &json)
+        string("resource", ResourceKind.cluster.word, &json)
+        string("name", ResourceName.cluster, &json)
+        string("file", file, &json)
+        string("settings", settings, &json)
+        if let reason { string("reason", String(reason.prefix(AuditLog.longestName)), &json) }
         json.name("allowed")
         json.bool(reason == nil)
       case .others: string("operation", "others", &json)

@@ -173,24 +173,9 @@ enum ShareSettings {
     return least...max(least, number("group.share.max.\(short)", broker))
   }
 
-  /// Checks what single values of the broker's cannot show.
-  /// - Throws: `.invalidConfig`
-  static func check(_ broker: BrokerSettings) throws(BrokerError) {
-    for short in bounded {
-      let value = number("group.share.\(short)", broker)
-      let (least, most) = (number("group.share.min.\(short)", broker), number("group.share.max.\(short)", broker))
-      guard least <= value, value <= most else {
-        throw BrokerError(
-          .invalidConfig,
-          "group.share.\(short) is \(value), group.share.min.\(short) \(least), group.share.max.\(short) \(most)")
-      }
-    }
-    guard
-      number("group.share.heartbeat.interval.ms", broker) < number("group.share.session.timeout.ms", broker)
-    else {
-      throw BrokerError(
-        .invalidConfig, "group.share.heartbeat.interval.ms must be below group.share.session.timeout.ms")
-    }
+  /// What single values of the broker's cannot show.
+  static func contradictions(_ broker: BrokerSettings) -> [SettingContradiction] {
+    broker.bounds("group.share", bounded)
   }
 
   /// Checks what a group's settings would be against the broker's limits.

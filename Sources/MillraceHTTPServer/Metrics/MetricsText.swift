@@ -71,6 +71,7 @@ final class MetricsText {
     }
     writeRequests(&writer)
     writeLimits(&writer)
+    writeLog(&writer)
     writer.head("process_cpu_seconds_total", "counter", "Processor time of all threads, user and system.")
     writer.seconds(
       "process_cpu_seconds_total", "", MetricsText.none,
@@ -85,6 +86,19 @@ final class MetricsText {
     writer.head("process_start_time_seconds", "gauge", "When the broker was opened, since 1970.")
     let started = broker.reactor.wallClock.milliseconds - broker.uptime.inMilliseconds
     writer.number("process_start_time_seconds", Double(started) / 1000)
+  }
+
+  private func writeLog(_ writer: inout MetricsWriter) {
+    let counts = server.logger.counts
+    writer.head("millrace_log_lines_total", "counter", "Lines of the log by level, as far as they were written.")
+    for level in LogLevel.allCases {
+      MetricsLabels(("level", level.name)).withBytes {
+        writer.line("millrace_log_lines_total", "", $0, UInt64(counts.written[level.rawValue]))
+      }
+    }
+    writer.single(
+      "millrace_log_suppressed_lines_total", "counter", "Lines that were held back: there were too many of their kind.",
+      counts.suppressed)
   }
 
   private func writeRequests(_ writer: inout MetricsWriter) {

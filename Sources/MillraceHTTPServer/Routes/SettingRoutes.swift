@@ -31,14 +31,8 @@ enum SettingRoutes {
       json.array { json in
         for setting in BrokerSettings.table where names.contains(setting.name) {
           guard let first = settings.values(of: setting.name).first else { continue }
-          let source =
-            switch first.source {
-            case .node: "node"
-            case .cluster: "cluster"
-            case .start: "start"
-            case .standard: "standard"
-            }
-          SettingJSON.write(setting, value: first.value, source: source, to: &json)
+          SettingJSON.write(
+            setting, value: first.value, source: first.source.name, place: first.place, to: &json)
         }
       }
     }

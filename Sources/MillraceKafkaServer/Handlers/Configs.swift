@@ -20,7 +20,7 @@ enum ConfigSource {
     switch source {
     case .node: node
     case .cluster: cluster
-    case .start: start
+    case .commandLine, .environment, .file, .start: start
     case .standard: standard
     }
   }
@@ -121,10 +121,13 @@ extension KafkaConnection {
     table.filter { resource.configurationKeys?.contains($0.name) ?? true }.map { setting in
       let all = values(setting)
       var entry = Entry(
-        name: setting.name, value: all[0].value, readOnly: isBroker && !setting.isDynamic, configSource: all[0].source,
-        configType: setting.type.rawValue, documentation: nil)
+        name: setting.name, value: setting.isSecret ? nil : all[0].value, readOnly: isBroker && !setting.isDynamic,
+        configSource: all[0].source, isSensitive: setting.isSecret, configType: setting.type.rawValue,
+        documentation: nil)
       if request.includeSynonyms {
-        entry.synonyms = all.map { .init(name: $0.name, value: $0.value, source: $0.source) }
+        entry.synonyms = all.map {
+          .init(name: $0.name, value: setting.isSecret ? nil : $0.value, source: $0.source)
+        }
       }
       if request.includeDocumentation {
         entry.documentation = setting.isHonoured ? setting.text : setting.text + " Accepted, but without effect."

@@ -17,8 +17,8 @@ extension KafkaConnection {
       broker.groups.delete(group) { [self] error in
         if let error {
           // The answer has no room for the reason.
-          server.logger.log(
-            .info, "kafka", "group not deleted",
+          server.logger.logRarely(
+            .info, "kafka", "group not deleted", "",
             ["group": group, "connection": "\(number)", "error": error.description])
         }
         gathering.put(

@@ -91,8 +91,8 @@ extension KafkaConnection {
         case .success(let start): gathering.put(index, Answer(partitionIndex: number, lowWatermark: start))
         case .failure(let error):
           // The answer has no room for the reason.
-          server.logger.log(
-            .info, "kafka", "records not deleted",
+          server.logger.logRarely(
+            .info, "kafka", "records not deleted", "",
             ["topic": topic.name, "partition": "\(number)", "connection": "\(self.number)", "error": "\(error)"])
           gathering.put(
             index, Answer(partitionIndex: number, lowWatermark: -1, errorCode: KafkaErrorCode(error)))

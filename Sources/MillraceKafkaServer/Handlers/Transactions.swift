@@ -66,8 +66,8 @@ extension KafkaConnection {
   }
 
   private func refused(_ id: String, _ error: BrokerError) {
-    server.logger.log(
-      error.code == .storage ? .error : .info, "kafka", "transaction call refused",
+    server.logger.logRarely(
+      error.code == .storage ? .error : .info, "kafka", "transaction call refused", "",
       ["transactional.id": id, "connection": "\(number)", "error": error.description])
   }
 

@@ -15,7 +15,7 @@ struct OpenListeners {
     var address: SocketAddress
   }
 
-  private let definitions: [(definition: ListenerDefinition, tls: TLSContext?)]
+  private let definitions: [(definition: ListenerDefinition, tls: WatchedTLS?)]
   private let logger: Logger
   /// Each that is open, by its first address.
   private(set) var bound: [Bound] = []
@@ -23,34 +23,27 @@ struct OpenListeners {
   /// Reads the files of TLS; nothing is opened yet.
   init(_ definitions: [ListenerDefinition], files: TLSFiles, logger: Logger) throws(ServerStartError) {
     self.logger = logger
-    var contexts: [(ListenerDefinition, TLSContext?)] = []
+    var contexts: [(ListenerDefinition, WatchedTLS?)] = []
     for definition in definitions {
-      contexts.append((definition, try OpenListeners.context(definition, files)))
+      contexts.append((definition, try OpenListeners.context(definition, files, logger)))
     }
     self.definitions = contexts
     warn()
   }
 
   private static func context(
-    _ definition: ListenerDefinition, _ common: TLSFiles
-  ) throws(ServerStartError) -> TLSContext? {
+    _ definition: ListenerDefinition, _ common: TLSFiles, _ logger: Logger
+  ) throws(ServerStartError) -> WatchedTLS? {
     guard definition.isEncrypted else { return nil }
-    let files = definition.files.completed(by: common)
-    let certificates = definition.effectiveClientCertificates
     do throws(TLSError) {
-      return try TLSContext(
-        TLSConfiguration(
-          certificateFile: files.certificate ?? "", keyFile: files.key ?? "",
-          clientAuthorityFile: certificates == .none ? nil : files.clientAuthority, clientCertificates: certificates,
-          revocationFile: certificates == .none ? nil : files.revocations,
-          applicationProtocols: definition.service == .http ? ["http/1.1"] : []))
+      return try WatchedTLS(definition.tlsConfiguration(common), logger: logger)
     } catch {
       throw ServerStartError(description: "cannot listen with TLS: \(error)", exitCode: .usage)
     }
   }
 
-  /// Whether there are files of TLS.
-  var isEncrypted: Bool { definitions.contains { $0.tls != nil } }
+  /// What there is of TLS.
+  var watched: [WatchedTLS] { definitions.compactMap(\.tls) }
 
   /// Whether clients log in with passwords somewhere.
   var asksForPasswords: Bool {
@@ -65,7 +58,7 @@ struct OpenListeners {
   /// Opens all.
   mutating func open(_ parts: BrokerParts, advertised: SocketAddress?) throws(ServerStartError) {
     for (definition, tls) in definitions {
-      let security = ListenerSecurity(mechanisms: definition.effectiveMechanisms, tls: tls)
+      let security = ListenerSecurity(mechanisms: definition.effectiveMechanisms, tls: tls?.context)
       let advertised = definition.advertised ?? advertised
       let address = try bind(definition) { (address) throws(IOError) in
         switch definition.service {
@@ -106,32 +99,8 @@ struct OpenListeners {
     return first ?? SocketAddress(host: definition.host, port: definition.port)
   }
 
-  /// Reads certificates, keys and lists again, away from the reactor. What cannot be read leaves what was there.
-  func reload(on parts: BrokerParts) {
-    let contexts = definitions.compactMap(\.tls)
-    let logger = logger
-    parts.background.submit {
-      for context in contexts {
-        do throws(TLSError) {
-          try context.reload()
-          logger.log(
-            .info, "security", "certificate read again",
-            [
-              "file": context.configuration.certificateFile, "subject": context.certificate.subject,
-              "until": Logger.iso8601(context.certificate.notAfter),
-            ])
-        } catch {
-          logger.log(
-            .error, "security", "certificate not read again; the one that was read before stays in use",
-            ["reason": error.description])
-        }
-        OpenListeners.warn(context, logger)
-      }
-    }
-  }
-
   private func warn() {
-    for (_, tls) in definitions { if let tls { OpenListeners.warn(tls, logger) } }
+    for one in watched { one.warn() }
     for (definition, _) in definitions where !definition.isLoopback {
       if !definition.isEncrypted || definition.effectiveMechanisms.isEmpty {
         logger.log(
@@ -140,29 +109,43 @@ struct OpenListeners {
       }
     }
   }
-
-  private static func warn(_ context: TLSContext, _ logger: Logger) {
-    for warning in context.warnings(at: .now) { logger.log(.warning, "security", warning.description) }
-  }
 }
 
 extension ServerConfiguration {
   /// The listeners: those that were asked for, or the ones of this machine alone.
+  var definitions: [ListenerDefinition] {
+    guard listeners.isEmpty else { return listeners }
+    var all = [ListenerDefinition(.kafka, host: host, port: kafkaPort)]
+    if let amqpPort { all.append(ListenerDefinition(.amqp, host: host, port: amqpPort)) }
+    if let httpPort { all.append(ListenerDefinition(.http, host: host, port: httpPort)) }
+    return all
+  }
+
+  /// The listeners, once more looked at: a configuration may also be made without settings.
   func listenerDefinitions() throws(ServerStartError) -> [ListenerDefinition] {
-    var all = listeners
-    if all.isEmpty {
+    if listeners.isEmpty {
       guard host == "localhost" || SocketAddress(host: host, port: 0).isNumeric else {
         throw ServerStartError(description: "\(host) is neither a numeric address nor localhost", exitCode: .usage)
       }
-      all.append(ListenerDefinition(.kafka, host: host, port: kafkaPort))
-      if let amqpPort { all.append(ListenerDefinition(.amqp, host: host, port: amqpPort)) }
-      if let httpPort { all.append(ListenerDefinition(.http, host: host, port: httpPort)) }
     }
-    for definition in all {
+    for definition in definitions {
       if let problem = definition.problem(allowsInsecure: allowsInsecureListeners, files: tlsFiles) {
         throw ServerStartError(description: problem, exitCode: .usage)
       }
     }
-    return all
+    return definitions
+  }
+}
+
+extension ListenerDefinition {
+  /// How it speaks TLS.
+  func tlsConfiguration(_ common: TLSFiles) -> TLSConfiguration {
+    let files = files.completed(by: common)
+    let certificates = effectiveClientCertificates
+    return TLSConfiguration(
+      certificateFile: files.certificate ?? "", keyFile: files.key ?? "",
+      clientAuthorityFile: certificates == .none ? nil : files.clientAuthority, clientCertificates: certificates,
+      revocationFile: certificates == .none ? nil : files.revocations,
+      applicationProtocols: service == .http ? ["http/1.1"] : [])
   }
 }

@@ -1,0 +1,19 @@
+// ConfigurationProblem: something that is wrong, or odd, with what a server is started with.
+
+/// One thing that is wrong, with the place where it stands.
+struct ConfigurationProblem: Equatable, Sendable, CustomStringConvertible {
+  /// `millrace.conf:12`, a variable or an option; empty when it stands nowhere, such as what is missing.
+  var place: String
+  /// What is wrong, with the values.
+  var text: String
+  /// A server starts all the same.
+  var isWarning = false
+
+  var description: String { place.isEmpty ? text : "\(place): \(text)" }
+
+  /// As compilers write it, for editors to jump to.
+  var line: String {
+    let weight = isWarning ? "warning" : "error"
+    return place.isEmpty ? "\(weight): \(text)" : "\(place): \(weight): \(text)"
+  }
+}

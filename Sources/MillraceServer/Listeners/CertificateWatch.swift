@@ -1,0 +1,154 @@
+// CertificateWatch: reads files of TLS again when they have changed, without being told to.
+//
+// Files are looked at every `tls.watch.interval.ms`. One that has changed is read at the next look at which it is still the
+// same, so that what is half written, or a certificate whose key comes a moment later, is waited for. When what was read makes no
+// sense, the one that was read before stays in use, one line says so, and nothing is read before the files change again.
+
+import MillraceBase
+import MillraceIO
+import Synchronization
+
+/// When the files behind one certificate are to be read again: files as they are go in, a decision comes out.
+struct CertificateChanges: Equatable, Sendable {
+  /// As of the last time that they were read, or that was tried. Nil for a file that was not there.
+  private var tried: [FileIdentity?]
+  /// As of the last look, when that was something else.
+  private var seen: [FileIdentity?]?
+
+  /// Files as they were before they were read.
+  init(_ files: [FileIdentity?]) { tried = files }
+
+  /// Whether to read them now.
+  mutating func looked(_ files: [FileIdentity?]) -> Bool {
+    guard files != tried else {
+      seen = nil
+      return false
+    }
+    guard files == seen else {
+      seen = files
+      return false
+    }
+    read(files)
+    return true
+  }
+
+  /// They are read for another reason.
+  mutating func read(_ files: [FileIdentity?]) {
+    tried = files
+    seen = nil
+  }
+}
+
+/// A listener's TLS with what is known of its files. Any thread may use it.
+final class WatchedTLS: Sendable {
+  let context: TLSContext
+  private let paths: [String]
+  private let changes: Mutex<CertificateChanges>
+  private let logger: Logger
+
+  /// Reads the files. Blocks.
+  init(_ configuration: TLSConfiguration, logger: Logger) throws(TLSError) {
+    paths = [
+      configuration.certificateFile, configuration.keyFile, configuration.clientAuthorityFile,
+      configuration.revocationFile,
+    ].compactMap(\.self)
+    // Before they are read: what changes meanwhile is then seen as a change.
+    changes = Mutex(CertificateChanges(WatchedTLS.look(paths)))
+    context = try TLSContext(configuration)
+    self.logger = logger
+  }
+
+  /// Looks at the files, and reads them again when they have changed. Blocks.
+  func look() {
+    let files = WatchedTLS.look(paths)
+    if changes.withLock({ $0.looked(files) }) { read() }
+  }
+
+  /// Reads the files again. What cannot be read leaves what was there. Blocks.
+  func reload() {
+    let files = WatchedTLS.look(paths)
+    changes.withLock { $0.read(files) }
+    read()
+  }
+
+  private func read() {
+    do throws(TLSError) {
+      try context.reload()
+      logger.log(
+        .info, "security", "certificate read again",
+        [
+          "file": context.configuration.certificateFile, "subject": context.certificate.subject,
+          "until": Logger.iso8601(context.certificate.notAfter),
+        ])
+    } catch {
+      logger.log(
+        .error, "security", "certificate not read again; the one that was read before stays in use",
+        ["reason": error.description])
+      return
+    }
+    warn()
+  }
+
+  /// Says what is odd about the files in use.
+  func warn() {
+    for warning in context.warnings(at: .now) { logger.log(.warning, "security", warning.description) }
+  }
+
+  private static func look(_ paths: [String]) -> [FileIdentity?] {
+    paths.map { path in
+      do throws(IOError) {
+        return try FileIdentity(path)
+      } catch {
+        return nil
+      }
+    }
+  }
+}
+
+/// Looks at the files of all listeners from time to time. Belongs to the reactor.
+final class CertificateWatch {
+  private let watched: [WatchedTLS]
+  private let reactor: any Reactor
+  private let executor: any BlockingExecutor
+  private var timer: Timer?
+  /// Counts changes of the interval, so that a look that was begun before one does not go on by the old one.
+  private var generation = 0
+
+  /// Pause between two looks; zero for none at all.
+  private(set) var interval = Duration.zero
+
+  init(_ watched: [WatchedTLS], reactor: any Reactor, executor: any BlockingExecutor) {
+    self.watched = watched
+    self.reactor = reactor
+    self.executor = executor
+  }
+
+  /// Looks so often from now on.
+  func look(every interval: Duration) {
+    guard interval != self.interval, !watched.isEmpty else { return }
+    self.interval = interval
+    generation += 1
+    timer?.cancel()
+    if interval > .zero { wait(generation) }
+  }
+
+  private func wait(_ number: Int) {
+    timer = reactor.schedule(after: interval) { [weak self] in self?.look(number) }
+  }
+
+  private func look(_ number: Int) {
+    let box = ReactorBound(self, on: reactor)
+    executor.submit { [watched, reactor] in
+      for one in watched { one.look() }
+      reactor.submit {
+        let watch = box.take()
+        if watch.generation == number { watch.wait(number) }
+      }
+    }
+  }
+
+  /// Reads all of them again now.
+  func reload() {
+    executor.submit { [watched] in for one in watched { one.reload() } }
+  }
+}
