@@ -167,6 +167,8 @@ extension AMQPConnection {
 
   func connectionClosed(_ error: IOError?) {
     state = .over
+    tokenTimer?.cancel()
+    tokenTimer = nil
     drainTimer?.cancel()
     drainTimer = nil
     timer?.cancel()

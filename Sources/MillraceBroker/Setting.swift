@@ -80,6 +80,7 @@ public struct BrokerSettings: Sendable {
   /// All that can be set.
   public static let table: [Setting] =
     generalTable + ShareSettings.brokerTable + storageTable + amqpTable + httpTable + accessTable
+    + bearerTable
 
   private static let generalTable: [Setting] = [
     Setting(

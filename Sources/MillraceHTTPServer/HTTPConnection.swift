@@ -162,8 +162,9 @@ final class HTTPConnection: ConnectionHandler, RequestHolder {
         var problem = HTTPProblem(.unauthorized, "unauthorized", reason, at: "header Authorization")
         problem.fields = challenges.map { ("WWW-Authenticate", $0) }
         throw problem
-      case .known(let principal, let isProven):
+      case .known(let principal, let isProven, let expires):
         call.principal = principal
+        call.expires = expires
         call.isProven = isProven
         try admit(call, route)
       }

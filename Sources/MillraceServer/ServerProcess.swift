@@ -79,7 +79,8 @@ public final class ServerProcess {
     let logger = Logger(minimum: configuration.logLevel)
     self.logger = logger
     let definitions = try configuration.listenerDefinitions()
-    listeners = try OpenListeners(definitions, files: configuration.tlsFiles, logger: logger)
+    listeners = try OpenListeners(
+      definitions, files: configuration.tlsFiles, settings: configuration.settings, logger: logger)
     // Before any thread is started, so that all threads leave the signals to the reactor.
     signals = try Signals()
     var composition = BrokerParts.Configuration(
@@ -169,7 +170,7 @@ public final class ServerProcess {
 
   private func received(_ signal: Int32) {
     // Without files to read again, a hang-up is what it is for other programs: the terminal is gone.
-    if signal == SIGHUP, listeners.isEncrypted { return listeners.reload(on: parts) }
+    if signal == SIGHUP, !listeners.files.isEmpty { return listeners.reload(on: parts) }
     logger.log(.info, "server", isStopping ? "stopping at once" : "stopping", ["signal": "\(signal)"])
     guard !isStopping else { _exit(128 + signal) }
     isStopping = true

@@ -16,13 +16,18 @@ struct OpenListeners {
   }
 
   private let definitions: [(definition: ListenerDefinition, tls: TLSContext?)]
+  /// The keys of whoever signs tokens, where a listener takes any.
+  private let tokenKeys: (file: TokenKeyFile, first: JSONWebKeys)?
   private let logger: Logger
   /// Each that is open, by its first address.
   private(set) var bound: [Bound] = []
 
   /// Reads the files of TLS; nothing is opened yet.
-  init(_ definitions: [ListenerDefinition], files: TLSFiles, logger: Logger) throws(ServerStartError) {
+  init(
+    _ definitions: [ListenerDefinition], files: TLSFiles, settings: BrokerSettings, logger: Logger
+  ) throws(ServerStartError) {
     self.logger = logger
+    tokenKeys = try OpenListeners.tokenKeys(definitions, settings, logger)
     var contexts: [(ListenerDefinition, TLSContext?)] = []
     for definition in definitions {
       contexts.append((definition, try OpenListeners.context(definition, files)))
@@ -49,12 +54,49 @@ struct OpenListeners {
     }
   }
 
-  /// Whether there are files of TLS.
-  var isEncrypted: Bool { definitions.contains { $0.tls != nil } }
+  private static func tokenKeys(
+    _ definitions: [ListenerDefinition], _ settings: BrokerSettings, _ logger: Logger
+  ) throws(ServerStartError) -> (file: TokenKeyFile, first: JSONWebKeys)? {
+    guard definitions.contains(where: { $0.effectiveMechanisms.contains(.bearer) }), let path = settings.tokenKeyFile
+    else { return nil }
+    let file = TokenKeyFile(path)
+    do throws(SecuritySettingError) {
+      let keys = try file.read()
+      tell(keys, of: file, logger)
+      if settings.bearerRules.audiences.isEmpty {
+        logger.log(
+          .warning, "security",
+          "every token that the keys vouch for is taken, also one that was meant for another service: name this one's "
+            + "audience in sasl.oauthbearer.expected.audience")
+      }
+      return (file, keys)
+    } catch {
+      throw ServerStartError(description: "cannot verify tokens: \(error)", exitCode: .usage)
+    }
+  }
+
+  private static func tell(_ keys: JSONWebKeys, of file: TokenKeyFile, _ logger: Logger) {
+    logger.log(
+      .info, "security", "keys of tokens read",
+      ["file": file.path, "keys": "\(keys.count)", "names": keys.names.joined(separator: " ")])
+    for one in keys.skipped {
+      logger.log(.warning, "security", "a key is not used", ["file": file.path, "reason": one])
+    }
+  }
+
+  /// Every file that ``reload(on:)`` reads again: certificates, keys, lists of revocations, keys of tokens.
+  var files: [String] {
+    let tls = definitions.compactMap { $0.tls?.configuration }.flatMap {
+      [$0.certificateFile, $0.keyFile, $0.clientAuthorityFile, $0.revocationFile].compactMap { $0 }
+    }
+    return Set(tls + [tokenKeys?.file.path].compactMap { $0 }).sorted()
+  }
 
   /// Whether clients log in with passwords somewhere.
   var asksForPasswords: Bool {
-    definitions.contains { definition, _ in definition.effectiveMechanisms.contains { $0 != .external } }
+    definitions.contains { definition, _ in
+      definition.effectiveMechanisms.contains { $0 == .plain || $0.scram != nil }
+    }
   }
 
   /// The address of the first listener of a service.
@@ -64,6 +106,7 @@ struct OpenListeners {
 
   /// Opens all.
   mutating func open(_ parts: BrokerParts, advertised: SocketAddress?) throws(ServerStartError) {
+    if let tokenKeys { parts.broker.take().authentication.use(tokenKeys.first) }
     for (definition, tls) in definitions {
       let security = ListenerSecurity(mechanisms: definition.effectiveMechanisms, tls: tls)
       let advertised = definition.advertised ?? advertised
@@ -106,11 +149,25 @@ struct OpenListeners {
     return first ?? SocketAddress(host: definition.host, port: definition.port)
   }
 
-  /// Reads certificates, keys and lists again, away from the reactor. What cannot be read leaves what was there.
+  /// Reads certificates, keys and lists again, also those of tokens, away from the reactor. What cannot be read leaves what was
+  /// there.
   func reload(on parts: BrokerParts) {
     let contexts = definitions.compactMap(\.tls)
     let logger = logger
+    let tokenKeys = tokenKeys?.file
+    let (reactor, broker) = (parts.reactor, parts.broker)
     parts.background.submit {
+      if let tokenKeys {
+        do throws(SecuritySettingError) {
+          let keys = try tokenKeys.read()
+          OpenListeners.tell(keys, of: tokenKeys, logger)
+          reactor.submit { broker.take().authentication.use(keys) }
+        } catch {
+          logger.log(
+            .error, "security", "keys of tokens not read again; those that were read before stay in use",
+            ["reason": "\(error)"])
+        }
+      }
       for context in contexts {
         do throws(TLSError) {
           try context.reload()
@@ -159,7 +216,9 @@ extension ServerConfiguration {
       if let httpPort { all.append(ListenerDefinition(.http, host: host, port: httpPort)) }
     }
     for definition in all {
-      if let problem = definition.problem(allowsInsecure: allowsInsecureListeners, files: tlsFiles) {
+      let problem = definition.problem(
+        allowsInsecure: allowsInsecureListeners, files: tlsFiles, tokenKeys: settings.tokenKeyFile)
+      if let problem {
         throw ServerStartError(description: problem, exitCode: .usage)
       }
     }
