@@ -32,6 +32,8 @@ public final class HTTPServer {
   public var connectionCounts: () -> [(protocolName: String, count: Int)] = { [] }
   /// Requests that other protocols have answered since the start, and how many of them they refused, for the metrics.
   public var requestCounts: () -> [(protocolName: String, served: UInt64, refused: UInt64)] = { [] }
+  /// Handshakes of each listener with TLS since the start, for the metrics.
+  public var handshakes: () -> [(listener: String, accepted: Int, failed: Int)] = { [] }
   /// Open connections of AMQP, for the management routes.
   public var managedClients: () -> [ManagedClient] = { [] }
   /// Ends the newest run of a job, which has been stopped; hosts of jobs set it.

@@ -119,6 +119,15 @@ struct OpenListeners {
       }
       bound.append(Bound(service: definition.service, scheme: definition.scheme, address: address))
     }
+    let encrypted = zip(definitions, bound).compactMap { (one, bound) in
+      one.tls.map { (listener: "\(bound.scheme)://\(bound.address)", context: $0) }
+    }
+    parts.http.take().handshakes = {
+      encrypted.map { one in
+        let figures = one.context.figures
+        return (listener: one.listener, accepted: figures.handshakes, failed: figures.failures)
+      }
+    }
   }
 
   /// Listens on one port of all addresses.
