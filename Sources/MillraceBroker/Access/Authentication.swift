@@ -57,6 +57,8 @@ public final class Authentication {
   private var checks = PasswordChecks<Waiter>()
   private var waitingOfHost: [String: Int] = [:]
   private var throttle = AuthenticationThrottle()
+  private var derivations: [Int: (Result<[ScramCredential], AuthenticationError>) -> Void] = [:]
+  private var lastDerivation = 0
   private var verifier: BearerTokenVerifier?
   private var tokens = VerifiedTokens()
 
@@ -127,6 +129,44 @@ public final class Authentication {
       waitingOfHost[waiter.host] = left == 0 ? nil : left
       waiter.completion(
         isVerified ? nil : AuthenticationError(.invalidCredentials, "wrong user or password: \(waiter.user)"))
+    }
+  }
+
+  // MARK: New passwords
+
+  /// New passwords that may wait to be hashed.
+  static let mostDerivations = 100
+
+  /// Salts and hashes a new password for every mechanism, beside the reactor; `completion` follows on it, with
+  /// `.unacceptableCredential` for a password that is not stored, and when too many wait.
+  public func derive(
+    _ password: Secret, _ completion: @escaping (Result<[ScramCredential], AuthenticationError>) -> Void
+  ) {
+    do throws(AuthenticationError) {
+      try ScramCredential.check(password)
+      guard derivations.count < Authentication.mostDerivations else {
+        throw AuthenticationError(
+          .unacceptableCredential, "\(Authentication.mostDerivations) new passwords wait to be hashed: try again later")
+      }
+    } catch {
+      return completion(.failure(error))
+    }
+    lastDerivation += 1
+    let id = lastDerivation
+    derivations[id] = completion
+    let bound = ReactorBound(self, on: reactor)
+    executor.submit { [reactor] in
+      let result: Result<[ScramCredential], AuthenticationError>
+      do throws(AuthenticationError) {
+        var made: [ScramCredential] = []
+        for mechanism in ScramMechanism.allCases {
+          made.append(try ScramCredential(password: password, mechanism: mechanism))
+        }
+        result = .success(made)
+      } catch {
+        result = .failure(error)
+      }
+      reactor.submit { bound.take().derivations.removeValue(forKey: id)?(result) }
     }
   }
 
