@@ -131,6 +131,7 @@ let package = Package(
       name: "Simulator", dependencies: ["BrokerSimulation", "MillraceSimulation", "MillraceIO", "MillraceBase"],
       path: "Simulator/Simulator", swiftSettings: settings),
     // Tests
+    .target(name: "TestTokens", path: "Tests/Support/TestTokens", swiftSettings: settings),
     tests("LayeringTests", []),
     tests("MillraceBaseTests", ["MillraceBase"]),
     tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
@@ -143,7 +144,7 @@ let package = Package(
       [
         "MillraceHTTPServer", "MillraceHTTPProtocol", "MillraceAMQPServer", "MillraceAMQPProtocol", "MillraceBroker",
         "MillraceSecurity", "MillraceRouting", "MillraceDelivery", "MillraceLog", "MillraceSimulation", "MillraceIO",
-        "MillraceModel", "MillraceBase",
+        "MillraceModel", "MillraceBase", "TestTokens",
       ]),
     tests("MillraceQueueTests", ["MillraceQueue", "MillraceBase"]),
     tests("MillraceQueueingTests", ["MillraceQueueing", "MillraceBase"]),
@@ -201,13 +202,14 @@ let package = Package(
       [
         "MillraceKafkaServer", "MillraceKafkaProtocol", "MillraceBroker", "MillraceLog", "MillraceSimulation",
         "MillraceIO", "MillraceModel", "MillraceBase", "MillraceDelivery", "MillraceRouting", "MillraceSecurity",
-        "MillraceAMQPServer", "MillraceAMQPProtocol",
+        "MillraceAMQPServer", "MillraceAMQPProtocol", "TestTokens",
       ]),
     tests(
       "MillraceAMQPServerTests",
       [
         "MillraceAMQPServer", "MillraceAMQPProtocol", "MillraceBroker", "MillraceSecurity", "MillraceRouting",
         "MillraceDelivery", "MillraceLog", "MillraceSimulation", "MillraceIO", "MillraceModel", "MillraceBase",
+        "TestTokens",
       ]),
     // Jobs as workers, which Tests/crash kills
     .executableTarget(

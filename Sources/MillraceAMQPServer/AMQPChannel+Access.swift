@@ -46,6 +46,22 @@ extension AMQPChannel {
     }
   }
 
+  /// Ends consumers of queues that the client may not read any more; what they have can still be settled.
+  func recheckConsumers() {
+    guard !connection.session.isUnrestricted else { return }
+    for (tag, consumer) in consumers.sorted(by: { $0.key < $1.key }) {
+      guard let held = consumer.queueConsumer, !access.seesQueue(.read, held.queue) else { continue }
+      do throws(RoutingError) {
+        // Once more for the audit.
+        try access.requireQueue(.read, held.queue)
+      } catch {
+        consumers[tag] = nil
+        held.cancel()
+        if connection.capabilities.cancelNotify { write(BasicCancel(consumerTag: tag, noWait: true)) }
+      }
+    }
+  }
+
   /// - Throws: 403 when the client may not publish to the exchange.
   func requirePublishing(to exchange: ShortString) throws(AMQPError) {
     let session = connection.session

@@ -168,6 +168,8 @@ extension AMQPConnection {
   func connectionClosed(_ error: IOError?) {
     state = .over
     endQuotaWaits()
+    tokenTimer?.cancel()
+    tokenTimer = nil
     drainTimer?.cancel()
     drainTimer = nil
     timer?.cancel()

@@ -10,6 +10,13 @@ import MillraceBroker
 import MillraceIO
 
 extension AMQPConnection {
+  /// Rights have changed.
+  func recheckConsumers() {
+    guard state == .running else { return }
+    for channel in channels.values.sorted(by: { $0.number < $1.number }) { channel.recheckConsumers() }
+    flush()
+  }
+
   /// Frames taken before others get their turn.
   static let mostAtOnce = 3000
   /// Output of this size is handed over at once.

@@ -88,9 +88,7 @@ extension AMQPConnection {
     case (.starting, .connectionStartOk(let fields)): try authenticate(fields)
     case (.tuning, .connectionTuneOk(let fields)): try tune(fields)
     case (.opening, .connectionOpen(let fields)): try open(fields)
-    case (.running, .connectionUpdateSecret):
-      // There is no secret that ends.
-      write(ConnectionUpdateSecretOk(), channel: 0)
+    case (.running, .connectionUpdateSecret(let fields)): try takeSecret(fields)
     default:
       throw AMQPError(.channelError, "unexpected method in connection state \(state)")
     }

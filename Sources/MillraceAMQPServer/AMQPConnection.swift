@@ -35,6 +35,8 @@ final class AMQPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
   @exclusivity(unchecked) var session: ClientSession
   var virtualHost = ""
   var capabilities = ClientCapabilities()
+  /// Of a client that has shown a token: when it ends.
+  var tokenTimer: Timer?
 
   /// Draining, with nothing left to do but to wait for the journal.
   var isFinishing = false

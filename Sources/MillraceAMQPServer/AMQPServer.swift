@@ -45,6 +45,20 @@ public final class AMQPServer {
     self.logger = logger
     largestMessage = UInt64(broker.settings.largestAMQPMessage)
     random = seed.map { SeededRandom(seed: $0) }
+    broker.access.watch { [weak self] in self?.recheckLater() }
+  }
+
+  private var isRechecking = false
+
+  /// Ends consumers whose clients may not read their queues any more, once for all changes of a turn.
+  private func recheckLater() {
+    guard !isRechecking, !connections.isEmpty else { return }
+    isRechecking = true
+    broker.reactor.atEndOfTurn { [weak self] in
+      guard let self else { return }
+      isRechecking = false
+      for connection in connections.values.sorted(by: { $0.number < $1.number }) { connection.recheckConsumers() }
+    }
   }
 
   /// Listens on one more address.

@@ -20,5 +20,7 @@ public typealias CommittedOffset = MillraceMetadata.CommittedOffset
 public typealias PartitionOffset = MillraceMetadata.PartitionOffset
 /// What besides topics has settings.
 public typealias ConfigResource = MillraceMetadata.ConfigResource
+/// A user with tags and what is kept of passwords.
+public typealias User = MillraceMetadata.User
 /// Whom a quota binds.
 public typealias QuotaEntity = MillraceMetadata.QuotaEntity

@@ -19,6 +19,7 @@
 
 import MillraceBase
 import MillraceMetadata
+import MillraceSecurity
 
 /// All quotas and the use that was made of them.
 public struct ClientQuotas {
@@ -39,8 +40,6 @@ public struct ClientQuotas {
     fileprivate func rate(_ value: Double) -> Double { self == .requestTime ? value / 100 : value }
   }
 
-  /// Who everybody is as long as nobody has to say who they are. Source: Kafka, `KafkaPrincipal.ANONYMOUS`.
-  public static let anonymous = "ANONYMOUS"
   /// Longest wait for a connection, or of one request for its time. Source: Kafka, `quota.window.size.seconds`, 1.
   public static let window = Duration.seconds(1)
   /// What may be owed of request time, in seconds' worth. Source: Kafka, `quota.window.num`, 11 with the window under way.
@@ -106,7 +105,7 @@ public struct ClientQuotas {
   }
 
   /// The limit that holds for a client; nil when it has none.
-  public func value(_ limit: Limit, user: String = anonymous, clientID: String) -> Double? {
+  public func value(_ limit: Limit, user: String = Principal.anonymous.name, clientID: String) -> Double? {
     isLimiting(limit) ? find(limit, user: user, clientID: clientID)?.value : nil
   }
 
@@ -125,7 +124,7 @@ public struct ClientQuotas {
   /// Counts what a client has used.
   /// - Returns: how long it has to wait before it may go on; zero when it is within its limit, or has none.
   public mutating func charge(
-    _ limit: Limit, user: String = anonymous, clientID: String, _ amount: Double, now: MonotonicTime
+    _ limit: Limit, user: String = Principal.anonymous.name, clientID: String, _ amount: Double, now: MonotonicTime
   ) -> Duration {
     guard isLimiting(limit), let (value, entity) = find(limit, user: user, clientID: clientID) else { return .zero }
     let key = Key(limit: limit, entity: entity)

@@ -132,7 +132,7 @@ public struct BrokerSettings: Sendable {
   /// All that can be set.
   public static let table: [Setting] =
     programTable + generalTable + ShareSettings.brokerTable + storageTable + amqpTable + httpTable + connectionTable
-    + accessTable
+    + accessTable + bearerTable
 
   private static let byName = Dictionary(uniqueKeysWithValues: table.map { ($0.name, $0) })
 

@@ -3,12 +3,14 @@
 // {"product_name", "vhosts": [{"name"}], "exchanges": [{"name", "vhost", "type", "durable", "auto_delete", "internal", "arguments"}],
 //  "queues": [{"name", "vhost", "durable", "auto_delete", "arguments"}],
 //  "bindings": [{"source", "vhost", "destination", "destination_type", "routing_key", "arguments"}],
-//  "topics": [{"name", "partitions", "settings"}], "settings": [{"name", "value"}], and, always empty, "users", "permissions",
+//  "topics": [{"name", "partitions", "settings"}], "settings": [{"name", "value"}], "users": [{"name", "tags"}],
+//  "permissions": [{"user", "vhost", "configure", "write", "read"}], "rules": [as UserJSON.swift has them], and, always empty,
 //  "topic_permissions", "parameters", "global_parameters", "policies"}
 //
-// Left out are what goes with a connection or a restart, and what every server has from the start. A document that is read may
-// leave out any part; what is there already and the same stays. Users, permissions, policies and parameters are not taken, and
-// counted as skipped.
+// Left out are what goes with a connection or a restart, what every server has from the start, and passwords with all that is kept of
+// them. A document that is read may leave out any part; what is there already and the same stays. Users may have a "password" or
+// "credentials"; of one with a "password_hash" of RabbitMQ's the password stays what it was, or there is none. Policies and
+// parameters are not taken, and counted as skipped.
 
 import MillraceBase
 import MillraceBroker
@@ -17,7 +19,7 @@ import MillraceRouting
 
 enum Definitions {
   static let skippedParts = [
-    "users", "permissions", "topic_permissions", "parameters", "global_parameters", "policies",
+    "topic_permissions", "parameters", "global_parameters", "policies",
   ]
 
   private static let flag = HTTPSchema.boolean
@@ -41,7 +43,20 @@ enum Definitions {
   ])
   private static let setting = HTTPSchema.object([.required("name", .string), .required("value", .string)])
 
+  private static let user = HTTPSchema.open(
+    [
+      .required("name", .text(1...255)),
+      .optional("tags", .anything, "Words with commas between them, or an array of words."),
+      .optional("password_hash", .anything, "RabbitMQ's; not taken over."),
+    ] + UserJSON.members.filter { $0.name != "tags" })
+  private static let permission = HTTPSchema.open([
+    .required("user", .text(1...1024)), .optional("vhost", .name), .required("configure", .string),
+    .required("write", .string), .required("read", .string),
+  ])
+
   static let schema = HTTPSchema.open([
+    .optional("users", .array(user)), .optional("permissions", .array(permission)),
+    .optional("rules", .array(UserJSON.rule)),
     .optional("vhosts", .array(vhost)), .optional("exchanges", .array(exchange)), .optional("queues", .array(queue)),
     .optional("bindings", .array(binding)), .optional("topics", .array(topic)), .optional("settings", .array(setting)),
   ])
@@ -102,11 +117,13 @@ enum Definitions {
       json.array { json in
         for part in parts { for one in part.bindings { write(one, part.host, to: &json) } }
       }
-      for name in skippedParts where host == nil {
+      guard host == nil else { return }
+      writeUsers(broker, to: &json)
+      for name in skippedParts {
         json.name(name)
         json.array { _ in }
       }
-      if host == nil { writeTopics(broker, to: &json) }
+      writeTopics(broker, to: &json)
     }
   }
 
@@ -159,6 +176,21 @@ enum Definitions {
       json.name("arguments")
       binding.arguments.write(to: &json)
     }
+  }
+
+  private static func writeUsers(_ broker: Broker, to json: inout JSONWriter) {
+    json.name("users")
+    json.array { json in for (name, user) in broker.users { ManagementRoutes.write(name, user, to: &json) } }
+    let rules = broker.rules()
+    json.name("permissions")
+    json.array { json in
+      for one in VirtualHostPermission.all(in: rules, virtualHosts: broker.queues.virtualHosts) {
+        ManagementRoutes.write(one, to: &json)
+      }
+    }
+    // All that the permissions mean, and what they cannot say.
+    json.name("rules")
+    json.array { json in for rule in rules { UserJSON.write(rule, to: &json) } }
   }
 
   private static func writeTopics(_ broker: Broker, to json: inout JSONWriter) {

@@ -13,7 +13,11 @@ final class DefinitionsImport {
   private let host: String
   private var counts: [(part: String, count: Int)] = []
   private var part = 0
-  private static let parts = ["vhosts", "settings", "topics", "exchanges", "queues", "bindings"]
+  /// Users whose passwords could not be taken over, and who have none.
+  private var withoutPassword: [String] = []
+  private static let parts = [
+    "vhosts", "settings", "topics", "exchanges", "queues", "bindings", "users", "permissions", "rules",
+  ]
 
   init(_ call: HTTPCall, _ document: JSONValue, host: String) {
     self.call = call
@@ -25,6 +29,7 @@ final class DefinitionsImport {
   struct Outcome {
     var counts: [(part: String, count: Int)]
     var skipped: [(part: String, count: Int)]
+    var withoutPassword: [String]
   }
 
   /// Makes everything; stops behind the part in which anything was refused. What was made until then stays.
@@ -33,7 +38,13 @@ final class DefinitionsImport {
       let skipped = Definitions.skippedParts.compactMap { name in
         document[name]?.array.flatMap { $0.isEmpty ? nil : (part: name, count: $0.count) }
       }
-      return completion(.success(Outcome(counts: counts, skipped: skipped)))
+      if !withoutPassword.isEmpty {
+        call.broker.logger.log(
+          .warning, "http",
+          "users were made without their passwords, of which the document has hashes that cannot be used",
+          ["users": withoutPassword.prefix(10).joined(separator: " "), "count": "\(withoutPassword.count)"])
+      }
+      return completion(.success(Outcome(counts: counts, skipped: skipped, withoutPassword: withoutPassword)))
     }
     let name = DefinitionsImport.parts[part]
     part += 1
@@ -86,6 +97,15 @@ final class DefinitionsImport {
           arguments: RoutingTable(entry["arguments"]))
       }
       queues.declareExchange(exchange, in: host, completion: routed)
+    case "users": try user(name, entry, done)
+    case "permissions":
+      guard queues.hasVirtualHost(host) else {
+        throw HTTPProblem(.notFound, "unknown-vhost", "vhost '\(host)' not found")
+      }
+      let permission = try ManagementRoutes.permission(entry, of: entry["user"]?.string ?? "", in: host, at: "")
+      ManagementRoutes.set(permission, broker, done)
+    case "rules":
+      broker.changeRules(adding: [try UserJSON.rule(entry, at: "", broker)]) { done($0.map { HTTPProblem($0) }) }
     case "queues":
       let declaration = QueueDeclaration(
         name: name, virtualHost: host, isDurable: flag("durable", true), isAutoDelete: flag("auto_delete", false),
@@ -104,6 +124,20 @@ final class DefinitionsImport {
           source: entry["source"]?.string ?? "", destination: destination, key: entry["routing_key"]?.string ?? "",
           arguments: RoutingTable(entry["arguments"])), in: host, owner: nil, completion: routed)
     }
+  }
+
+  /// A user gets the tags, and the password, if there is any that can be used.
+  private func user(_ name: String, _ entry: JSONValue, _ done: @escaping (HTTPProblem?) -> Void) throws(HTTPProblem) {
+    let known = call.broker.user(name)
+    let credentials = try UserJSON.credentials(entry, at: "")
+    if let hash = entry["password_hash"]?.string, !hash.isEmpty, entry["password"]?.string == nil, credentials == nil,
+      known?.credentials.isEmpty ?? true
+    {
+      withoutPassword.append(name)
+    }
+    UserRoutes.set(
+      name, tags: try ManagementRoutes.tags(entry["tags"], at: "/tags") ?? known?.tags ?? [],
+      password: entry["password"]?.string.map { .string($0) }, credentials: credentials ?? [], call.broker, done)
   }
 
   private func setting(

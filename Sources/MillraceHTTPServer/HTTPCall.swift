@@ -18,6 +18,8 @@ public final class HTTPCall {
   /// Who asks.
   public internal(set) var principal = Principal.anonymous
   var isProven = false
+  /// When the client's proof ends; nil when it does not end by itself.
+  var expires: Timestamp?
   /// The body, whole by the time a handler is called.
   public internal(set) var body = Bytes()
   private(set) var status: HTTPStatus?

@@ -69,7 +69,13 @@ extension HTTPConnection {
       if headSince == nil, now - idleSince >= server.broker.settings.longestIdleTime { finish() }
     case .receiving:
       if now - progress.since >= HTTPConnection.bodyTime { timedOut("the body does not come") }
-    case .identifying, .serving, .over: break
+    case .serving:
+      // A stream of events would go on for ever.
+      if let expires = call?.expires, reactor.wallClock >= expires {
+        log("the token that it began with has expired")
+        return end()
+      }
+    case .identifying, .over: break
     }
   }
 

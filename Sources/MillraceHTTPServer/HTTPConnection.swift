@@ -164,9 +164,10 @@ final class HTTPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
         var problem = HTTPProblem(.unauthorized, "unauthorized", reason, at: "header Authorization")
         problem.fields = challenges.map { ("WWW-Authenticate", $0) }
         throw problem
-      case .known(let principal, let isProven):
+      case .known(let principal, let isProven, let expires):
         if let place { server.broker.admission.recognize(place) }
         call.principal = principal
+        call.expires = expires
         call.isProven = isProven
         try admit(call, route)
       }

@@ -1,5 +1,6 @@
 // HTTPIdentity: who sends a request, and what they may do: the seam to users and rules.
 
+import MillraceBase
 import MillraceIO
 import MillraceSecurity
 
@@ -20,8 +21,9 @@ public struct HTTPCredentials {
 /// What credentials are worth.
 public enum HTTPIdentity: Equatable, Sendable {
   /// A user. Who has not proven to be that user is believed because of where the request comes from; then the request must
-  /// also name this server by an address or a name of its own, so that no web page can have a browser send it.
-  case known(Principal, isProven: Bool)
+  /// also name this server by an address or a name of its own, so that no web page can have a browser send it. What is answered
+  /// ends when the proof does, if that ends by itself.
+  case known(Principal, isProven: Bool, expires: Timestamp? = nil)
   /// Nobody: 401, with what to prove oneself by (`WWW-Authenticate`), and why, in words for the client.
   case refused(challenges: [String], reason: String)
 }

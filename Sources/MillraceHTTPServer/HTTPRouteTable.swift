@@ -6,5 +6,5 @@ public enum HTTPRouteTable {
   /// In the order of the reference.
   public static let all: [HTTPRoute] =
     SystemRoutes.all + TopicRoutes.all + RecordRoutes.all + QueueRoutes.all + ExchangeRoutes.all + GroupRoutes.all
-    + JobRoutes.all + SettingRoutes.all + DefinitionRoutes.all + ManagementRoutes.all
+    + JobRoutes.all + UserRoutes.all + SettingRoutes.all + DefinitionRoutes.all + ManagementRoutes.all
 }

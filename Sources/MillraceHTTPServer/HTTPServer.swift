@@ -32,6 +32,8 @@ public final class HTTPServer {
   public var requestCounts: () -> [(protocolName: String, served: UInt64, refused: UInt64)] = { [] }
   /// Bytes of requests that other protocols hold, and of answers that are unsent, for the metrics.
   public var heldMemory: () -> [(protocolName: String, requests: Int, answers: Int)] = { [] }
+  /// Handshakes of each listener with TLS since the start, for the metrics.
+  public var handshakes: () -> [(listener: String, accepted: Int, failed: Int)] = { [] }
   /// Open connections of AMQP, for the management routes.
   public var managedClients: () -> [ManagedClient] = { [] }
   /// Ends the newest run of a job, which has been stopped; hosts of jobs set it.

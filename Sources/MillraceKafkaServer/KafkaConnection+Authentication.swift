@@ -19,6 +19,8 @@ extension KafkaConnection {
     let sasl: SaslExchange
     /// Messages come without headers.
     let isRaw: Bool
+    /// The client was refused, and told so in the mechanism's own words.
+    var isRejected = false
     init(_ sasl: SaslExchange, isRaw: Bool) {
       self.sasl = sasl
       self.isRaw = isRaw
@@ -167,6 +169,7 @@ extension KafkaConnection {
         begin(client, by: proof.sasl.mechanism)
         answer(.success((bytes, limitSession(client))))
         throttle()
+      case .rejected(let bytes, let error): reject(proof, error) { answer(.success((bytes, 0))) }
       case .refused(let error): fail(proof, error, answer)
       }
     }
@@ -177,12 +180,23 @@ extension KafkaConnection {
     _ proof: Proof, _ error: AuthenticationError,
     _ answer: @escaping (Result<(Bytes, Int64), AuthenticationError>) -> Void
   ) {
+    reject(proof, error) { [self] in
+      answer(.failure(error))
+      if !isOver { finish() }
+    }
+  }
+
+  /// Counts a refusal, once in an exchange, and has `answer` given late. Nothing is read meanwhile.
+  private func reject(_ proof: Proof, _ error: AuthenticationError, _ answer: @escaping () -> Void) {
+    guard !proof.isRejected else { return answer() }
+    proof.isRejected = true
     broker.authentication.ended(proof.sasl.mechanism, "kafka", from: connection.remoteAddress, error)
     isAuthenticating = true
     throttle()
     broker.reactor.schedule(after: broker.authentication.delay(ofFailureFrom: connection.remoteAddress)) { [self] in
-      answer(.failure(error))
-      if !isOver { finish() }
+      isAuthenticating = false
+      answer()
+      if !isOver { throttle() }
     }
   }
 

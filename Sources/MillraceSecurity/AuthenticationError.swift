@@ -86,5 +86,6 @@ public struct SecuritySettingError: Error, Equatable, CustomStringConvertible {
   /// What is wrong, in words.
   public let description: String
 
-  init(_ description: String) { self.description = description }
+  /// A setting that cannot be used, in words.
+  public init(_ description: String) { self.description = description }
 }

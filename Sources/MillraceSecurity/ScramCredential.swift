@@ -78,6 +78,20 @@ public struct ScramCredential: Sendable, Equatable {
     return Cryptography.derive(mechanism, password: password, salt: salt, iterations: iterations)
   }
 
+  /// A credential that another server, or a file, has kept.
+  /// - Throws: `.unacceptableCredential` for keys of another length than the mechanism's, or iterations or a salt outside the bounds.
+  public init(
+    stored mechanism: ScramMechanism, salt: [UInt8], storedKey: Secret, serverKey: Secret, iterations: Int
+  ) throws(AuthenticationError) {
+    try ScramCredential.check(iterations, salt)
+    for key in [storedKey, serverKey] where key.count != mechanism.keyLength {
+      throw AuthenticationError(
+        .unacceptableCredential, "a key of \(key.count) bytes; \(mechanism.name) has \(mechanism.keyLength)")
+    }
+    self.init(
+      mechanism: mechanism, salt: salt, storedKey: storedKey, serverKey: serverKey, iterations: iterations)
+  }
+
   private init(trusted saltedPassword: Secret, _ mechanism: ScramMechanism, _ salt: [UInt8], _ iterations: Int) {
     let clientKey = Cryptography.authenticate(mechanism, key: saltedPassword, Array("Client Key".utf8))
     storedKey = Cryptography.hash(mechanism, clientKey)

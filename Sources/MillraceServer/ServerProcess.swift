@@ -94,7 +94,8 @@ public final class ServerProcess {
     self.logger = logger
     for warning in configuration.warnings { logger.log(.warning, "settings", warning) }
     let definitions = try configuration.listenerDefinitions()
-    listeners = try OpenListeners(definitions, files: configuration.tlsFiles, logger: logger)
+    listeners = try OpenListeners(
+      definitions, files: configuration.tlsFiles, settings: configuration.settings, logger: logger)
     logSettings = ServerProcess.logSettings(configuration.settings)
     // Before any thread is started, so that all threads leave the signals to the reactor.
     signals = try Signals()

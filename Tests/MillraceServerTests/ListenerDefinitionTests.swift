@@ -22,6 +22,26 @@ func readsURLs() throws {
   let bare = try definition("amqp://localhost:0")
   #expect(bare.service == .amqp && !bare.isEncrypted && bare.addresses == ["127.0.0.1", "::1"] && bare.port == 0)
   #expect(bare.mechanisms == nil && bare.effectiveMechanisms.isEmpty && bare.isLoopback)
+  #expect(try definition("kafka://127.0.0.1:1?auth=oauth,plain").mechanisms == [.plain, .bearer])
+}
+
+@Test("tokens need the keys of whoever signs them, and are no more taken in the clear than passwords are")
+func tokens() throws {
+  for text in [
+    "kafka+tls://0.0.0.0:1?auth=oauth", "amqps://0.0.0.0:1?auth=oauth", "https://0.0.0.0:1?auth=plain,oauth",
+  ] {
+    let one = try definition(text)
+    #expect(one.problem(allowsInsecure: false, files: files, tokenKeys: "k") == nil, "\(text)")
+    #expect(
+      one.problem(allowsInsecure: false, files: files)?.contains("sasl.oauthbearer.jwks.endpoint.url") == true,
+      "\(text)")
+  }
+  for text in ["kafka://0.0.0.0:1?auth=oauth", "amqp://10.0.0.1:1?auth=oauth", "http://[::]:1?auth=oauth"] {
+    let one = try definition(text)
+    #expect(
+      one.problem(allowsInsecure: false, files: files, tokenKeys: "k")?.contains("without encryption") == true,
+      "\(text)")
+  }
 }
 
 @Test("what cannot be read is refused, and the words that are wrong are named")

@@ -72,6 +72,49 @@ def test_rabbitmqadmin(client, tmp_path):
     assert refused.returncode != 0 and "Access refused" in refused.stdout + refused.stderr
 
 
+def test_rabbitmqadmin_manages_users(make_server):
+    server = make_server(http=True, amqp=True).start()
+    client = Client(server)
+    admin(client, "declare", "vhost", "name=v")
+    admin(client, "declare", "user", "name=ann", "password=secret", "tags=monitoring,management")
+    admin(client, "declare", "permission", "vhost=v", "user=ann", "configure=^ann.*", "write=^(ann|orders)$|^ann-.*", "read=.*")
+    users = json.loads(admin(client, "-f", "raw_json", "list", "users"))
+    assert users == [{"name": "ann", "tags": ["management", "monitoring"]}]
+    assert "ann" in admin(client, "list", "users") and "secret" not in admin(client, "list", "users")
+    permissions = json.loads(admin(client, "-f", "raw_json", "list", "permissions"))
+    assert permissions == [
+        {"user": "ann", "vhost": "v", "configure": "^ann.*", "write": "^ann$|^ann-.*|^orders$", "read": ".*"}]
+
+    def amqp(password="secret"):
+        import pika
+        return pika.BlockingConnection(pika.ConnectionParameters(
+            server.amqp_host, server.amqp_port, "v", pika.PlainCredentials("ann", password), connection_attempts=1))
+
+    with amqp() as connection:
+        import pika
+        connection.channel().queue_declare("ann-q")
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker) as refused:
+            connection.channel().queue_declare("bob-q")
+        assert refused.value.reply_code == 403
+    refused = subprocess.run(
+        [BIN / "rabbitmqadmin", "--port", str(server.http_port), "declare", "permission", "vhost=v", "user=ann",
+         "configure=[ab]", "write=", "read="], capture_output=True, text=True)
+    assert refused.returncode != 0
+    path = server.directory / "definitions.json"
+    admin(client, "export", str(path))
+    assert json.loads(path.read_text())["permissions"] == permissions
+    admin(client, "delete", "permission", "vhost=v", "user=ann")
+    admin(client, "delete", "user", "name=ann")
+    assert json.loads(admin(client, "-f", "raw_json", "list", "users")) == []
+    admin(client, "import", str(path))
+    assert json.loads(admin(client, "-f", "raw_json", "list", "permissions")) == permissions
+    # The document has no passwords.
+    with pytest.raises(Exception):
+        amqp()
+    admin(client, "declare", "user", "name=ann", "password=new", "tags=")
+    amqp("new").close()
+
+
 def test_flower_sees_queues(client):
     broker = pytest.importorskip("flower.utils.broker")
     client.do("PUT", "/api/v1/queues/celery")

@@ -39,6 +39,9 @@ public final class AccessControl {
   @exclusivity(unchecked) public private(set) var isOpen = true
   /// Called with each denial, and with what changes the server and was allowed to somebody who had to say who it is.
   public var onDecision: (Decision) -> Void = { _ in }
+  /// Called when a decision may have become another one: in the middle of the change, so whoever has much to look at does that at
+  /// the end of the turn.
+  private var watchers: [() -> Void] = []
 
   private let metadata: Metadata
   private let settings: () -> BrokerSettings
@@ -58,7 +61,11 @@ public final class AccessControl {
     allowsWithoutRule = settings.allowsWithoutRule ?? !isExposed
     isOpen = allowsWithoutRule && metadata.users.rules.isEmpty
     version &+= 1
+    for watcher in watchers { watcher() }
   }
+
+  /// Has `body` called at every change of rules, users and settings, for as long as the broker is there.
+  public func watch(_ body: @escaping () -> Void) { watchers.append(body) }
 
   /// Whether this principal is allowed everything.
   public func isAdministrator(_ principal: Principal) -> Bool {

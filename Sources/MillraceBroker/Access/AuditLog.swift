@@ -1,8 +1,8 @@
 // AuditLog: who did what to which resource, allowed or denied: lines in the log, and records of the topic `__audit`.
 //
 // Told are: logins, whether they succeed or not; every denial; and what changes the server and was allowed (create, delete,
-// alter, alter-configs, cluster-action), by clients that had to say who they are. Not told are logins over HTTP that succeed, and
-// changes over AMQP by clients that are denied nothing, which are not asked about. Each record is one JSON object:
+// alter, alter-configs, cluster-action), by clients that had to say who they are. Of HTTP, whose every request is a login, one that
+// succeeds is told once a minute for each user, address and mechanism. Each record is one JSON object:
 //   {"time":"2026-11-28T12:00:00.000Z","principal":"User:alice","host":"10.0.0.1","operation":"write",
 //    "resource":"topic","name":"orders","allowed":false,"count":1}
 // A configuration file that is read again is an alter-configs of the cluster without a principal and a host, with "file", the

@@ -21,6 +21,23 @@ public final class Authentication {
     public var turnedAway = 0
   }
 
+  /// What attempts are told apart by.
+  public struct Attempt: Hashable, Sendable {
+    /// `kafka`, `amqp` or `http`.
+    public var protocolName: String
+    /// How the client wanted to prove who it is.
+    public var mechanism: SaslMechanism
+    /// Whether it did.
+    public var isAccepted: Bool
+
+    /// A kind of attempt.
+    public init(protocolName: String, mechanism: SaslMechanism, isAccepted: Bool) {
+      self.protocolName = protocolName
+      self.mechanism = mechanism
+      self.isAccepted = isAccepted
+    }
+  }
+
   /// Somebody whose password is being checked.
   private struct Waiter {
     var user: String
@@ -30,6 +47,9 @@ public final class Authentication {
 
   /// Attempts so far.
   public private(set) var counts = Counts()
+  /// The same by protocol and mechanism, each with its successes and failures. Of HTTP, whose every request is an attempt, successes count once a
+  /// minute for each user and address.
+  public private(set) var attempts: [Attempt: UInt64] = [:]
   private let broker: () -> Broker
   private let reactor: any Reactor
   private let executor: any BlockingExecutor
@@ -37,6 +57,10 @@ public final class Authentication {
   private var checks = PasswordChecks<Waiter>()
   private var waitingOfHost: [String: Int] = [:]
   private var throttle = AuthenticationThrottle()
+  private var derivations: [Int: (Result<[ScramCredential], AuthenticationError>) -> Void] = [:]
+  private var lastDerivation = 0
+  private var verifier: BearerTokenVerifier?
+  private var tokens = VerifiedTokens()
 
   /// Checks of passwords that may wait for one address, so that its attempts alone do not keep others out.
   static let mostWaitingOfHost = 8
@@ -108,6 +132,76 @@ public final class Authentication {
     }
   }
 
+  // MARK: New passwords
+
+  /// New passwords that may wait to be hashed.
+  static let mostDerivations = 100
+
+  /// Salts and hashes a new password for every mechanism, beside the reactor; `completion` follows on it, with
+  /// `.unacceptableCredential` for a password that is not stored, and when too many wait.
+  public func derive(
+    _ password: Secret, _ completion: @escaping (Result<[ScramCredential], AuthenticationError>) -> Void
+  ) {
+    do throws(AuthenticationError) {
+      try ScramCredential.check(password)
+      guard derivations.count < Authentication.mostDerivations else {
+        throw AuthenticationError(
+          .unacceptableCredential, "\(Authentication.mostDerivations) new passwords wait to be hashed: try again later")
+      }
+    } catch {
+      return completion(.failure(error))
+    }
+    lastDerivation += 1
+    let id = lastDerivation
+    derivations[id] = completion
+    let bound = ReactorBound(self, on: reactor)
+    executor.submit { [reactor] in
+      let result: Result<[ScramCredential], AuthenticationError>
+      do throws(AuthenticationError) {
+        var made: [ScramCredential] = []
+        for mechanism in ScramMechanism.allCases {
+          made.append(try ScramCredential(password: password, mechanism: mechanism))
+        }
+        result = .success(made)
+      } catch {
+        result = .failure(error)
+      }
+      reactor.submit { bound.take().derivations.removeValue(forKey: id)?(result) }
+    }
+  }
+
+  // MARK: Tokens
+
+  /// The time that tokens are compared with.
+  var wallClock: Timestamp { reactor.wallClock }
+
+  /// Takes keys for tokens into use, in place of those before: who logs in from the call on shows a token of theirs. Sessions that
+  /// are open last as long as their tokens.
+  public func use(_ keys: JSONWebKeys) {
+    verifier = BearerTokenVerifier(keys: keys, rules: broker().settings.bearerRules)
+    tokens = VerifiedTokens()
+  }
+
+  /// An exchange of OAUTHBEARER that begins.
+  /// - Throws: `.unknownKey` when there are no keys.
+  func bearer() throws(AuthenticationError) -> BearerServer { BearerServer(try keys()) }
+
+  private func keys() throws(AuthenticationError) -> BearerTokenVerifier {
+    guard let verifier else { throw AuthenticationError(.unknownKey, "there are no keys to verify tokens with") }
+    return verifier
+  }
+
+  /// Who the token says that its bearer is. One that was good lately costs a hash of it.
+  /// - Throws: as ``BearerTokenVerifier/verify(_:at:)``; `.unknownKey` when there are no keys.
+  public func verify(_ token: Secret) throws(AuthenticationError) -> BearerIdentity {
+    if let identity = tokens.identity(of: token, at: wallClock) { return identity }
+    let identity = try keys().verify(token.copy, at: wallClock)
+    tokens.insert(token, identity, at: wallClock)
+    return identity
+  }
+
+  // MARK: Ends
+
   /// How late a client hears that it is refused: the setting's time, and longer for an address that failed often.
   public func delay(ofFailureFrom address: SocketAddress) -> Duration {
     max(
@@ -122,6 +216,8 @@ public final class Authentication {
     from address: SocketAddress, _ error: AuthenticationError?
   ) {
     broker().audit.loggedIn(principal, from: ClientSession.host(address.host), mechanism, "\(protocolName)", error)
+    attempts[
+      Attempt(protocolName: "\(protocolName)", mechanism: mechanism, isAccepted: error == nil), default: 0] += 1
     guard let error else {
       counts.accepted += 1
       return

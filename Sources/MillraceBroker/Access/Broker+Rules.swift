@@ -66,9 +66,6 @@ extension Broker {
     metadata.users.rules.sorted.filter(filter.includes)
   }
 
-  /// Whether there are any rules.
-  public var hasRules: Bool { !metadata.users.rules.isEmpty }
-
   /// Checks a rule that is to be added.
   /// - Throws: `.invalidRequest`, in the words of what is wrong.
   public func checkRule(_ rule: AccessRule) throws(BrokerError) {

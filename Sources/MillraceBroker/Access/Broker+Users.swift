@@ -58,10 +58,12 @@ extension Broker {
   }
 
   /// Makes a user, or changes the tags and credentials of one; `completion` follows when that is durable.
-  /// - Parameter tags: words as in RabbitMQ; `administrator` is allowed everything.
+  /// - Parameters:
+  ///   - tags: words as in RabbitMQ; `administrator` is allowed everything.
+  ///   - isReplacing: credentials that are not among these go.
   /// - Throws: `.invalidRequest` for tags that are too many or too long.
   public func setUser(
-    _ name: String, tags: [String], credentials: [ScramCredential] = [],
+    _ name: String, tags: [String], credentials: [ScramCredential] = [], isReplacing: Bool = false,
     completion: @escaping (BrokerError?) -> Void
   ) throws(BrokerError) {
     try checkNewUser(name)
@@ -74,8 +76,13 @@ extension Broker {
       throw BrokerError(
         .invalidRequest, "a user has at most \(Broker.mostTags) tags of 1 to \(Broker.longestTag) printable characters")
     }
+    let gone = (isReplacing ? user(name)?.credentials.keys.map { $0 } ?? [] : []).filter { one in
+      !credentials.contains { $0.mechanism == one }
+    }
     record(
-      [.userSet(name: name, tags: tags)] + credentials.map { .credentialSet(user: name, $0) }, "user set", of: name,
+      // The user of a last credential goes with it, and comes again.
+      gone.sorted { $0.rawValue < $1.rawValue }.map { .credentialRemoved(user: name, $0) }
+        + [.userSet(name: name, tags: tags)] + credentials.map { .credentialSet(user: name, $0) }, "user set", of: name,
       completion)
   }
 

@@ -73,6 +73,11 @@ public final class ClientSession {
     return !isGone && (access.isOpen || isAdministrator)
   }
 
+  /// Whether the client may do this, and nobody has to be told: all that a request costs while nobody is denied anything.
+  public func isFree(_ operation: AccessOperation) -> Bool {
+    isUnrestricted && (principal == .anonymous || !AccessControl.changing.contains(operation))
+  }
+
   /// Whether the client may do this; a denial is told to whoever watches them.
   public func allows(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String) -> Bool {
     let isAllowed = mayDo(operation, kind, name)

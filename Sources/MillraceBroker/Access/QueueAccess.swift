@@ -38,7 +38,7 @@ public struct QueueAccess {
 
   /// - Throws: 403 when the client may not do this to the queue, or to the topic that the name stands for.
   public func requireQueue(_ operation: AccessOperation, _ name: String) throws(RoutingError) {
-    if session.isUnrestricted { return }
+    if session.isFree(operation) { return }
     let isTopic = queues.isTopic(name, in: virtualHost)
     let isAllowed =
       isTopic
@@ -58,7 +58,7 @@ public struct QueueAccess {
   /// - Parameter name: empty for the default exchange.
   /// - Throws: 403 when the client may not do this to the exchange.
   public func requireExchange(_ operation: AccessOperation, _ name: String) throws(RoutingError) {
-    if session.isUnrestricted { return }
+    if session.isFree(operation) { return }
     let name = name.isEmpty ? QueueAccess.defaultExchange : name
     guard session.allows(operation, .exchange, ResourceName.inVirtualHost(virtualHost, name)) else {
       throw refusal(operation, "exchange '\(name)'")
@@ -85,7 +85,7 @@ public struct QueueAccess {
   /// - Throws: 403 when the client may not declare this queue: it must be allowed to create it, and, for a new one with a
   ///   dead-letter exchange, to read it and to write to that one.
   public func requireDeclaration(of queue: QueueDeclaration) throws(RoutingError) {
-    if session.isUnrestricted { return }
+    if session.isFree(.create) { return }
     let name = queue.name.isEmpty ? QueueAccess.serverNamed : queue.name
     if QueueType(queue.arguments) == .stream, !queues.has(name, in: virtualHost) {
       let isAllowed =
@@ -108,7 +108,7 @@ public struct QueueAccess {
   /// - Throws: 403 when the client may not declare this exchange: it must be allowed to create it, and, for a new one with an
   ///   alternate exchange, to read it and to write to that one.
   public func requireDeclaration(of exchange: Exchange) throws(RoutingError) {
-    if session.isUnrestricted { return }
+    if session.isFree(.create) { return }
     try requireExchange(.create, exchange.name)
     guard let alternate = exchange.alternate, !queues.hasExchange(exchange.name, in: virtualHost) else { return }
     try requireExchange(.read, exchange.name)

@@ -12,6 +12,8 @@ public final class SaslExchange {
     case challenge(Bytes)
     /// The client is this user; the message is to be sent with that.
     case accepted(AuthenticatedClient, Bytes)
+    /// The client is refused, and is sent this to tell it; whatever it says then is refused once more.
+    case rejected(Bytes, AuthenticationError)
     /// The client is refused.
     case refused(AuthenticationError)
   }
@@ -19,7 +21,8 @@ public final class SaslExchange {
   private enum State {
     case plain
     case scram(ScramServer)
-    case external(Principal?)
+    case bearer
+    case rejected(BearerServer)
     case ended
   }
 
@@ -31,11 +34,10 @@ public final class SaslExchange {
 
   /// An exchange that begins.
   /// - Parameters:
-  ///   - certified: whom the client's certificate stands for, when it has shown one.
+  ///   - mechanism: not EXTERNAL, in which the client says nothing: see ``Authentication/principal(of:)``.
   ///   - host: the client's address.
-  public init(
-    _ mechanism: SaslMechanism, _ authentication: Authentication, certified: Principal? = nil, from host: String
-  ) {
+  public init(_ mechanism: SaslMechanism, _ authentication: Authentication, from host: String) {
+    precondition(mechanism != .external, "an exchange of messages by EXTERNAL")
     self.mechanism = mechanism
     self.authentication = authentication
     self.host = host
@@ -44,8 +46,8 @@ public final class SaslExchange {
       case .plain: .plain
       case .scramSHA256: .scram(authentication.scram(.sha256))
       case .scramSHA512: .scram(authentication.scram(.sha512))
-      case .external: .external(certified)
-      case .bearer: .ended
+      case .bearer: .bearer
+      case .external: .ended
       }
   }
 
@@ -66,15 +68,18 @@ public final class SaslExchange {
         case .accepted(let user, let answer):
           completion(.accepted(AuthenticatedClient(Principal(user), isStored: true), answer))
         }
-      case .external(let certified):
+      case .bearer:
         state = .ended
-        guard let certified else {
-          throw AuthenticationError(.unmappedCertificate, "no certificate that stands for anybody")
+        var server = try authentication.bearer()
+        switch try server.respond(message, at: authentication.wallClock) {
+        case .accepted(let identity, extensions: _): completion(.accepted(AuthenticatedClient(identity), Bytes()))
+        case .refused(let answer, let error):
+          state = .rejected(server)
+          completion(.rejected(answer, error))
         }
-        guard message.count == 0 || message == Bytes(certified.name) else {
-          throw AuthenticationError(.foreignAuthorization, "\(certified.name) wants to act as somebody else")
-        }
-        completion(.accepted(AuthenticatedClient(certified, isStored: false), Bytes()))
+      case .rejected(var server):
+        state = .ended
+        _ = try server.respond(message, at: authentication.wallClock)
       case .ended: throw AuthenticationError(.outOfOrder, "a message that has no place in the exchange")
       }
     } catch {
@@ -104,5 +109,10 @@ public struct AuthenticatedClient: Sendable, Equatable {
     self.principal = principal
     self.isStored = isStored
     self.expires = expires
+  }
+
+  /// The bearer of a token.
+  public init(_ identity: BearerIdentity) {
+    self.init(identity.principal, isStored: false, expires: identity.expires)
   }
 }

@@ -24,7 +24,7 @@ enum ManagementRoutes {
     .needs([HTTPRequirement(operation, .exchange, .inVirtualHost("exchange"))])
   }
 
-  static let all: [HTTPRoute] = server + vhosts + queues + exchanges + bindings
+  static let all: [HTTPRoute] = server + vhosts + queues + exchanges + bindings + users
 
   static func route(
     _ method: HTTPMethod, _ template: String, _ summary: String, _ access: HTTPAccess, path: [HTTPParameter] = [],
@@ -187,7 +187,11 @@ enum ManagementRoutes {
       json.string(call.principal.name)
       json.name("tags")
       json.array { json in
-        if call.allows(.alter, .cluster, ResourceName.cluster) { json.string("administrator") }
+        var tags = call.broker.user(call.principal.name)?.tags ?? []
+        // What the tag gives in RabbitMQ may have come by a rule, or be everybody's.
+        let tag = "administrator"
+        if !tags.contains(tag), call.allows(.alter, .cluster, ResourceName.cluster) { tags.append(tag) }
+        for tag in tags { json.string(tag) }
       }
     }
   }

@@ -30,6 +30,10 @@ final class MetricsText {
         return true
       },
       {
+        SecuritySection.write(server, to: &$0)
+        return true
+      },
+      {
         JobSection.write(server, to: &$0)
         return true
       },

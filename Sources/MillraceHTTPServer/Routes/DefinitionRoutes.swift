@@ -17,7 +17,8 @@ enum DefinitionRoutes {
   static let all: [HTTPRoute] = [
     HTTPRoute(
       .get, "/api/v1/definitions", "Definitions",
-      "All virtual hosts, exchanges, durable queues, bindings, topics and settings, in RabbitMQ's shape of definitions.",
+      "All virtual hosts, exchanges, durable queues, bindings, topics, settings, users, permissions and rules, in RabbitMQ's shape of "
+        + "definitions. No passwords, nor what is kept of them.",
       reads, response: .json(Definitions.schema), handler: export),
     HTTPRoute(
       .post, "/api/v1/definitions", "Definitions",
@@ -28,8 +29,11 @@ enum DefinitionRoutes {
         .object([
           .required("taken", .map(.count), "Entries by part."),
           .required(
-            "skipped", .map(.count), "Entries that were passed over, by part: users, permissions, policies, parameters."
+            "skipped", .map(.count), "Entries that were passed over, by part: policies, parameters, topic permissions."
           ),
+          .required(
+            "withoutPassword", .array(.string),
+            "Users who have no password now, because the document has a hash of RabbitMQ's that cannot be used."),
         ])), handler: take),
   ]
 
@@ -55,6 +59,8 @@ enum DefinitionRoutes {
               }
             }
           }
+          json.name("withoutPassword")
+          json.array { json in for name in outcome.withoutPassword { json.string(name) } }
         }
       }
     }

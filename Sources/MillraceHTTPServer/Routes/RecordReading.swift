@@ -43,7 +43,14 @@ final class RecordReading {
     let target = FetchTarget(partition: log, offset: offset, limit: RecordReading.pageBytes, isCommittedOnly: true)
     let finish: (Result<Page, HTTPProblem>) -> Void = { [call] result in
       (call.onGone, call.onPeerFinished) = (nil, nil)
-      completion(result)
+      guard case .success(let page) = result, !page.records.isEmpty, !call.isOver else { return completion(result) }
+      do throws(HTTPProblem) {
+        // The right may have gone while it waited.
+        try call.require(.read, .topic, call.path("topic"))
+        completion(result)
+      } catch {
+        completion(.failure(error))
+      }
     }
     self.wait = broker.fetch(
       [target], minimum: left > .zero ? 1 : 0, limit: { RecordReading.pageBytes }, wait: left

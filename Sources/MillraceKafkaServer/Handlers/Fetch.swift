@@ -24,6 +24,7 @@ extension KafkaConnection {
     }
     let denied = deniedTopics(wishes, context.version)
     let isAnyDenied = !denied.isEmpty
+    let rights = client.version
     let targets = wishes.map { wish in
       FetchTarget(
         partition: isAnyDenied && denied.contains(wish.key.topic) ? nil : partition(wish.key, context.version),
@@ -43,12 +44,17 @@ extension KafkaConnection {
       wait: wait(request), isRotating: session != nil
     ) { [self] results in
       server.budget.change(by: -granted)
+      // A right may be gone since: who waits for records is told so like who comes now.
+      let denied = client.version == rights ? denied : deniedTopics(wishes, context.version)
       var told: [FetchSessionPartition] = []
       var answers: [FetchResponse.PartitionData] = []
       var hadData: Set<FetchKey> = []
       for index in wishes.indices {
         var answer = self.answer(wishes[index], results[index], context.version)
-        if isAnyDenied, denied.contains(wishes[index].key.topic) { answer.errorCode = .topicAuthorizationFailed }
+        if !denied.isEmpty, denied.contains(wishes[index].key.topic) {
+          answer = FetchResponse.PartitionData(partitionIndex: answer.partitionIndex)
+          answer.errorCode = .topicAuthorizationFailed
+        }
         if request.isolationLevel == 1 { answer.abortedTransactions = KafkaConnection.aborted(results[index]) }
         let isNews =
           !answer.records.isEmpty || answer.errorCode != .none || answer.divergingEpoch.epoch >= 0

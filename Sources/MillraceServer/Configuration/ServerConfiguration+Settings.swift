@@ -77,7 +77,9 @@ extension ServerConfiguration {
     let names = settings.isSet("listeners") ? ["listeners"] : ["host", "kafka", "amqp", "http"]
     var ports: Set<String> = []
     for definition in definitions {
-      if let problem = definition.problem(allowsInsecure: allowsInsecureListeners, files: tlsFiles) {
+      let problem = definition.problem(
+        allowsInsecure: allowsInsecureListeners, files: tlsFiles, tokenKeys: settings.tokenKeyFile)
+      if let problem {
         gathered.complain(names, problem)
       }
       let isTaken = definition.addresses.map { !ports.insert("\($0) \(definition.port)").inserted }.contains(true)

@@ -1,11 +1,14 @@
-// CertificateWatch: reads files of TLS again when they have changed, without being told to.
+// CertificateWatch: reads files of TLS, and the keys of tokens, again when they have changed, without being told to.
 //
 // Files are looked at every `tls.watch.interval.ms`. One that has changed is read at the next look at which it is still the
 // same, so that what is half written, or a certificate whose key comes a moment later, is waited for. When what was read makes no
 // sense, the one that was read before stays in use, one line says so, and nothing is read before the files change again.
 
+import Millrace
 import MillraceBase
+import MillraceBroker
 import MillraceIO
+import MillraceSecurity
 import Synchronization
 
 /// When the files behind one certificate are to be read again: files as they are go in, a decision comes out.
@@ -39,39 +42,77 @@ struct CertificateChanges: Equatable, Sendable {
   }
 }
 
-/// A listener's TLS with what is known of its files. Any thread may use it.
-final class WatchedTLS: Sendable {
-  let context: TLSContext
+/// Files that are read together, and what is known of them. Any thread may use it.
+final class FileChanges: Sendable {
   private let paths: [String]
   private let changes: Mutex<CertificateChanges>
+
+  /// To be made before the files are read: what changes meanwhile is then seen as a change.
+  init(_ paths: [String]) {
+    self.paths = paths
+    changes = Mutex(CertificateChanges(FileChanges.look(paths)))
+  }
+
+  /// Looks at the files. Blocks.
+  /// - Returns: whether to read them now.
+  func look() -> Bool {
+    let files = FileChanges.look(paths)
+    return changes.withLock { $0.looked(files) }
+  }
+
+  /// They are read for another reason. Blocks.
+  func read() {
+    let files = FileChanges.look(paths)
+    changes.withLock { $0.read(files) }
+  }
+
+  private static func look(_ paths: [String]) -> [FileIdentity?] {
+    paths.map { path in
+      do throws(IOError) {
+        return try FileIdentity(path)
+      } catch {
+        return nil
+      }
+    }
+  }
+}
+
+/// Something that is made of files, and again when they have changed. Any thread may use it.
+protocol WatchedFiles: Sendable {
+  var files: FileChanges { get }
+  /// Reads the files. What cannot be read leaves what was there, and the log says so. Blocks.
+  func read()
+}
+
+extension WatchedFiles {
+  /// Looks at the files, and reads them again when they have changed. Blocks.
+  func look() { if files.look() { read() } }
+
+  /// Reads the files again. Blocks.
+  func reload() {
+    files.read()
+    read()
+  }
+}
+
+/// A listener's TLS.
+final class WatchedTLS: WatchedFiles {
+  let context: TLSContext
+  let files: FileChanges
   private let logger: Logger
 
   /// Reads the files. Blocks.
   init(_ configuration: TLSConfiguration, logger: Logger) throws(TLSError) {
-    paths = [
-      configuration.certificateFile, configuration.keyFile, configuration.clientAuthorityFile,
-      configuration.revocationFile,
-    ].compactMap(\.self)
-    // Before they are read: what changes meanwhile is then seen as a change.
-    changes = Mutex(CertificateChanges(WatchedTLS.look(paths)))
+    files = FileChanges(
+      [
+        configuration.certificateFile, configuration.keyFile, configuration.clientAuthorityFile,
+        configuration.revocationFile,
+      ].compactMap(\.self))
     context = try TLSContext(configuration)
     self.logger = logger
   }
 
-  /// Looks at the files, and reads them again when they have changed. Blocks.
-  func look() {
-    let files = WatchedTLS.look(paths)
-    if changes.withLock({ $0.looked(files) }) { read() }
-  }
-
-  /// Reads the files again. What cannot be read leaves what was there. Blocks.
-  func reload() {
-    let files = WatchedTLS.look(paths)
-    changes.withLock { $0.read(files) }
-    read()
-  }
-
-  private func read() {
+  func read() {
     do throws(TLSError) {
       try context.reload()
       logger.log(
@@ -93,21 +134,57 @@ final class WatchedTLS: Sendable {
   func warn() {
     for warning in context.warnings(at: .now) { logger.log(.warning, "security", warning.description) }
   }
+}
 
-  private static func look(_ paths: [String]) -> [FileIdentity?] {
-    paths.map { path in
-      do throws(IOError) {
-        return try FileIdentity(path)
-      } catch {
-        return nil
-      }
+/// The keys of whoever signs tokens.
+final class WatchedTokenKeys: WatchedFiles {
+  let files: FileChanges
+  private let file: TokenKeyFile
+  private let first: JSONWebKeys
+  private let use = Mutex<(@Sendable (JSONWebKeys) -> Void)?>(nil)
+  private let logger: Logger
+
+  /// Reads the file. Blocks.
+  init(_ file: TokenKeyFile, logger: Logger) throws(SecuritySettingError) {
+    files = FileChanges([file.path])
+    self.file = file
+    self.logger = logger
+    first = try file.read()
+    tell(first)
+  }
+
+  /// Hands the keys to a broker, and those that are read later. On the reactor, or before it runs.
+  func begin(_ parts: BrokerParts) {
+    let (reactor, broker) = (parts.reactor, parts.broker)
+    broker.take().authentication.use(first)
+    use.withLock { $0 = { keys in reactor.submit { broker.take().authentication.use(keys) } } }
+  }
+
+  func read() {
+    do throws(SecuritySettingError) {
+      let keys = try file.read()
+      tell(keys)
+      use.withLock { $0 }?(keys)
+    } catch {
+      logger.log(
+        .error, "security", "keys of tokens not read again; those that were read before stay in use",
+        ["reason": "\(error)"])
+    }
+  }
+
+  private func tell(_ keys: JSONWebKeys) {
+    logger.log(
+      .info, "security", "keys of tokens read",
+      ["file": file.path, "keys": "\(keys.count)", "names": keys.names.joined(separator: " ")])
+    for one in keys.skipped {
+      logger.log(.warning, "security", "a key is not used", ["file": file.path, "reason": one])
     }
   }
 }
 
 /// Looks at the files of all listeners from time to time. Belongs to the reactor.
 final class CertificateWatch {
-  private let watched: [WatchedTLS]
+  private let watched: [any WatchedFiles]
   private let reactor: any Reactor
   private let executor: any BlockingExecutor
   private var timer: Timer?
@@ -117,7 +194,7 @@ final class CertificateWatch {
   /// Pause between two looks; zero for none at all.
   private(set) var interval = Duration.zero
 
-  init(_ watched: [WatchedTLS], reactor: any Reactor, executor: any BlockingExecutor) {
+  init(_ watched: [any WatchedFiles], reactor: any Reactor, executor: any BlockingExecutor) {
     self.watched = watched
     self.reactor = reactor
     self.executor = executor

@@ -3,7 +3,7 @@
 //   SCHEME://HOST:PORT[?NAME=VALUE[&NAME=VALUE…]]
 //
 // SCHEME is kafka, kafka+tls, amqp, amqps, http or https; HOST a numeric address or localhost. Names:
-//   auth                 none, or a list of scram, scram-sha-256, scram-sha-512, plain, certificate
+//   auth                 none, or a list of scram, scram-sha-256, scram-sha-512, plain, certificate, oauth
 //   advertise            HOST:PORT that Kafka's clients are told to connect to
 //   client-certificates  none, requested or required
 //   certificate, key, client-ca, crl   files of this listener in place of --tls-certificate and so on
@@ -158,9 +158,10 @@ public struct ListenerDefinition: Equatable, Sendable {
       case "scram-sha-512": found.append(.scramSHA512)
       case "plain": found.append(.plain)
       case "certificate": found.append(.external)
+      case "oauth": found.append(.bearer)
       default:
         throw Problem(
-          "auth in \"\(whole)\" is none, or a list of scram, scram-sha-256, scram-sha-512, plain, certificate; not "
+          "auth in \"\(whole)\" is none, or a list of scram, scram-sha-256, scram-sha-512, plain, certificate, oauth; not "
             + "\"\(word)\"")
       }
     }
@@ -198,8 +199,10 @@ extension ListenerDefinition {
   }
 
   /// What is wrong with it as a whole; nil when nothing is.
-  /// - Parameter allowsInsecure: whether others may connect without encryption or proof.
-  func problem(allowsInsecure: Bool, files common: TLSFiles) -> String? {
+  /// - Parameters:
+  ///   - allowsInsecure: whether others may connect without encryption or proof.
+  ///   - tokenKeys: the file with the keys of whoever signs tokens.
+  func problem(allowsInsecure: Bool, files common: TLSFiles, tokenKeys: String? = nil) -> String? {
     let files = files.completed(by: common)
     let mechanisms = effectiveMechanisms
     let name = "\(scheme)://\(SocketAddress(host: host, port: port))"
@@ -220,10 +223,14 @@ extension ListenerDefinition {
       }
     }
     if service != .kafka, mechanisms.contains(where: { $0.scram != nil }) {
-      return "\(name): only Kafka's clients know SCRAM: auth is plain, certificate, or both"
+      return "\(name): only Kafka's clients know SCRAM: auth is plain, certificate, oauth, or several of them"
     }
     if mechanisms.contains(.external), effectiveClientCertificates == .none {
       return "\(name) lets certificates prove who clients are, and asks for none: client-certificates=requested"
+    }
+    if mechanisms.contains(.bearer), tokenKeys == nil {
+      return "\(name) takes tokens, and needs the keys of whoever signs them: --set "
+        + "sasl.oauthbearer.jwks.endpoint.url=FILE"
     }
     guard !isLoopback, !allowsInsecure else { return nil }
     if !isEncrypted || mechanisms.isEmpty {

@@ -16,13 +16,18 @@ struct OpenListeners {
   }
 
   private let definitions: [(definition: ListenerDefinition, tls: WatchedTLS?)]
+  /// The keys of whoever signs tokens, where a listener takes any.
+  private let tokenKeys: WatchedTokenKeys?
   private let logger: Logger
   /// Each that is open, by its first address.
   private(set) var bound: [Bound] = []
 
   /// Reads the files of TLS; nothing is opened yet.
-  init(_ definitions: [ListenerDefinition], files: TLSFiles, logger: Logger) throws(ServerStartError) {
+  init(
+    _ definitions: [ListenerDefinition], files: TLSFiles, settings: BrokerSettings, logger: Logger
+  ) throws(ServerStartError) {
     self.logger = logger
+    tokenKeys = try OpenListeners.tokenKeys(definitions, settings, logger)
     var contexts: [(ListenerDefinition, WatchedTLS?)] = []
     for definition in definitions {
       contexts.append((definition, try OpenListeners.context(definition, files, logger)))
@@ -42,12 +47,36 @@ struct OpenListeners {
     }
   }
 
-  /// What there is of TLS.
-  var watched: [WatchedTLS] { definitions.compactMap(\.tls) }
+  /// The files that are read again when they change.
+  var watched: [any WatchedFiles] {
+    let tls: [any WatchedFiles] = definitions.compactMap(\.tls)
+    return tls + (tokenKeys.map { [$0] } ?? [])
+  }
+
+  private static func tokenKeys(
+    _ definitions: [ListenerDefinition], _ settings: BrokerSettings, _ logger: Logger
+  ) throws(ServerStartError) -> WatchedTokenKeys? {
+    guard definitions.contains(where: { $0.effectiveMechanisms.contains(.bearer) }), let path = settings.tokenKeyFile
+    else { return nil }
+    do throws(SecuritySettingError) {
+      let keys = try WatchedTokenKeys(TokenKeyFile(path), logger: logger)
+      if settings.bearerRules.audiences.isEmpty {
+        logger.log(
+          .warning, "security",
+          "every token that the keys vouch for is taken, also one that was meant for another service: name this one's "
+            + "audience in sasl.oauthbearer.expected.audience")
+      }
+      return keys
+    } catch {
+      throw ServerStartError(description: "cannot verify tokens: \(error)", exitCode: .usage)
+    }
+  }
 
   /// Whether clients log in with passwords somewhere.
   var asksForPasswords: Bool {
-    definitions.contains { definition, _ in definition.effectiveMechanisms.contains { $0 != .external } }
+    definitions.contains { definition, _ in
+      definition.effectiveMechanisms.contains { $0 == .plain || $0.scram != nil }
+    }
   }
 
   /// The address of the first listener of a service.
@@ -57,6 +86,7 @@ struct OpenListeners {
 
   /// Opens all.
   mutating func open(_ parts: BrokerParts, advertised: SocketAddress?) throws(ServerStartError) {
+    tokenKeys?.begin(parts)
     for (definition, tls) in definitions {
       let security = ListenerSecurity(mechanisms: definition.effectiveMechanisms, tls: tls?.context)
       let advertised = definition.advertised ?? advertised
@@ -68,6 +98,15 @@ struct OpenListeners {
         }
       }
       bound.append(Bound(service: definition.service, scheme: definition.scheme, address: address))
+    }
+    let encrypted = zip(definitions, bound).compactMap { (one, bound) in
+      one.tls.map { (listener: "\(bound.scheme)://\(bound.address)", context: $0.context) }
+    }
+    parts.http.take().handshakes = {
+      encrypted.map { one in
+        let figures = one.context.figures
+        return (listener: one.listener, accepted: figures.handshakes, failed: figures.failures)
+      }
     }
   }
 
@@ -100,7 +139,7 @@ struct OpenListeners {
   }
 
   private func warn() {
-    for one in watched { one.warn() }
+    for (_, tls) in definitions { tls?.warn() }
     for (definition, _) in definitions where !definition.isLoopback {
       if !definition.isEncrypted || definition.effectiveMechanisms.isEmpty {
         logger.log(
@@ -129,7 +168,9 @@ extension ServerConfiguration {
       }
     }
     for definition in definitions {
-      if let problem = definition.problem(allowsInsecure: allowsInsecureListeners, files: tlsFiles) {
+      let problem = definition.problem(
+        allowsInsecure: allowsInsecureListeners, files: tlsFiles, tokenKeys: settings.tokenKeyFile)
+      if let problem {
         throw ServerStartError(description: problem, exitCode: .usage)
       }
     }
