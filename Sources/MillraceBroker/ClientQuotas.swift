@@ -111,7 +111,7 @@ public struct ClientQuotas {
 
   /// How long a client has to wait for what it used before; zero when it owes nothing. Nothing is counted.
   public func owed(
-    _ limit: Limit, user: String = anonymous, clientID: String, now: MonotonicTime
+    _ limit: Limit, user: String = Principal.anonymous.name, clientID: String, now: MonotonicTime
   ) -> Duration {
     guard isLimiting(limit), let (value, entity) = find(limit, user: user, clientID: clientID),
       var bucket = buckets[Key(limit: limit, entity: entity)]

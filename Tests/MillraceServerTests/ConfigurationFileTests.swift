@@ -1,5 +1,6 @@
 // ConfigurationFileTests: what a configuration file says, and every line that is wrong.
 
+import MillraceBase
 import Testing
 
 @testable import MillraceServer
@@ -29,6 +30,7 @@ func joinsLines() {
   #expect(pairs("a=\\d\\.\n") == ["1 a=\\d\\."], "inside of a line it stands for itself")
   #expect(pairs("# a comment \\\nb=1\n") == ["2 b=1"], "comments do not go on")
   #expect(pairs("a=1\\") == ["1 a=1"])
+  #expect(pairs("a=1\\ \t\n 2\n") == ["1 a=12"], "blanks behind the backslash cannot be seen, and do not count")
 }
 
 @Test("every line that is wrong is named, and values are not repeated")
@@ -67,5 +69,34 @@ func distances() {
   ] {
     #expect(NearestName.distance(Array(left.utf8), Array(right.utf8)) == count, "\(left) \(right)")
     #expect(NearestName.distance(Array(right.utf8), Array(left.utf8)) == count, "\(right) \(left)")
+  }
+}
+
+@Test("what was read from lines of any kind, written line by line, is read again as the same")
+func randomFilesAgree() {
+  let seed = UInt64.random(in: 0..<UInt64.max)
+  var random = SeededRandom(seed: seed)
+  let pieces: [[UInt8]] =
+    ["a", "b.c", "=", "\\", "\n", "\n", "\r\n", "#", "!", " ", "\t", "é", "\u{2028}", "\u{0}"].map {
+      Array($0.utf8)
+    } + [[0xff], [0xc3], [0xef, 0xbb, 0xbf]]
+  for _ in 0..<5000 {
+    var bytes: [UInt8] = []
+    for _ in 0..<Int.random(in: 0..<40, using: &random) {
+      bytes += pieces[Int.random(in: 0..<pieces.count, using: &random)]
+    }
+    let file = ConfigurationFile(bytes, path: "f")
+    let lines = bytes.count { $0 == 0x0a } + 1
+    #expect(Set(file.entries.map(\.name)).count == file.entries.count, "seed \(seed): \(bytes)")
+    #expect(file.entries.allSatisfy { (1...lines).contains($0.line) && !$0.name.isEmpty }, "seed \(seed): \(bytes)")
+    // What a line cannot hold where it stands alone, or first.
+    let entries = file.entries.filter { entry in
+      !entry.value.hasSuffix("\\") && !["#", "!", "\u{feff}"].contains(entry.name.unicodeScalars.first)
+    }
+    let text = entries.map { "\($0.name)=\($0.value)\n" }.joined()
+    let again = ConfigurationFile(Array(text.utf8), path: "f")
+    #expect(again.problems.isEmpty, "seed \(seed): \(bytes)")
+    #expect(
+      again.entries.map { [$0.name, $0.value] } == entries.map { [$0.name, $0.value] }, "seed \(seed): \(bytes)")
   }
 }

@@ -1,8 +1,10 @@
-// ConfigurationCheck: what can be seen to be wrong with a configuration from outside: files of TLS, the data directory.
+// ConfigurationCheck: what can be seen to be wrong with a configuration from outside: files of TLS, keys of tokens, the data directory.
 
 import Glibc
 import MillraceBase
+import MillraceBroker
 import MillraceIO
+import MillraceSecurity
 
 /// Looks at the files that a configuration names. Nothing is opened for writing, and nothing is made.
 struct ConfigurationCheck {
@@ -14,6 +16,7 @@ struct ConfigurationCheck {
     self.configuration = configuration
     checkFile()
     checkTLS()
+    checkTokenKeys()
     if !configuration.directory.isEmpty { checkDirectory(configuration.directory) }
   }
 
@@ -66,6 +69,20 @@ struct ConfigurationCheck {
       }
     } catch {
       if seen.insert(error.description).inserted { complain(name, error.description) }
+    }
+  }
+
+  private mutating func checkTokenKeys() {
+    guard configuration.definitions.contains(where: { $0.effectiveMechanisms.contains(.bearer) }),
+      let path = configuration.settings.tokenKeyFile
+    else { return }
+    do throws(SecuritySettingError) {
+      let name = "sasl.oauthbearer.jwks.endpoint.url"
+      for skipped in try TokenKeyFile(path).read().skipped {
+        complain(name, "\(path): a key is not used: \(skipped)", isWarning: true)
+      }
+    } catch {
+      complain("sasl.oauthbearer.jwks.endpoint.url", "\(error)")
     }
   }
 

@@ -41,9 +41,11 @@ struct ConfigurationFile: Equatable {
         continue
       }
       if number == 1, text.unicodeScalars.first == "\u{feff}" { text.unicodeScalars.removeFirst() }
+      // Also at the end, where a blank behind a backslash could not be seen.
+      text = ConfigurationFile.trimmed(text[...])
       if let begun = open {
-        text = begun.text + ConfigurationFile.trimmed(text[...])
-      } else if ConfigurationFile.isComment(text) {
+        text = begun.text + text
+      } else if text.utf8.first == UInt8(ascii: "#") || text.utf8.first == UInt8(ascii: "!") {
         continue
       }
       let line = open?.number ?? number
@@ -80,11 +82,6 @@ struct ConfigurationFile: Equatable {
       return complain(line, "\(LogRedaction.printable(name)) stands in line \(first.line) already")
     }
     entries.append(Entry(name: name, value: value, line: line))
-  }
-
-  private static func isComment(_ line: String) -> Bool {
-    let first = trimmed(line[...]).unicodeScalars.first
-    return first == "#" || first == "!"
   }
 
   private static func trimmed(_ text: Substring) -> String {

@@ -79,7 +79,7 @@ enum FlushJudgement {
   static let remote: Set<String> = ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"]
   /// No device that turns has written anything in this time: a turn takes 4 ms at least.
   static let shortestTurn: Int64 = 500_000
-  /// No device with a cache that forgets empties it in this time. Those with a cache that does not forget take 10 µs and more.
+  /// No command reaches a device and is answered in this time, let alone one that empties a cache.
   static let shortestFlush: Int64 = 8_000
 
   static func kind(_ place: StoragePlace) -> Finding {
