@@ -1,6 +1,7 @@
 """Attackers: thousands of sockets at once from many addresses of this machine, and what honest clients notice of them."""
 
 import base64
+import multiprocessing
 import selectors
 import socket
 import statistics
@@ -32,60 +33,86 @@ def connect(address, source):
 
 
 class HalfOpen:
-    """Connections that say nothing, or the beginning of something; those that the server closes are made anew."""
+    """Connections that say nothing, or the beginning of something; those that the server closes are made anew, so many in a second.
 
-    def __init__(self, targets, count):
+    They are another process's: what honest clients notice is the server's doing, and not that of Python's lock.
+    """
+
+    def __init__(self, targets, count, per_second=4000):
         """`targets`: pairs of an address and the bytes that are sent to it."""
-        self.targets, self.count = targets, count
-        self.made = self.closed = 0
-        self._sources = addresses(1000)
-        self._sockets = set()
-        self._selector = selectors.DefaultSelector()
-        self._stop = threading.Event()
-        self._full = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.targets, self.count, self.per_second = targets, count, per_second
+        context = multiprocessing.get_context("fork")
+        self._made, self._closed = context.Value("q", 0), context.Value("q", 0)
+        self._stop, self._full = context.Event(), context.Event()
+        self._process = context.Process(target=self._run, daemon=True)
 
-    def _open(self):
-        address, greeting = self.targets[self.made % len(self.targets)]
-        one = connect(address, self._sources[self.made % len(self._sources)])
-        self.made += 1
-        self._sockets.add(one)
-        self._selector.register(one, selectors.EVENT_WRITE, greeting)
+    @property
+    def made(self):
+        return self._made.value
+
+    @property
+    def closed(self):
+        return self._closed.value
 
     def _run(self):
+        sources = addresses(1000)
+        sockets = set()
+        selector = selectors.DefaultSelector()
+        began = time.monotonic()
+        made = closed = 0
         while not self._stop.is_set():
+            due = int((time.monotonic() - began) * self.per_second) - made
             # A hundred at a time: more than that is more than the queue of a listener holds.
-            for _ in range(min(100, self.count - len(self._sockets))):
-                self._open()
-            for key, events in self._selector.select(0.01):
+            for _ in range(max(0, min(100, due, self.count - len(sockets)))):
+                address, greeting = self.targets[made % len(self.targets)]
+                one = connect(address, sources[made % len(sources)])
+                made += 1
+                sockets.add(one)
+                selector.register(one, selectors.EVENT_WRITE, greeting)
+            for key, events in selector.select(0.01):
                 try:
                     if events & selectors.EVENT_WRITE:
                         key.fileobj.send(key.data)
-                        self._selector.modify(key.fileobj, selectors.EVENT_READ)
+                        selector.modify(key.fileobj, selectors.EVENT_READ)
                     elif not key.fileobj.recv(4096):
                         raise ConnectionResetError
                 except BlockingIOError:
                     continue
                 except OSError:
-                    self._selector.unregister(key.fileobj)
+                    selector.unregister(key.fileobj)
                     key.fileobj.close()
-                    self._sockets.discard(key.fileobj)
-                    self.closed += 1
-            if self.made >= self.count:
+                    sockets.discard(key.fileobj)
+                    closed += 1
+            self._made.value, self._closed.value = made, closed
+            if made >= self.count:
                 self._full.set()
-        for one in self._sockets:
-            one.close()
-        self._selector.close()
 
     def __enter__(self):
-        self._thread.start()
+        self._process.start()
         assert self._full.wait(120)
         return self
 
     def __exit__(self, *_):
         self._stop.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
+        self._process.join(30)
+        if self._process.is_alive():
+            self._process.kill()
+            raise AssertionError("the attacker did not end")
+
+
+def apart(function, *arguments):
+    """Calls a function in a process of its own, and returns what it returns."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=lambda: theirs.send(function(*arguments)), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        assert ours.poll(250), "the attacker did not end"
+        return ours.recv()
+    finally:
+        process.kill()
+        process.join()
 
 
 def flood(address, count, message, at_once=200, waits=False):

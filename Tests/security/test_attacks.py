@@ -8,7 +8,7 @@ import struct
 import time
 
 import pytest
-from attackers import HalfOpen, Honest, basic, bounded_memory, flood, frame, metrics
+from attackers import HalfOpen, Honest, apart, basic, bounded_memory, flood, frame, metrics
 from kafka import KafkaProducer
 from millrace_tests import wire
 from millrace_tests.secure import ADMIN
@@ -82,7 +82,8 @@ def test_ten_thousand_half_open_connections_keep_nobody_out(attacked, many_files
                 newcomer.close()
             found = figures(attacked)
             assert found["millrace_connections_unauthenticated"] > 1000
-            assert sum(found[f'millrace_connections{{protocol="{one}"}}'] for one in ("kafka", "amqp", "http")) <= 3000
+            # Those that have just been sent away are closed with the end of the turn in which 64 came on each listener.
+            assert sum(found[f'millrace_connections{{protocol="{one}"}}'] for one in ("kafka", "amqp", "http")) <= 3000 + 4 * 64
             assert found["millrace_connections_displaced_total"] > 0
             assert found["millrace_connections_limit"] == 3000
         under_attack = honest.quantiles()
@@ -107,7 +108,7 @@ def test_floods_of_failed_logins_keep_nobody_out(make_secure, request):
         calm = honest.quantiles()
         with bounded_memory(secure.server, 200 * MIB):
             began = time.monotonic()
-            flood(address, count, attempt)
+            apart(flood, address, count, attempt)
             seconds = time.monotonic() - began
             # Who has the right password comes in meanwhile, and is not taken for one of them.
             newcomer = producer(secure)
