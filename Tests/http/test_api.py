@@ -140,8 +140,8 @@ def test_definitions_go_from_one_server_to_another(client, make_server):
     document = client.get("/api/v1/definitions")
     copy = make_server(http=True).start()
     other = Client(copy)
-    taken = other.do("POST", "/api/v1/definitions", {**document, "users": [{"name": "x"}]})
-    assert taken["skipped"] == {"users": 1} and taken["taken"]["vhosts"] >= 2
+    taken = other.do("POST", "/api/v1/definitions", {**document, "policies": [{"name": "x"}]})
+    assert taken["skipped"] == {"policies": 1} and taken["taken"]["vhosts"] >= 2
     assert other.get("/api/v1/definitions") == document
     other.do("POST", "/api/v1/definitions", document)  # once more changes nothing
     assert other.get("/api/v1/definitions") == document

@@ -89,7 +89,7 @@ enum UserJSON {
   // MARK: Rules
 
   static let rule = HTTPSchema.object([
-    .required("principal", .text(6...1024), "`User:NAME`, or `User:*` for everybody."),
+    .required("principal", .text(6...1029), "`User:NAME`, or `User:*` for everybody."),
     .required("resource", .words(ResourceKind.allCases.map(\.word))),
     .required("name", .text(1...1024), "The resource's; `*` for all, if literal."),
     .optional(

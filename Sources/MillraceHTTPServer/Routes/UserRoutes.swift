@@ -10,9 +10,9 @@ enum UserRoutes {
   static let writes = HTTPAccess.needs([HTTPRequirement(.alter, .cluster, .cluster)])
   private static let rules = HTTPContent.json(.object([.required("rules", .array(UserJSON.rule))]))
   private static let filter = [
-    HTTPParameter("principal", .text(6...1024), "Rules about this one, `User:NAME`."),
+    HTTPParameter("principal", .text(6...512), "Rules about this one, `User:NAME`."),
     HTTPParameter("resource", .words(ResourceKind.allCases.map(\.word)), "About resources of this kind."),
-    HTTPParameter("name", .text(1...1024), "About this name."),
+    HTTPParameter("name", .text(1...512), "About this name."),
     HTTPParameter(
       "match", .words(["literal", "prefix", "fitting"]),
       "How `name` is meant: as the rule's own, literal or prefix (default either), or as a resource's that the rule fits."
