@@ -35,7 +35,7 @@ extension Command {
       CommandOption("--tls-key", "FILE", "PEM: the certificate's private key."),
       CommandOption("--tls-client-ca", "FILE", "PEM: the authorities that clients' certificates come from."),
       CommandOption("--tls-crl", "FILE", "PEM: lists of clients' certificates that are revoked."),
-      .advertise, .setting, .logLevel,
+      .encryptionKey, .advertise, .setting, .logLevel,
     ]
   ) { (arguments) throws(CommandFailure) in
     var configuration = try ServerConfiguration(arguments)
@@ -108,6 +108,7 @@ extension ServerConfiguration {
       }
       logLevel = level
     }
+    encryptionKeyFile = arguments.encryptionKeyFile
     recording = getenv("MILLRACE_RECORD_IO").map { String(cString: $0) }
     usesRing = getenv("MILLRACE_IO_URING").map { String(cString: $0) } != "off"
   }
