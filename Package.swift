@@ -135,7 +135,7 @@ let package = Package(
     tests("LayeringTests", []),
     tests("MillraceBaseTests", ["MillraceBase"]),
     tests("MillraceModelTests", ["MillraceModel", "MillraceBase"]),
-    tests("MillraceIOTests", ["MillraceIO", "MillraceBase", "CMillraceSystem", "COpenSSL"]),
+    tests("MillraceIOTests", ["MillraceIO", "MillraceBase", "MillraceSimulation", "CMillraceSystem", "COpenSSL"]),
     tests("MillraceKafkaProtocolTests", ["MillraceKafkaProtocol", "MillraceModel", "MillraceBase"]),
     tests("MillraceAMQPProtocolTests", ["MillraceAMQPProtocol", "MillraceBase"]),
     tests("MillraceHTTPProtocolTests", ["MillraceHTTPProtocol", "MillraceBase"]),

@@ -126,18 +126,18 @@ private func mend(_ bytes: inout [UInt8], at position: Int, isJournal: Bool) {
     }
     guard isJournal else {
       // A snapshot's slot: the body's checksum stands in the header.
-      if position >= JournalFormat.blockSize, memory.count >= JournalFormat.blockSize {
+      if position >= 4096, memory.count >= 4096 {
         let length = Int(clamping: UnsafeRawBufferPointer(memory).number(40, UInt64.self))
-        if length <= memory.count - JournalFormat.blockSize {
-          put(JournalFormat.blockSize, JournalFormat.blockSize + length, at: 48)
+        if length <= memory.count - 4096 {
+          put(4096, 4096 + length, at: 48)
         }
       }
       return put(8, 64, at: 4)
     }
-    var block = position / JournalFormat.blockSize * JournalFormat.blockSize
+    var block = position / 4096 * 4096
     if block == 0 { return put(8, 64, at: 4) }
     let buffer = UnsafeRawBufferPointer(memory)
-    while block > 0, buffer.number(block, UInt32.self) != JournalFormat.commitMagic { block -= JournalFormat.blockSize }
+    while block > 0, buffer.number(block, UInt32.self) != JournalFormat.commitMagic { block -= 4096 }
     guard block > 0, block + JournalFormat.commitHeaderSize <= memory.count else { return }
     let start = block + JournalFormat.commitHeaderSize
     let length = Int(buffer.number(block + 24, UInt32.self))

@@ -86,7 +86,7 @@ let segments = FuzzTarget(
   let mended = choices.byte()
   let wanted = Offset(choices.byte())
   let flipped = choices.number(below: 1 << 17)
-  var contents = [UInt8](repeating: 0, count: SegmentFormat.headerSize)
+  var contents = [UInt8](repeating: 0, count: 4096)
   var index = ByteWriter(capacity: 256)
   for block in 0..<blockCount {
     let batch = choices.bytes(choices.number(below: 1 << 12))

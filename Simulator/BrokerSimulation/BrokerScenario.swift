@@ -66,6 +66,8 @@ public final class BrokerScenario {
   var machine: BrokerMachine?
   private var producerIDs: Set<Int64> = []
   private var configuration: LogConfiguration
+  /// What the data directory is encrypted with, if it is.
+  private var keys: KeyRing?
   let partitions: [TopicPartition]
   var producers: [ProducingClient] = []
   private var consumers: [ConsumingClient] = []
@@ -98,6 +100,12 @@ public final class BrokerScenario {
     partitions = [0, 1, 2].flatMap { index in [TopicPartition("steady-\(index % 2)", Int32(index / 2))] }
     plan = FaultPlan(&random)
     if let focus = sabotage.focus { plan.narrow(to: focus, &random) }
+    // Drawn apart, so that all else in a seed's run is what it would be without.
+    var apart = SeededRandom(seed: seed ^ 0xe2c4_9f17)
+    if apart.oneIn(4) {
+      keys = KeyRing(.random())
+      count("encrypted worlds")
+    }
     world.network.cutProbability = plan.cuts
     world.network.stallProbability = plan.stalls
     if plan.hasQueues {
@@ -213,6 +221,10 @@ public final class BrokerScenario {
     return disk
   }
 
+  private func encrypted(_ disk: any FileSystem) -> any FileSystem {
+    keys.map { EncryptedFileSystem(disk, keys: $0) } ?? disk
+  }
+
   /// Starts the machine; with `crashing`, power fails some disk operations into the start, perhaps again and again.
   /// - Returns: false when the broker refused to start.
   func start(crashing: Bool) -> Bool {
@@ -221,7 +233,7 @@ public final class BrokerScenario {
       if crashing { world.crashAfterOperations(Int.random(in: 1...12, using: &random)) }
       let started: BrokerMachine
       do throws(BrokerError) {
-        started = try BrokerMachine(self, configuration, sabotage.disk(disk), seed: random.next())
+        started = try BrokerMachine(self, configuration, encrypted(sabotage.disk(disk)), seed: random.next())
       } catch {
         guard world.isCrashed else {
           // A full disk may refuse the start in order; nothing else may.

@@ -99,6 +99,11 @@ int mr_path_kind(const char *path) {
   if (S_ISREG(info.st_mode)) return 1;
   return S_ISDIR(info.st_mode) ? 2 : 3;
 }
+int mr_file_mode(const char *path) {
+  struct stat info;
+  if (stat(path, &info) < 0) return -errno;
+  return (int)(info.st_mode & 07777);
+}
 long mr_list_directory(const char *path, char **out) {
   DIR *directory = opendir(path);
   if (!directory) return -errno;

@@ -23,6 +23,8 @@ package struct BrokerParts: Sendable {
     package var logger: Logger
     /// Where the data lie.
     package var fileSystem: any FileSystem = LinuxFileSystem()
+    /// The keys that the data directory is encrypted with; nil leaves it plain.
+    package var keys: KeyRing?
     /// What clients are told to connect to; nil tells each the address it has connected to.
     package var advertised: SocketAddress?
     /// Whether small durable writes may go through io_uring, where the system has it.
@@ -71,6 +73,8 @@ package struct BrokerParts: Sendable {
   /// When it throws, nothing is left running.
   package init(_ configuration: Configuration) throws(OpenError) {
     let name = configuration.threadName
+    // Before anything is made or changed.
+    let fileSystem = try BrokerParts.fileSystem(configuration)
     let reactor: EpollReactor
     let writer: ThreadPool
     let background: ThreadPool
@@ -99,8 +103,9 @@ package struct BrokerParts: Sendable {
     }
     do throws(BrokerError) {
       let opened = try Broker(
-        log: configuration.log, settings: configuration.settings, fileSystem: configuration.fileSystem,
+        log: configuration.log, settings: configuration.settings, fileSystem: fileSystem,
         reactor: reactor, writer: writer, background: background, passwords: passwords, logger: configuration.logger)
+      try BrokerParts.rewrap(configuration, fileSystem)
       opened.queues.register(AMQPMessageFormat.shared)
       broker = ReactorBound(opened, on: reactor)
       let workers = WorkerServer(broker: opened, logger: configuration.logger)
@@ -150,6 +155,43 @@ package struct BrokerParts: Sendable {
     self.writer = writer
     self.background = background
     self.passwords = passwords
+  }
+
+  /// The file system of the data directory, encrypted where keys are given and everything in it can be opened with them.
+  private static func fileSystem(_ configuration: Configuration) throws(OpenError) -> any FileSystem {
+    do throws(LogError) {
+      return try DirectoryEncryption.fileSystem(
+        for: configuration.log.directory, keys: configuration.keys, in: configuration.fileSystem)
+    } catch {
+      throw .data(BrokerError(BrokerError(error).code, "cannot open \(configuration.log.directory): \(error.reason)"))
+    }
+  }
+
+  /// Wraps what older keys wrap with the current one, and says which keys are not needed any more. The directory is locked.
+  private static func rewrap(
+    _ configuration: Configuration, _ fileSystem: any FileSystem
+  ) throws(BrokerError) {
+    guard let encrypted = fileSystem as? EncryptedFileSystem else { return }
+    let keys = encrypted.keys
+    let directory = configuration.log.directory
+    do throws(LogError) {
+      let (count, before) = try DirectoryEncryption.rewrap(directory, in: encrypted)
+      configuration.logger.log(
+        .info, "log", "the data directory is encrypted", ["directory": directory, "key": "\(keys.current.id)"])
+      for path in before.halfDamaged {
+        configuration.logger.log(
+          .warning, "log",
+          "of two copies of a file's encryption header one was damaged or not finished; it was made anew",
+          ["file": path])
+      }
+      guard count > 0 else { return }
+      let old = before.keys.keys.filter { $0 != keys.current.id }.sorted().map(\.description)
+      configuration.logger.log(
+        .info, "log", "files' keys were wrapped with the current key; older ones are not needed here any more",
+        ["files": "\(count)", "key": "\(keys.current.id)", "older": old.joined(separator: " ")])
+    } catch {
+      throw BrokerError(error)
+    }
   }
 
   /// The numeric loopback addresses that `host` stands for; none when it is anything else. Without encryption and

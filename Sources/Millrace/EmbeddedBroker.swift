@@ -25,6 +25,8 @@ public final class EmbeddedBroker: Sendable {
     public var hotTailSize = 64 << 20
     /// Size of a journal file, in bytes; a multiple of 4,096. At most eight are kept.
     public var journalFileSize = 64 << 20
+    /// The file with the keys that the data directory is encrypted with; nil leaves it plain. `millrace key new` makes one.
+    public var encryptionKeyFile: String?
     /// Receives what operators should know; nothing is logged unless set.
     public var logger = Logger.silent
 
@@ -70,9 +72,15 @@ public final class EmbeddedBroker: Sendable {
     log.hotTailSize = configuration.hotTailSize
     log.journalFileSize = configuration.journalFileSize
     log.firstJournalFileSize = min(log.firstJournalFileSize, configuration.journalFileSize)
+    var composition = BrokerParts.Configuration(
+      log: log, settings: settings, logger: configuration.logger, threadName: "millrace")
+    do throws(KeyFileError) {
+      if let file = configuration.encryptionKeyFile { composition.keys = try KeyRing(file: file) }
+    } catch {
+      throw MillraceError(.invalidArgument, error.description)
+    }
     do throws(BrokerParts.OpenError) {
-      parts = try BrokerParts(
-        .init(log: log, settings: settings, logger: configuration.logger, threadName: "millrace"))
+      parts = try BrokerParts(composition)
     } catch {
       switch error {
       case .system(let error): throw MillraceError(error)

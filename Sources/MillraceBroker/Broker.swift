@@ -120,6 +120,8 @@ public final class Broker {
   public var clusterID: String { metadata.clusterID }
   /// Where everything is kept.
   public var dataDirectory: String { log.configuration.directory }
+  /// Whether what lies there is encrypted.
+  public var isEncrypted: Bool { log.isEncrypted }
   /// Leader epoch of this start.
   public var leaderEpoch: Int32 { metadata.leaderEpoch }
 

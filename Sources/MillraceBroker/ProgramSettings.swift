@@ -49,6 +49,9 @@ extension BrokerSettings {
     program(
       "tls.crl", .string, "", option: "--tls-crl", "PEM file: lists of clients' certificates that are revoked."),
     program(
+      "encryption.key", .string, "", option: "--encryption-key",
+      "The file with the keys that the data directory is encrypted with; without one it is not encrypted."),
+    program(
       "tls.watch.interval.ms", .int, "5000", range: 0...86_400_000, dynamic: true,
       "How often the files of TLS are looked at, in ms; those that have changed, and are the same at the next look, are read again. 0 for never."
     ),

@@ -38,6 +38,7 @@ public final class BrokerJobHost: JobHost {
   static let recoveryBytes = 4 << 20
 
   private let scratch: String
+  private let isEncrypted: Bool
 
   /// A host for one run. Call on the broker's reactor, or before it runs.
   /// - Parameter waiting: takes the place of blocking, for a job that runs on the reactor's own thread.
@@ -47,6 +48,7 @@ public final class BrokerJobHost: JobHost {
     reactor = broker.reactor
     largestCommit = broker.largestUnit
     scratch = ScratchStateFile.directory(of: broker.dataDirectory)
+    isEncrypted = broker.isEncrypted
     additions = Atomic(broker.partitionAdditions)
     self.broker = ReactorBound(broker, on: broker.reactor)
   }
@@ -61,7 +63,9 @@ public final class BrokerJobHost: JobHost {
   }
 
   /// A file in the broker's data directory that no restart finds.
-  public func makeStateFile() throws(JobError) -> any StateFile { try ScratchStateFile(in: scratch) }
+  public func makeStateFile() throws(JobError) -> any StateFile {
+    try ScratchStateFile(in: scratch, isEncrypted: isEncrypted)
+  }
 
   // MARK: Opening
 

@@ -24,6 +24,8 @@ public struct OpenOptions: OptionSet, Sendable {
   public static let exclusive = OpenOptions(rawValue: 64)
   /// When it is made, only its owner may read and write it: for secrets.
   public static let ownerOnly = OpenOptions(rawValue: 128)
+  /// When it is made, its pages may be larger than usual (``File/pageSize``): for what is written once, in order.
+  public static let largePages = OpenOptions(rawValue: 256)
 }
 
 /// Files and directories. Every call may block, so reactors leave them to a ``BlockingExecutor`` once running.
@@ -52,6 +54,8 @@ public protocol FileSystem: AnyObject, Sendable {
   func availableBytes(_ path: String) throws(IOError) -> Int64
   /// Bytes of that file system in all.
   func totalBytes(_ path: String) throws(IOError) -> Int64
+  /// What ``File/pageSize`` will be of a file that is made with these options.
+  func pageSize(_ options: OpenOptions) -> Int
 }
 
 /// An open file. Positioned reads and writes may be called from several threads at once.
@@ -70,6 +74,31 @@ public protocol File: AnyObject, Sendable {
   func resize(_ size: Int64) throws(IOError)
   /// Closes; the file must not be used afterwards.
   func close()
+
+  /// The unit in which the file is changed: 4,096 bytes, or another number where pages of the disk hold more than the file's bytes.
+  ///
+  /// A write of whole pages leaves all others alone, also when power is lost in it. One of a part may cost what else is in the page.
+  /// What stands in the first 480 bytes of a page of zeros is replaced whole or not at all.
+  var pageSize: Int { get }
+  /// As ``read(into:at:)``, for who verifies all that it reads: pages that are not what was written come as zeros where the file can
+  /// tell, instead of an error.
+  func readUnverified(into buffer: UnsafeMutableRawBufferPointer, at position: Int64) throws(IOError) -> Int
+  /// Writes whole pages once more that hold `buffer` already, so that they are as durable as a write makes them. Power that is lost in
+  /// it leaves them what they are.
+  func rewrite(_ buffer: UnsafeRawBufferPointer, at position: Int64) throws(IOError)
+}
+
+extension File {
+  /// Those of the disk.
+  public var pageSize: Int { 4096 }
+  /// There is nothing that the file could tell.
+  public func readUnverified(into buffer: UnsafeMutableRawBufferPointer, at position: Int64) throws(IOError) -> Int {
+    try read(into: buffer, at: position)
+  }
+  /// The same bytes once more.
+  public func rewrite(_ buffer: UnsafeRawBufferPointer, at position: Int64) throws(IOError) {
+    try write(buffer, at: position)
+  }
 }
 
 /// A held lock.
@@ -79,6 +108,9 @@ public protocol FileLock: AnyObject, Sendable {
 }
 
 extension FileSystem {
+  /// Pages of the disk.
+  public func pageSize(_ options: OpenOptions) -> Int { 4096 }
+
   /// Makes a directory and every folder above it that is missing. On return those above are durable; the directory's own name
   /// is so once the directory above is synced.
   ///

@@ -12,6 +12,12 @@ public struct IOError: Error, Equatable, CustomStringConvertible {
     case accessDenied
     case tooManyFiles
     case unsupported
+    /// Bytes on disk are not what was written.
+    case corrupt
+    /// Nothing was written where an encrypted file is read, or it has been lost: there are zeros on the disk.
+    case unwritten
+    /// The file is encrypted, and its key is not among those given.
+    case wrongKey
     case failed
   }
 

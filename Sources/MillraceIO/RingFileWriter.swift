@@ -43,6 +43,8 @@ final class RingFileWriter: FileWriter, EventSource {
   /// Writes under way at once; further ones go to threads.
   private static let depth = 32
   private static let largestWrite = 64 << 10
+  /// What encryption adds to that at most.
+  private static let encryptionRoom = 1 << 10
 
   init(reactor: EpollReactor, executor: any BlockingExecutor) {
     self.reactor = reactor
@@ -77,7 +79,15 @@ final class RingFileWriter: FileWriter, EventSource {
     _ bytes: Bytes, to file: any File, at position: Int64, completion: @escaping (IOError?) -> Void
   ) {
     if state == .untried, reactor.isRunning { open() }
-    guard let ring, state == .open, bytes.count <= RingFileWriter.largestWrite, let linux = file as? LinuxFile,
+    if let encrypted = file as? EncryptedFile, state == .open, bytes.count <= RingFileWriter.largestWrite,
+      !free.isEmpty,
+      let below = encrypted.below(bytes, at: position)
+    {
+      // Encrypting so little takes less than the hop to a thread that could do it.
+      return write(below.bytes, to: below.file, at: below.position, completion: completion)
+    }
+    guard let ring, state == .open, bytes.count <= RingFileWriter.largestWrite + RingFileWriter.encryptionRoom,
+      let linux = file as? LinuxFile,
       let slot = free.popLast()
     else {
       return threads.write(bytes, to: file, at: position, completion: completion)

@@ -78,7 +78,7 @@ final class CompactionPass: SegmentPass, @unchecked Sendable {
       inputs.append(extent)
       bytes += extent.bytes
     }
-    return SegmentWriter.largestSize(of: inputs)
+    return SegmentWriter.largestSize(of: inputs, page: target.fileSystem.pageSize(.largePages))
   }
 
   func step(segment: UInt64) throws(LogError) -> PassProgress {

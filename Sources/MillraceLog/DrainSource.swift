@@ -53,7 +53,7 @@ struct PackedFile: Sendable {
       let position = Int(reference.position)
       let length = Int(reference.length)
       if position < windowStart || position + length > windowStart + window.count {
-        windowStart = position & ~(JournalFormat.blockSize - 1)
+        windowStart = position.roundedDown(to: file.pageSize)
         let wanted = max(PackedFile.windowSize, position - windowStart + length)
         window = try JournalReader.read(file, at: windowStart, length: min(wanted, fileSize - windowStart))
       }

@@ -67,10 +67,13 @@ final class Journal {
   private var nextFileNumber: UInt64
   /// Where the next commit starts in the active file.
   private var position: Int
-  /// Memory that commits are built in, taken at a time; a huge page.
-  private static let usualChunk = 2 << 20
+  /// Bytes of a page of its files.
+  private let page: Int
+  /// Memory that commits are built in, taken at a time; a huge page, or nearly.
+  private var usualChunk: Int { Journal.hugePage.roundedDown(to: page) }
+  private static let hugePage = 2 << 20
   /// Bytes of recent commits that an idle journal keeps in memory, and how long it has to be idle before it keeps no more.
-  private static let mostHeldIdle = 2 * usualChunk
+  private static let mostHeldIdle = 2 * hugePage
   static let shrinkDelay = Duration.seconds(5)
   private var chunk: Chunk?
   /// The file position that the chunk's first byte mirrors.
@@ -110,6 +113,7 @@ final class Journal {
     self.writer = writer
     self.configuration = configuration
     self.files = files
+    page = files.page
     identity = recovered.identity
     hotTail = HotTail(budget: configuration.hotTailSize)
     active = recovered.active
@@ -138,17 +142,17 @@ final class Journal {
       if inFlight.count >= configuration.writeDepth { return .wait }
       seal()
     }
-    if chunk != nil, position - chunkPosition + JournalFormat.aligned(needed) <= chunkSize {
+    if chunk != nil, position - chunkPosition + needed.roundedUp(to: page) <= chunkSize {
       return .ready
     }
-    return newChunk(for: JournalFormat.aligned(needed), givesSpaceBack: givesSpaceBack)
+    return newChunk(for: needed.roundedUp(to: page), givesSpaceBack: givesSpaceBack)
   }
 
   private func newChunk(for needed: Int, givesSpaceBack: Bool) -> Reservation {
     if let active {
-      let room = active.slot.size - JournalFormat.keptBack(ofFile: active.slot.size) - position
+      let room = active.slot.size - JournalFormat.keptBack(ofFile: active.slot.size, page: page) - position
       if needed <= room {
-        place(size: min(max(needed, Journal.usualChunk), room), at: position, in: active)
+        place(size: min(max(needed, usualChunk), room), at: position, in: active)
         return .ready
       }
       if givesSpaceBack, files.isExhausted, position + needed <= active.slot.size {
@@ -169,16 +173,16 @@ final class Journal {
     let file = JournalFile(slot: slot, number: nextFileNumber, firstSequence: nextSequence)
     nextFileNumber += 1
     active = file
-    let mostUsed = slot.size - JournalFormat.keptBack(ofFile: slot.size)
-    place(size: max(needed + JournalFormat.blockSize, min(Journal.usualChunk, mostUsed)), at: 0, in: file)
+    let mostUsed = slot.size - JournalFormat.keptBack(ofFile: slot.size, page: page)
+    place(size: max(needed + page, min(usualChunk, mostUsed)), at: 0, in: file)
     guard let chunk else { preconditionFailure("a chunk was just placed") }
     JournalFileHeader(
       identity: identity, fileNumber: file.number, fileSize: slot.size, firstSequence: file.firstSequence
     ).write(to: chunk.base)
     // Memory is used again: what stood there before must not reach the disk.
     (chunk.base + JournalFileHeader.size).initializeMemory(
-      as: UInt8.self, repeating: 0, count: JournalFormat.blockSize - JournalFileHeader.size)
-    position = JournalFormat.blockSize
+      as: UInt8.self, repeating: 0, count: page - JournalFileHeader.size)
+    position = page
     writeStart = 0
     return .ready
   }
@@ -307,7 +311,7 @@ final class Journal {
       fileNumber: active.number, time: reactor.wallClock)
     claimedDurable = durableSequence
     chain = header.write(to: memory)
-    let end = JournalFormat.aligned(start + JournalFormat.commitHeaderSize + commit.payloadLength)
+    let end = (start + JournalFormat.commitHeaderSize + commit.payloadLength).roundedUp(to: page)
     let used = start + JournalFormat.commitHeaderSize + commit.payloadLength
     (chunk.base + used).initializeMemory(as: UInt8.self, repeating: 0, count: end - used)
     let from = writeStart - chunkPosition

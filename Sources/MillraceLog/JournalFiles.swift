@@ -8,6 +8,8 @@ final class JournalSlot: Sendable {
   let file: any File
   let size: Int
   var path: String { file.path }
+  /// Bytes of a page of the file.
+  var page: Int { file.pageSize }
 
   init(file: any File, size: Int) {
     self.file = file
@@ -34,6 +36,8 @@ final class JournalFile {
 final class JournalFiles {
   private let directory: String
   private let fileSystem: any FileSystem
+  /// Bytes of a page of the files.
+  let page: Int
   private let reactor: any Reactor
   private let jobs: BackgroundJobs
   private let configuration: LogConfiguration
@@ -59,6 +63,7 @@ final class JournalFiles {
   ) {
     self.directory = directory
     self.fileSystem = fileSystem
+    page = fileSystem.pageSize([])
     self.reactor = reactor
     self.jobs = jobs
     self.configuration = configuration
@@ -97,14 +102,14 @@ final class JournalFiles {
 
   /// Takes a spare with room for a commit of `size` bytes.
   func take(size: Int) -> JournalSlot? {
-    let needed = size + JournalFormat.blockSize
+    let needed = size + page
     guard let index = spares.firstIndex(where: { $0.size >= needed }) else { return nil }
     return spares.remove(at: index)
   }
 
   /// Sees to it that a spare for a commit of `size` bytes is there or being made.
   func provide(size: Int) {
-    let needed = JournalFormat.aligned(size + JournalFormat.blockSize)
+    let needed = (size + page).roundedUp(to: page)
     guard !isPreparing, !isClosed, !spares.contains(where: { $0.size >= needed }) else { return }
     guard count < configuration.journalFileLimit || needed > configuration.journalFileSize else { return }
     guard failure == nil || reactor.now >= retryAt else { return }
@@ -152,19 +157,22 @@ final class JournalFiles {
     return String(repeating: "0", count: max(0, 8 - digits.count)) + digits + ".journal"
   }
 
-  /// Makes a file of `size` zero bytes that are really on disk, so that overwriting them needs no metadata.
+  /// Makes a file of `size` zero bytes, or what is left of its last page more, that are really on disk, so that overwriting them needs
+  /// no metadata.
   static func make(
     _ path: String, size: Int, directory: String, fileSystem: any FileSystem
   ) throws(LogError) -> JournalSlot {
     try LogError.wrapping { () throws(IOError) in
       let file = try fileSystem.open(path, [.read, .write, .create, .truncate, .direct, .durableWrites])
       do throws(IOError) {
+        let size = size.roundedUp(to: file.pageSize)
         // At least a mapping, so that the memory is aligned to blocks.
         let zeros = Chunk(capacity: max(min(size, 1 << 20), 64 * 1024))
+        let atOnce = zeros.capacity.roundedDown(to: file.pageSize)
         zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: zeros.capacity)
         var at = 0
         while at < size {
-          let length = min(zeros.capacity, size - at)
+          let length = min(atOnce, size - at)
           try file.write(UnsafeRawBufferPointer(start: zeros.base, count: length), at: Int64(at))
           at += length
         }
@@ -176,7 +184,7 @@ final class JournalFiles {
         do throws(IOError) { try fileSystem.remove(path) } catch {}
         throw error
       }
-      return JournalSlot(file: file, size: size)
+      return JournalSlot(file: file, size: size.roundedUp(to: file.pageSize))
     }
   }
 }

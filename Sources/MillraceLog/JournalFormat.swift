@@ -1,8 +1,9 @@
 // JournalFormat: the bytes of journal files.
 //
-// A journal file is pre-written to its full size and used again and again. All numbers are big endian.
+// A journal file is pre-written to its full size and used again and again. All numbers are big endian. It is made of blocks: pages of
+// the file, which have 4,096 bytes, or 4,064 in an encrypted data directory. Positions count the file's own bytes.
 //
-// Block 0 (4,096 bytes) is the file header:
+// Block 0 is the file header:
 //   0   magic            uint32  "MRJF"
 //   4   crc              uint32  CRC-32C of bytes 8..<64
 //   8   version          uint32  1
@@ -13,7 +14,7 @@
 //   48  first sequence   uint64  of the commits in this file
 //   56  reserved         uint64  0
 //
-// Commits follow, each starting on a 4,096-byte boundary:
+// Commits follow, each starting with a block:
 //   0   magic            uint32  "MRJC"
 //   4   crc              uint32  CRC-32C of bytes 8..<80
 //   8   sequence         uint64  counts up by 1 over all files
@@ -59,7 +60,6 @@ enum JournalFormat {
   static let fileMagic: UInt32 = 0x4d52_4a46
   static let commitMagic: UInt32 = 0x4d52_4a43
   static let version: UInt32 = 1
-  static let blockSize = 4096
   static let commitHeaderSize = 80
   static let entryHeaderSize = 16
   /// Bytes of an entry that gives a partition the batch of another one.
@@ -70,8 +70,7 @@ enum JournalFormat {
   static func entrySize(_ length: Int) -> Int { entryHeaderSize + (length + 7) & ~7 }
   /// Bytes at the end of a file that only units which give space back may use, so that a topic can be deleted while the
   /// disk has no room for another file. A file made for one large unit may have less.
-  static func keptBack(ofFile size: Int) -> Int { min(256 << 10, size / 16) & ~(blockSize - 1) }
-  static func aligned(_ size: Int) -> Int { (size + blockSize - 1) & ~(blockSize - 1) }
+  static func keptBack(ofFile size: Int, page: Int) -> Int { min(256 << 10, size / 16).roundedDown(to: page) }
 }
 
 /// A journal's random identity; commits of another data directory are never taken for this one's.
@@ -137,8 +136,8 @@ struct CommitHeader: Equatable {
   var fileNumber: UInt64
   var time: Timestamp
 
-  /// Bytes the commit takes in the file.
-  var alignedSize: Int { JournalFormat.aligned(JournalFormat.commitHeaderSize + payloadLength) }
+  /// Bytes the commit takes in a file with pages of `page` bytes.
+  func alignedSize(page: Int) -> Int { (JournalFormat.commitHeaderSize + payloadLength).roundedUp(to: page) }
 
   /// Writes the header and returns the chain value for the next commit.
   func write(to start: UnsafeMutableRawPointer) -> UInt64 {

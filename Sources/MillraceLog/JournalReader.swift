@@ -5,14 +5,17 @@ import MillraceIO
 import MillraceModel
 
 enum JournalReader {
-  /// Reads `length` bytes at `position`, widening to blocks because the file may be open past the page cache.
+  /// Reads `length` bytes at `position`, widening to pages because the file may be open past the page cache.
+  ///
+  /// What is damaged may come as zeros: callers check what they read.
   static func read(_ file: any File, at position: Int, length: Int) throws(LogError) -> Bytes {
-    let start = position & ~(JournalFormat.blockSize - 1)
-    let end = JournalFormat.aligned(position + length)
+    let start = position.roundedDown(to: file.pageSize)
+    let end = (position + length).roundedUp(to: file.pageSize)
     // Mapped memory, so that the buffer is aligned to blocks whatever its size.
     let chunk = Chunk(capacity: max(end - start, 64 * 1024))
     let got = try LogError.wrapping { () throws(IOError) in
-      try file.read(into: UnsafeMutableRawBufferPointer(start: chunk.base, count: end - start), at: Int64(start))
+      try file.readUnverified(
+        into: UnsafeMutableRawBufferPointer(start: chunk.base, count: end - start), at: Int64(start))
     }
     guard got >= position - start + length else {
       throw LogError(
@@ -95,7 +98,7 @@ struct JournalScan {
   func commits(
     sequence: inout UInt64, chain: inout UInt64?, _ body: (ReadCommit) throws(LogError) -> Void
   ) throws(LogError) -> (position: Int, end: CommitEnd) {
-    var at = JournalFormat.blockSize
+    var at = slot.page
     while at + JournalFormat.commitHeaderSize <= contents.count {
       let rest = contents[at..<contents.count]
       guard let commit = rest.withBuffer({ CommitHeader($0) }) else { return (at, .noCommit("no header")) }
@@ -116,7 +119,7 @@ struct JournalScan {
       try body(ReadCommit(header: commit, bytes: whole, fileNumber: header.fileNumber, position: at))
       chain = whole.withBuffer { CommitHeader.chainValue($0) }
       sequence += 1
-      at += commit.alignedSize
+      at += commit.alignedSize(page: slot.page)
     }
     return (at, .endOfFile)
   }
@@ -135,15 +138,16 @@ struct JournalScan {
     in slot: JournalSlot, from position: Int, identity: JournalIdentity?
   ) throws(LogError) -> (durable: UInt64, position: Int)? {
     var best: (durable: UInt64, position: Int)?
-    var at = JournalFormat.aligned(position)
-    let window = 4 << 20
+    let page = slot.page
+    var at = position.roundedUp(to: page)
+    let window = (4 << 20).roundedDown(to: page)
     // A file that was cut off may end in the middle of a block, which holds no header then.
-    let end = slot.size & ~(JournalFormat.blockSize - 1)
+    let end = slot.size.roundedDown(to: page)
     while at < end {
       let length = min(window, end - at)
       let bytes = try JournalReader.read(slot.file, at: at, length: length)
       bytes.withBuffer { buffer in
-        for block in stride(from: 0, to: length - JournalFormat.commitHeaderSize, by: JournalFormat.blockSize) {
+        for block in stride(from: 0, to: length - JournalFormat.commitHeaderSize, by: page) {
           guard buffer.number(block, UInt32.self) == JournalFormat.commitMagic,
             let header = CommitHeader(UnsafeRawBufferPointer(rebasing: buffer[block...])),
             identity == nil || header.identity == identity, header.durable > best?.durable ?? 0

@@ -96,18 +96,18 @@ struct JournalRecovery {
         known = max(known, commit.header.durable)
         doubtful.removeAll { $0.sequence <= known }
         // The file's header is as doubtful as its first commit.
-        let start = commit.position == JournalFormat.blockSize ? 0 : commit.position
+        let start = commit.position == candidate.slot.page ? 0 : commit.position
         doubtful.append(
           DoubtfulCommit(
             sequence: commit.header.sequence, slot: candidate.slot, position: start,
-            blocks: scan.blocks(start..<(commit.position + commit.header.alignedSize))))
+            blocks: scan.blocks(start..<(commit.position + commit.header.alignedSize(page: candidate.slot.page)))))
         try visit(commit)
       }
-      if result.position == JournalFormat.blockSize {
+      if result.position == candidate.slot.page {
         // The header of a file whose first commit was cut off is as doubtful, and what follows will need it.
         doubtful.append(
           DoubtfulCommit(
-            sequence: sequence, slot: candidate.slot, position: 0, blocks: scan.blocks(0..<JournalFormat.blockSize)))
+            sequence: sequence, slot: candidate.slot, position: 0, blocks: scan.blocks(0..<candidate.slot.page)))
       }
     }
     candidates += unused
@@ -138,7 +138,7 @@ struct JournalRecovery {
     for commit in commits {
       try LogError.wrapping { () throws(IOError) in
         try commit.blocks.withBuffer { buffer throws(IOError) in
-          try commit.slot.file.write(buffer, at: Int64(commit.position))
+          try commit.slot.file.rewrite(buffer, at: Int64(commit.position))
         }
       }
     }
@@ -148,12 +148,12 @@ struct JournalRecovery {
   private func forgetFuture(_ spares: [Candidate], from sequence: UInt64) throws(LogError) {
     let zeros = Chunk(capacity: 64 * 1024)
     // Memory is used again: what it held last was read from a journal file, whose header would count once more.
-    zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: JournalFormat.blockSize)
+    zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: zeros.capacity)
     for spare in spares {
       guard let header = spare.header, header.firstSequence >= sequence else { continue }
       try LogError.wrapping { () throws(IOError) in
         try spare.slot.file.write(
-          UnsafeRawBufferPointer(start: zeros.base, count: JournalFormat.blockSize), at: 0)
+          UnsafeRawBufferPointer(start: zeros.base, count: spare.slot.page), at: 0)
       }
     }
   }
@@ -174,7 +174,7 @@ struct JournalRecovery {
       let header = try JournalRecovery.header(of: file, size: size)
       // A file whose making was interrupted is shorter than its first commit would need, or not a whole number of blocks;
       // it never had a header, which is written with the first commit.
-      let isWhole = size >= 2 * JournalFormat.blockSize && size % JournalFormat.blockSize == 0
+      let isWhole = size >= 2 * file.pageSize && size % file.pageSize == 0
       let isCut = header.map { $0.fileSize != size } ?? !isWhole
       candidates.append(Candidate(slot: JournalSlot(file: file, size: size), header: header, isCut: isCut))
     }
@@ -187,7 +187,8 @@ struct JournalRecovery {
     // Past the page cache only whole blocks can be asked for; the last one may come in part.
     let block = Chunk(capacity: 64 * 1024)
     let got = try LogError.wrapping { () throws(IOError) in
-      try file.read(into: UnsafeMutableRawBufferPointer(start: block.base, count: JournalFormat.blockSize), at: 0)
+      try file.readUnverified(
+        into: UnsafeMutableRawBufferPointer(start: block.base, count: file.pageSize), at: 0)
     }
     return JournalFileHeader(UnsafeRawBufferPointer(start: block.base, count: got))
   }
@@ -204,7 +205,7 @@ struct JournalRecovery {
     if known == nil {
       // Without any readable header nothing tells whose the commits are; if some were durable, a header is damaged.
       for candidate in candidates {
-        let from = JournalFormat.blockSize
+        let from = candidate.slot.page
         guard let claim = try JournalScan.highestClaim(in: candidate.slot, from: from, identity: nil), claim.durable > 0
         else { continue }
         throw LogError(
@@ -226,9 +227,9 @@ struct JournalRecovery {
   private func pathWithoutHeader(
     startingAt sequence: UInt64, identity: JournalIdentity, in candidates: [Candidate]
   ) throws(LogError) -> String? {
-    for candidate in candidates where candidate.header == nil && candidate.slot.size >= 2 * JournalFormat.blockSize {
+    for candidate in candidates where candidate.header == nil && candidate.slot.size >= 2 * candidate.slot.page {
       let block = try JournalReader.read(
-        candidate.slot.file, at: JournalFormat.blockSize, length: JournalFormat.blockSize)
+        candidate.slot.file, at: candidate.slot.page, length: candidate.slot.page)
       let commit = block.withBuffer { CommitHeader($0) }
       if let commit, commit.identity == identity, commit.sequence == sequence { return candidate.slot.path }
     }
@@ -262,7 +263,7 @@ struct JournalRecovery {
     for candidate in candidates {
       // A file that was drained before it became spare can claim nothing new.
       if let header = candidate.header, let snapshot, header.firstSequence <= snapshot.drainedSequence { continue }
-      places.append((candidate.slot, JournalFormat.blockSize))
+      places.append((candidate.slot, candidate.slot.page))
     }
     for place in places {
       guard

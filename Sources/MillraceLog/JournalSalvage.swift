@@ -72,11 +72,12 @@ struct JournalSalvage {
   /// The whole file; blocks that cannot be read are zeros.
   private mutating func contents(of file: any File) throws(IOError) -> Bytes {
     let size = Int(try file.size())
-    let chunk = Chunk(capacity: max(JournalFormat.aligned(size), 64 * 1024))
+    let chunk = Chunk(capacity: max(size.roundedUp(to: file.pageSize), 64 * 1024))
     chunk.base.initializeMemory(as: UInt8.self, repeating: 0, count: chunk.capacity)
     var at = 0
     func read(_ length: Int) throws(IOError) {
-      _ = try file.read(into: UnsafeMutableRawBufferPointer(start: chunk.base + at, count: length), at: Int64(at))
+      _ = try file.readUnverified(
+        into: UnsafeMutableRawBufferPointer(start: chunk.base + at, count: length), at: Int64(at))
     }
     while at < size {
       let length = min(1 << 20, size - at)
@@ -86,7 +87,7 @@ struct JournalSalvage {
       } catch {
         let end = at + length
         while at < end {
-          let part = min(JournalFormat.blockSize, end - at)
+          let part = min(file.pageSize, end - at)
           do throws(IOError) { try read(part) } catch { unreadable.append("\(file.path) at byte \(at): \(error)") }
           at += part
         }
@@ -98,11 +99,12 @@ struct JournalSalvage {
   private mutating func scan(_ contents: Bytes, file: Int, above drained: UInt64) {
     contents.withBuffer { buffer in
       if identity == nil { identity = JournalFileHeader(buffer)?.identity }
-      var at = JournalFormat.blockSize
+      let page = files[file].pageSize
+      var at = page
       while at + JournalFormat.commitHeaderSize <= buffer.count {
         let rest = UnsafeRawBufferPointer(rebasing: buffer[at...])
         guard let header = CommitHeader(rest), identity == nil || header.identity == identity else {
-          at += JournalFormat.blockSize
+          at += page
           continue
         }
         identity = header.identity
@@ -114,14 +116,14 @@ struct JournalSalvage {
             == header.payloadCRC
         guard isWhole else {
           damaged[header.sequence] = "\(files[file].path) at byte \(at): the payload has a wrong checksum"
-          at += JournalFormat.blockSize
+          at += page
           continue
         }
         if header.sequence > drained {
           candidates[header.sequence, default: []].append(
             SalvagedCommit(header: header, chainValue: CommitHeader.chainValue(rest), file: file, position: at))
         }
-        at += header.alignedSize
+        at += header.alignedSize(page: page)
       }
     }
   }
@@ -190,7 +192,9 @@ struct JournalSalvage {
       places = [known]
     } else {
       if let last = commits.last {
-        places.append("behind byte \(last.position + last.header.alignedSize) of \(files[last.file].path)")
+        places.append(
+          "behind byte \(last.position + last.header.alignedSize(page: files[last.file].pageSize)) of \(files[last.file].path)"
+        )
       }
       if let next { places.append("before byte \(next.position) of \(files[next.file].path)") }
     }

@@ -41,7 +41,11 @@ public struct LogError: Error, Equatable, CustomStringConvertible {
 
   /// An operating system's error as the log's.
   public init(_ error: IOError) {
-    self.init(error.code == .noSpace ? .noSpace : .io, error.description)
+    switch error.code {
+    case .noSpace: self.init(.noSpace, error.description)
+    case .corrupt, .unwritten: self.init(.corruption, "\(error.subject): \(error.reason)")
+    default: self.init(.io, error.description)
+    }
   }
 
   /// Runs `body`, turning the operating system's error into the log's.

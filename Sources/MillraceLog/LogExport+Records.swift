@@ -32,12 +32,12 @@ struct VoidBatches {
 
 extension LogExport {
   mutating func write(
-    _ store: LogStore, _ journal: JournalSalvage, to target: String, identity: JournalIdentity, sequence: UInt64,
-    lastSeen: Timestamp?
+    _ store: LogStore, _ journal: JournalSalvage, to target: String, in fileSystem: any FileSystem,
+    identity: JournalIdentity, sequence: UInt64, lastSeen: Timestamp?
   ) throws(LogError) {
     let output = SegmentTarget(
       directory: "\(target)/segments", identity: identity, blockSize: store.configuration.segmentBlockSize,
-      fileSystem: store.fileSystem)
+      fileSystem: fileSystem)
     var writer = ExportWriter(target: output)
     let logs = store.partitions.values.sorted { $0.id < $1.id }
     for log in logs {
@@ -71,11 +71,11 @@ extension LogExport {
       partitions: logs.map(\.snapshot),
       application: store.stateMachine.snapshot())
     try LogError.wrapping { () throws(IOError) in
-      try store.fileSystem.syncDirectory("\(target)/segments")
-      try store.fileSystem.syncDirectory(target)
+      try fileSystem.syncDirectory("\(target)/segments")
+      try fileSystem.syncDirectory(target)
     }
     _ = try SnapshotSlots().write(
-      EncodedSnapshot(identity: identity, pieces: [snapshot.encoded()]), directory: target, fileSystem: store.fileSystem
+      EncodedSnapshot(identity: identity, pieces: [snapshot.encoded()]), directory: target, fileSystem: fileSystem
     )
   }
 

@@ -60,12 +60,15 @@ public struct LogExport: Sendable {
   ///
   /// Blocks. The caller sees to it that no server has either directory open. On return the new directory is durable.
   /// - Parameters:
+  ///   - fileSystem: what `source` is read with.
+  ///   - targetFileSystem: what `target` is written with; nil for the same.
   ///   - stateMachine: a new one; on return it has the state that the new directory holds.
   ///   - reactor: for its clock.
   /// - Throws: `.io` when `source` is no data directory or `target` is not empty or cannot be written. Damage in `source`
   ///   is no error.
   public static func run(
-    from source: String, to target: String, fileSystem: any FileSystem, stateMachine: any LogStateMachine,
+    from source: String, to target: String, fileSystem: any FileSystem,
+    targetFileSystem: (any FileSystem)? = nil, stateMachine: any LogStateMachine,
     reactor: any Reactor, logger: Logger, random: inout some RandomNumberGenerator
   ) throws(LogError) -> LogExport {
     let isThere = try LogError.wrapping { () throws(IOError) in
@@ -73,14 +76,15 @@ public struct LogExport: Sendable {
       return try fileSystem.exists("\(source)/segments")
     }
     guard isThere else { throw LogError(.io, "\(source) is no data directory: there is no journal in it") }
+    let output = targetFileSystem ?? fileSystem
     try LogError.wrapping { () throws(IOError) in
-      if try fileSystem.exists(target), try !fileSystem.list(target).isEmpty {
+      if try output.exists(target), try !output.list(target).isEmpty {
         throw IOError(.alreadyExists, operation: "export to", subject: target, reason: "the directory is not empty")
       }
-      try fileSystem.createDirectories(target)
-      try fileSystem.createDirectory("\(target)/journal")
-      try fileSystem.createDirectory("\(target)/segments")
-      try fileSystem.syncIfAllowed(fileSystem.parentDirectory(of: target))
+      try output.createDirectories(target)
+      try output.createDirectory("\(target)/journal")
+      try output.createDirectory("\(target)/segments")
+      try output.syncIfAllowed(output.parentDirectory(of: target))
     }
     var export = LogExport()
     let contents = try SnapshotSlots.salvage(source, fileSystem: fileSystem)
@@ -98,7 +102,8 @@ public struct LogExport: Sendable {
     let identity = JournalIdentity(high: random.next(), low: random.next())
     let sequence = max(journal.commits.last?.header.sequence ?? 0, contents.snapshot?.sequence ?? 0, drained)
     try export.write(
-      store, journal, to: target, identity: identity, sequence: max(sequence, 1), lastSeen: contents.snapshot?.lastSeen)
+      store, journal, to: target, in: output, identity: identity, sequence: max(sequence, 1),
+      lastSeen: contents.snapshot?.lastSeen)
     return export
   }
 

@@ -190,29 +190,37 @@ public struct LogInspection: Sendable {
     harmless = contents?.harmless ?? []
     guard let contents, let snapshot = contents.snapshot else { return nil }
     for path in contents.headerPaths { add(.snapshot, path, 0, 64) }
-    add(.snapshot, contents.path, Int64(SnapshotSlots.headerSize), contents.length)
+    add(.snapshot, contents.path, Int64(contents.place.lowerBound), contents.place.count)
     self.snapshot = InspectedSnapshot(
       sequence: snapshot.sequence, drainedSequence: snapshot.drainedSequence,
-      partitions: snapshot.partitions.count, segments: snapshot.segments.count, bytes: Int64(contents.length))
+      partitions: snapshot.partitions.count, segments: snapshot.segments.count, bytes: Int64(contents.place.count))
     return snapshot
   }
 
   private mutating func readFiles(_ snapshot: Snapshot?, _ fileSystem: any FileSystem) throws(LogError) {
+    var damaged: [String] = []
     files = try LogError.wrapping { () throws(IOError) in
       var found: [InspectedJournalFile] = []
       for name in try fileSystem.list("\(directory)/journal").sorted() where name.hasSuffix(".journal") {
         let path = "\(directory)/journal/\(name)"
-        let file = try fileSystem.open(path, .read)
+        let file: any File
+        do throws(IOError) {
+          file = try fileSystem.open(path, .read)
+        } catch {
+          guard error.code == .corrupt else { throw error }
+          damaged.append(LogError(error).reason)
+          continue
+        }
         defer { file.close() }
         let size = try file.size()
         let block = Chunk(capacity: 4096)
         let room = UnsafeMutableRawBufferPointer(start: block.base, count: 64)
-        let isWhole = try file.read(into: room, at: 0) == 64
+        let isWhole = try file.readUnverified(into: room, at: 0) == 64
         let header = isWhole ? JournalFileHeader(UnsafeRawBufferPointer(room)) : nil
         let use =
           if let header, Int64(header.fileSize) != size {
             "use \(header.fileNumber), cut off: it was \(header.fileSize) bytes long"
-          } else if size < 2 * Int64(JournalFormat.blockSize) || size % Int64(JournalFormat.blockSize) != 0 {
+          } else if size < 2 * Int64(file.pageSize) || size % Int64(file.pageSize) != 0 {
             "unfinished: its making was interrupted"
           } else if let header {
             snapshot.map { header.firstSequence <= $0.drainedSequence } ?? false
@@ -225,6 +233,7 @@ public struct LogInspection: Sendable {
       }
       return found
     }
+    problems += damaged
   }
 
   private mutating func readJournal(
@@ -238,8 +247,8 @@ public struct LogInspection: Sendable {
     for file in files {
       let opened = try LogError.wrapping { () throws(IOError) in try fileSystem.open(file.path, .read) }
       defer { opened.close() }
-      guard file.size >= Int64(JournalFormat.blockSize) else { continue }
-      let block = try JournalReader.read(opened, at: 0, length: JournalFormat.blockSize)
+      guard file.size >= Int64(opened.pageSize) else { continue }
+      let block = try JournalReader.read(opened, at: 0, length: opened.pageSize)
       if let header = block.withBuffer({ JournalFileHeader($0) }) { paths[header.fileNumber] = file.path }
     }
     var found = self
@@ -302,20 +311,30 @@ public struct LogInspection: Sendable {
   private mutating func checkFile(
     _ segment: SnapshotSegment, _ path: String, _ identity: JournalIdentity?, _ fileSystem: any FileSystem
   ) throws(LogError) {
-    let (size, problem) = try LogError.wrapping { () throws(IOError) in
-      let file = try fileSystem.open(path, .read)
-      defer { file.close() }
-      let block = Chunk(capacity: 4096)
-      let got = try file.read(into: UnsafeMutableRawBufferPointer(start: block.base, count: 64), at: 0)
-      let head = UnsafeRawBufferPointer(start: block.base, count: got)
-      let problem = identity.flatMap { SegmentFormat.headerProblem(head, number: segment.number, identity: $0) }
-      return (try file.size(), problem)
+    let found = try noting { () throws(LogError) in
+      try LogInspection.sizeAndProblem(segment, path, identity, fileSystem)
     }
+    guard let (size, problem) = found else { return }
     if size != segment.fileSize {
       problems.append("\(path): the file ends at byte \(size), it was written with \(segment.fileSize) bytes")
     }
     add(.segmentHeader, path, 0, 64)
     if let problem { problems.append("\(path): \(problem)") }
+  }
+
+  private static func sizeAndProblem(
+    _ segment: SnapshotSegment, _ path: String, _ identity: JournalIdentity?, _ fileSystem: any FileSystem
+  ) throws(LogError) -> (size: Int64, problem: String?) {
+    try LogError.wrapping { () throws(IOError) in
+      let file = try fileSystem.open(path, .read)
+      defer { file.close() }
+      let block = Chunk(capacity: 4096)
+      let got = try file.readUnverified(
+        into: UnsafeMutableRawBufferPointer(start: block.base, count: 64), at: 0)
+      let head = UnsafeRawBufferPointer(start: block.base, count: got)
+      let problem = identity.flatMap { SegmentFormat.headerProblem(head, number: segment.number, identity: $0) }
+      return (try file.size(), problem)
+    }
   }
 
   private mutating func readSegments(_ snapshot: Snapshot?, _ fileSystem: any FileSystem) throws(LogError) {

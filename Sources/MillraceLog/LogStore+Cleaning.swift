@@ -165,7 +165,7 @@ extension LogStore {
         let work = log.compactable(policy, now: now),
         work.isOverdue || work.dirtyRatio >= policy.minDirtyRatio,
         // Else a snapshot after each new segment makes room for the next.
-        !space.isLow || SegmentWriter.largestSize(of: work.extents) <= cleaningRoom
+        !space.isLow || SegmentWriter.largestSize(of: work.extents, page: segmentPage) <= cleaningRoom
       else { continue }
       if best == nil || work.dirtyRatio > best!.2.dirtyRatio { best = (log, policy, work) }
     }

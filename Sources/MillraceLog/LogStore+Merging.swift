@@ -18,7 +18,7 @@ extension LogStore {
     for (number, use) in drain.segments.sorted(by: { $0.key < $1.key })
     where use.extents > 0 && !cleaning.damagedSegments.contains(number) && !cleaning.isPostponed(number) {
       // Header, index and padding are not counted as dead.
-      let overhead = Int64(SegmentFormat.headerSize) * 2 + Int64(use.extents * 2 * SegmentFormat.indexEntrySize)
+      let overhead = Int64(segmentPage) * 2 + Int64(use.extents * 2 * SegmentFormat.indexEntrySize)
       if use.liveBytes * 2 < use.fileSize - overhead { dead.append((number, use)) }
       let average = use.liveBytes / Int64(use.extents)
       if average < configuration.mergedRunSize, use.liveBytes < Int64(configuration.compactedSegmentSize) {
@@ -43,7 +43,7 @@ extension LogStore {
     var largest: Int64 = 0
     var out: Set<UInt64> = []
     for (number, use) in list where out.count < most {
-      let size = SegmentWriter.largestSize(bytes: use.liveBytes, blocks: use.blocks)
+      let size = SegmentWriter.largestSize(bytes: use.liveBytes, blocks: use.blocks, page: segmentPage)
       // A smaller one may still fit.
       if largest + size > room { continue }
       if !out.isEmpty, bytes + use.liveBytes > Int64(2 * configuration.compactedSegmentSize) { break }
@@ -54,6 +54,9 @@ extension LogStore {
     return out.isEmpty ? nil : out
   }
 
+  /// Bytes of a page of a segment's file.
+  var segmentPage: Int { fileSystem.pageSize(.largePages) }
+
   /// Most bytes of a segment made of `extents`, in which a block that several of them have stands once.
   func largestSize(of extents: [SegmentExtent]) -> Int64 {
     var uses: [UInt64: SegmentUse] = [:]
@@ -62,7 +65,8 @@ extension LogStore {
       uses[extent.segment, default: SegmentUse(fileSize: 0, sharedBytes: shared)].add(extent)
     }
     return SegmentWriter.largestSize(
-      bytes: uses.values.reduce(0) { $0 + $1.liveBytes }, blocks: uses.values.reduce(0) { $0 + $1.blocks })
+      bytes: uses.values.reduce(0) { $0 + $1.liveBytes }, blocks: uses.values.reduce(0) { $0 + $1.blocks },
+      page: segmentPage)
   }
 
   /// The runs in segments that are to be merged, by partition; neighbours together.

@@ -652,6 +652,8 @@ public final class LogStore {
     done(error)
   }
 
+  /// Whether what is written is encrypted.
+  public var isEncrypted: Bool { fileSystem is EncryptedFileSystem }
   /// Figures of the journal so far.
   public var journalFigures: JournalFigures { journal.figures }
   /// Bytes of recent batches held in memory.

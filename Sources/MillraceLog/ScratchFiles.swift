@@ -40,7 +40,7 @@ private final class ScratchFile: @unchecked Sendable {
         if let open = state.handle {
           file = open
         } else {
-          file = try fileSystem.open(path, [.read, .write, .create, .truncate])
+          file = try fileSystem.open(path, [.read, .write, .create, .truncate, .largePages])
           state.handle = file
         }
         let position = state.end

@@ -3,7 +3,7 @@
 // A segment is written once, in order, and never changed. It holds the batches of a run of journal commits, sorted by
 // partition and offset, or what is left of older segments. Numbers are big endian.
 //
-// Header (4,096 bytes): 0 magic uint32 "MRSG", 4 crc uint32 of bytes 8..<64, 8 version uint32 1, 12 reserved,
+// Header (a page: 4,096 bytes, or 16,352 in an encrypted data directory): 0 magic uint32 "MRSG", 4 crc uint32 of bytes 8..<64, 8 version uint32 1, 12 reserved,
 //   16 journal identity 16 bytes, 32 segment number uint64, 40 first and 48 last sequence drained uint64 (0 when made from segments), 56 reserved.
 // Blocks follow: whole batches of one partition, at least `segmentBlockSize` bytes except a partition's last. A block is
 //   what is read, verified and indexed. A batch of 64 KiB or more is a block of its own, written with the whole pages
@@ -14,7 +14,7 @@
 //   base offsets and leader epochs included), 32 max timestamp int64.
 //   Bit 31 of the length: the block is a batch that other partitions may have, too. The base offset in its bytes may be
 //   another partition's, so that a reader is given the one of the index instead, once the block's CRC was found right.
-// Zeros up to a multiple of 4,096.
+// Zeros up to a whole page.
 //
 // Where each partition's index part lies, and its own CRC, is kept in the manifest (see Snapshot.swift), so a segment is
 // opened without reading anything but the part needed.
@@ -25,7 +25,6 @@ import MillraceModel
 enum SegmentFormat {
   static let magic: UInt32 = 0x4d52_5347
   static let version: UInt32 = 1
-  static let headerSize = 4096
   static let indexEntrySize = 40
   static let sharedBit: UInt32 = 1 << 31
 

@@ -14,12 +14,15 @@ struct ExtentWish: Sendable {
   let offset: Offset
   let limit: Int
 
+  /// What is read around it.
+  private static let around = 4096
+
   /// About so many bytes will be read.
   var bytes: Int {
     let records = max(1, extent.nextOffset - extent.baseOffset)
     let wanted = min(records, extent.nextOffset - max(offset, extent.baseOffset))
     let share = Double(extent.bytes) * Double(wanted) / Double(records)
-    return min(min(limit, Int(share)) + JournalFormat.blockSize, SegmentReader.windowSize)
+    return min(min(limit, Int(share)) + ExtentWish.around, SegmentReader.windowSize)
   }
 }
 
@@ -31,12 +34,13 @@ struct SegmentPiece: Sendable {
   let wanted: Range<Int>
 
   /// What begins with block `first` and fits into `size` bytes, a page less for what stands around it.
-  init(_ key: IndexKey, _ blocks: [SegmentBlock], from first: Int, size: Int) {
+  init(_ key: IndexKey, _ blocks: [SegmentBlock], from first: Int, size: Int, page: Int) {
+    let room = Int64(min(size, SegmentReader.windowSize.roundedDown(to: page)) - page)
     let start = blocks[first].position
     var end = first + 1
     // What is shared may stand anywhere before, or be the same block once more: in one window no byte belongs to two blocks.
     while end < blocks.count, blocks[end].position >= blocks[end - 1].position + Int64(blocks[end - 1].length),
-      blocks[end].position + Int64(blocks[end].length) - start <= Int64(size - JournalFormat.blockSize)
+      blocks[end].position + Int64(blocks[end].length) - start <= room
     {
       end += 1
     }
@@ -118,15 +122,15 @@ extension SegmentReader {
       guard let blocks = try? index(wish.extent) else { continue }
       let first = blocks.partitioningIndex { $0.lastOffset < wish.offset }
       guard first < blocks.count else { continue }
-      let size = min(wish.limit + JournalFormat.blockSize, SegmentReader.windowSize)
-      pieces.append(SegmentPiece(wish.extent.key, blocks, from: first, size: size))
+      let size = min(wish.limit + page, SegmentReader.windowSize)
+      pieces.append(SegmentPiece(wish.extent.key, blocks, from: first, size: size, page: page))
     }
     pieces.sort { $0.start < $1.start }
     var run: [SegmentPiece] = []
     for piece in pieces {
       if let first = run.first, let last = run.last,
         piece.start < last.end || piece.start - last.end > SegmentReader.largestGap
-          || piece.end - first.start > Int64(SegmentReader.windowSize - JournalFormat.blockSize)
+          || piece.end - first.start > Int64(SegmentReader.windowSize.roundedDown(to: page) - page)
       {
         load(run, of: wishes[0].extent.segment)
         run = []

@@ -24,6 +24,8 @@ final class SegmentReader: Sendable {
   private let fileSystem: any FileSystem
   let ahead: (any BlockingExecutor)?
   private let leavesBaseOffsets: Bool
+  /// Bytes of a page of a segment's file.
+  let page: Int
   let cache: Mutex<Cache>
   /// Most files held open.
   private static let openFiles = 64
@@ -42,6 +44,7 @@ final class SegmentReader: Sendable {
     self.directory = directory
     self.fileSystem = fileSystem
     self.leavesBaseOffsets = leavesBaseOffsets
+    page = fileSystem.pageSize(.largePages)
     ahead = budget >= 2 * SegmentReader.windowSize ? readAhead : nil
     cache = Mutex(Cache(windows: ReadWindows(budget: budget)))
   }
@@ -79,19 +82,18 @@ final class SegmentReader: Sendable {
     }
   }
 
-  /// Reads whole pages around what is wanted.
+  /// Reads whole pages around what is wanted, which is not verified yet: what is damaged may come as zeros.
   /// - Returns: the memory, where in it `position` stands, and how many bytes from there on the file had.
   func read(
     _ file: any File, at position: Int64, length: Int
   ) throws(LogError) -> (chunk: Chunk, start: Int, got: Int) {
-    let first = position & ~Int64(JournalFormat.blockSize - 1)
+    let first = position.roundedDown(to: file.pageSize)
     let start = Int(position - first)
     // At least a mapping, so that the memory is aligned to pages.
-    let wanted = max(JournalFormat.aligned(start + length), 64 * 1024)
-    let chunk = Chunk(capacity: wanted)
+    let wanted = (start + length).roundedUp(to: file.pageSize)
+    let chunk = Chunk(capacity: max(wanted, 64 * 1024))
     let got = try LogError.wrapping { () throws(IOError) in
-      try file.read(
-        into: UnsafeMutableRawBufferPointer(start: chunk.base, count: JournalFormat.aligned(start + length)), at: first)
+      try file.readUnverified(into: UnsafeMutableRawBufferPointer(start: chunk.base, count: wanted), at: first)
     }
     return (chunk, start, max(0, got - start))
   }
@@ -202,7 +204,7 @@ final class SegmentReader: Sendable {
     _ extent: SegmentExtent, _ blocks: [SegmentBlock], first: Int, size: Int, isAhead: Bool = false
   ) throws(LogError) -> ReadWindow {
     let before = cache.withLock { $0.forgotten }
-    let piece = SegmentPiece(extent.key, blocks, from: first, size: size)
+    let piece = SegmentPiece(extent.key, blocks, from: first, size: size, page: page)
     let file = try file(extent.segment)
     let memory = try read(file, at: piece.start, length: Int(piece.end - piece.start))
     let window = try verified(

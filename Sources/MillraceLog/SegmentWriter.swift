@@ -34,7 +34,11 @@ struct SegmentWriter {
   private let fileSystem: any FileSystem
   private let number: UInt64
   private let blockSize: Int
+  /// Bytes of a page of the file.
+  private let page: Int
   private var buffer = Chunk(capacity: 1 << 20)
+  /// Bytes of the buffer that are used, whole pages.
+  private let room: Int
   private var held = 0
   private var flushed: Int64 = 0
   private var runs: [Run] = []
@@ -52,6 +56,8 @@ struct SegmentWriter {
     self.fileSystem = fileSystem
     self.number = number
     self.blockSize = blockSize
+    page = file.pageSize
+    room = buffer.capacity.roundedDown(to: page)
   }
 
   /// Begins a segment file, which is emptied if it exists.
@@ -61,7 +67,7 @@ struct SegmentWriter {
     fileSystem: any FileSystem
   ) throws(LogError) -> SegmentWriter {
     let file = try LogError.wrapping { () throws(IOError) in
-      try fileSystem.open(path, [.write, .create, .truncate, .direct])
+      try fileSystem.open(path, [.write, .create, .truncate, .direct, .largePages])
     }
     var writer = SegmentWriter(path: path, file: file, fileSystem: fileSystem, number: number, blockSize: blockSize)
     try writer.putHeader(identity: identity, sequences: sequences)
@@ -127,7 +133,7 @@ struct SegmentWriter {
   mutating func add(
     _ bytes: Bytes, baseOffset: Offset, lastOffset: Offset, maxTimestamp: Int64, sharedFrom place: SharedPlace? = nil
   ) throws(LogError) {
-    let isDirect = SegmentWriter.pages(of: bytes) != nil
+    let isDirect = SegmentWriter.pages(of: bytes, page) != nil
     if isDirect || place != nil { closeBlock() }
     let start = try isDirect ? putPages(of: bytes) : position
     var block =
@@ -181,7 +187,7 @@ struct SegmentWriter {
   private mutating func putHeader(
     identity: JournalIdentity, sequences: ClosedRange<UInt64>
   ) throws(LogError) {
-    var rest = ByteWriter(capacity: SegmentFormat.headerSize)
+    var rest = ByteWriter(capacity: page)
     rest.uint32(SegmentFormat.version)
     rest.uint32(0)
     rest.uint64(identity.high)
@@ -191,44 +197,50 @@ struct SegmentWriter {
     rest.uint64(sequences.upperBound)
     rest.uint64(0)
     let body = rest.finishJoined()
-    var header = ByteWriter(capacity: SegmentFormat.headerSize)
+    var header = ByteWriter(capacity: page)
     header.uint32(SegmentFormat.magic)
     header.uint32(body.crc32c)
     header.append(body)
-    for _ in 0..<(SegmentFormat.headerSize - header.count) / 8 { header.uint64(0) }
+    for _ in 0..<(page - header.count) / 8 { header.uint64(0) }
     try put(header.finishJoined())
   }
 
   /// Most bytes of a segment with so many bytes of batches in so many blocks.
   ///
   /// A large batch takes up to two pages more than it has; one that compaction wrote anew may compress a little worse.
-  static func largestSize(bytes: Int64, blocks: Int) -> Int64 {
-    bytes + bytes / 8 + Int64(blocks * SegmentFormat.indexEntrySize + 3 * SegmentFormat.headerSize)
+  /// - Parameter page: bytes of a page of the file.
+  static func largestSize(bytes: Int64, blocks: Int, page: Int) -> Int64 {
+    bytes + bytes / 8 + Int64(blocks * SegmentFormat.indexEntrySize + 3 * page)
   }
 
   /// Most bytes of a segment made of `extents` of one partition.
-  static func largestSize(of extents: [SegmentExtent]) -> Int64 {
-    largestSize(bytes: extents.reduce(0) { $0 + $1.bytes }, blocks: extents.reduce(0) { $0 + $1.blockCount })
+  static func largestSize(of extents: [SegmentExtent], page: Int) -> Int64 {
+    largestSize(
+      bytes: extents.reduce(0) { $0 + $1.bytes }, blocks: extents.reduce(0) { $0 + $1.blockCount },
+      page: page)
   }
 
-  /// From this size on a batch is written from where it lies, instead of being copied together with others.
-  private static let directSize = 64 * 1024
+  /// From so many pages on a batch is written from where it lies, instead of being copied together with others: 64 KiB, unless the
+  /// file is encrypted.
+  private static let directPages = 16
 
-  /// The whole pages that a large batch lies in, when they belong to one chunk; nil for all others.
-  private static func pages(of bytes: Bytes) -> UnsafeRawBufferPointer? {
-    guard bytes.count >= directSize, let chunk = bytes.owner as? Chunk else { return nil }
-    let mask = UInt(JournalFormat.blockSize - 1)
-    let first = UInt(bitPattern: bytes.start) & ~mask
-    let end = (UInt(bitPattern: bytes.start) + UInt(bytes.count) + mask) & ~mask
+  /// The whole pages that a large batch lies in, when they belong to one chunk; nil for all others. Those of an encrypted file begin
+  /// with the batch, because its memory reaches no device.
+  private static func pages(of bytes: Bytes, _ page: Int) -> UnsafeRawBufferPointer? {
+    guard bytes.count >= directPages * page, let chunk = bytes.owner as? Chunk else { return nil }
+    let start = UInt(bitPattern: bytes.start)
+    let isAligned = page & (page - 1) == 0
+    let first = isAligned ? start.roundedDown(to: page) : start
+    let end = first + (start - first + UInt(bytes.count)).roundedUp(to: page)
     let base = UInt(bitPattern: chunk.base)
-    guard base & mask == 0, first >= base, end <= base + UInt(chunk.capacity) else { return nil }
+    guard !isAligned || base % UInt(page) == 0, first >= base, end <= base + UInt(chunk.capacity) else { return nil }
     return UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: first), count: Int(end - first))
   }
 
   /// Writes the pages that a batch lies in; what else is in them is never looked at, because blocks are found by position.
   /// - Returns: where the batch itself stands.
   private mutating func putPages(of bytes: Bytes) throws(LogError) -> Int64 {
-    guard let pages = SegmentWriter.pages(of: bytes), let first = pages.baseAddress else {
+    guard let pages = SegmentWriter.pages(of: bytes, page), let first = pages.baseAddress else {
       preconditionFailure("a batch of \(bytes.count) bytes does not lie in whole pages")
     }
     try flushPadded()
@@ -242,14 +254,14 @@ struct SegmentWriter {
   private mutating func put(_ bytes: Bytes) throws(LogError) {
     var done = 0
     while done < bytes.count {
-      let count = min(bytes.count - done, buffer.capacity - held)
+      let count = min(bytes.count - done, room - held)
       bytes.withBuffer { from in
         guard let base = from.baseAddress else { return }
         (buffer.base + held).copyMemory(from: base + done, byteCount: count)
       }
       held += count
       done += count
-      if held == buffer.capacity { try flushBuffer() }
+      if held == room { try flushBuffer() }
     }
   }
 
@@ -263,7 +275,7 @@ struct SegmentWriter {
 
   /// Writes out what is held, filled up with zeros to whole pages.
   private mutating func flushPadded() throws(LogError) {
-    let padded = JournalFormat.aligned(held)
+    let padded = held.roundedUp(to: page)
     (buffer.base + held).initializeMemory(as: UInt8.self, repeating: 0, count: padded - held)
     held = padded
     if held > 0 { try flushBuffer() }

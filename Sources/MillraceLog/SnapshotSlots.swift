@@ -3,12 +3,12 @@
 // `snapshot.0` and `snapshot.1` are written past the page cache with durable writes. Once they have their size, a
 // snapshot changes no file system metadata. Numbers are big endian.
 //
-// Block 0 (4,096 bytes) is the slot's header:
+// Block 0, a page of the file (4,096 bytes, or 4,064 in an encrypted data directory), is the slot's header:
 //   0 magic uint32 "MRSS", 4 crc uint32 (CRC-32C of bytes 8..<64), 8 version uint32 1,
 //   12 state uint32: 1 writing, 2 complete,
 //   16 journal identity 16 bytes, 32 number uint64 (counts snapshots up from 1), 40 body length uint64,
 //   48 body crc uint32 (CRC-32C of the body), 52 reserved uint32, 56 reserved uint64.
-// From byte 4,096 on: the body (see Snapshot.swift); what stands behind it means nothing.
+// From block 1 on: the body (see Snapshot.swift); what stands behind it means nothing.
 //
 //   complete n-1 ── header: writing n+1 ── body ── header: complete n+1        (the other slot says complete n meanwhile)
 //
@@ -100,7 +100,6 @@ struct EncodedSnapshot: Sendable {
 
 /// Which slot is written next, and with which number.
 struct SnapshotSlots: Sendable {
-  static let headerSize = 4096
   /// Slots grow by half beyond what is needed, from this size on.
   static let smallestSlot = 64 << 10
 
@@ -127,8 +126,8 @@ struct SnapshotSlots: Sendable {
     var path = ""
     /// The files whose headers were read: both, once two snapshots were written.
     var headerPaths: [String] = []
-    /// Bytes of its body.
-    var length = 0
+    /// Where its body begins, and the bytes of it.
+    var place = 0..<0
     /// Damage that keeps nobody from starting: of the older snapshot.
     var harmless: [String] = []
   }
@@ -147,10 +146,7 @@ struct SnapshotSlots: Sendable {
         guard try fileSystem.exists(path) else { return nil }
         let file = try fileSystem.open(path, .read)
         defer { file.close() }
-        let chunk = Chunk(capacity: headerSize)
-        let room = UnsafeMutableRawBufferPointer(start: chunk.base, count: headerSize)
-        let got = try file.read(into: room, at: 0)
-        return chunk.bytes(0..<got)
+        return try headerBlock(of: file)
       }
       guard let block else {
         missing.append(slot)
@@ -191,9 +187,9 @@ struct SnapshotSlots: Sendable {
     contents.header = header
     contents.path = path(directory, newest)
     contents.headerPaths = (0...1).filter { headers[$0] != nil }.map { path(directory, $0) }
-    let bytes = try body(header, path: contents.path, fileSystem: fileSystem)
+    let (bytes, position) = try body(header, path: contents.path, fileSystem: fileSystem)
     contents.snapshot = try Snapshot(bytes, path: contents.path)
-    contents.length = bytes.count
+    contents.place = position..<(position + bytes.count)
     contents.slots.number = header.number
     contents.slots.length = bytes.count
     contents.slots.next = 1 - newest
@@ -213,16 +209,13 @@ struct SnapshotSlots: Sendable {
         let block = try LogError.wrapping { () throws(IOError) -> Bytes in
           let file = try fileSystem.open(path, .read)
           defer { file.close() }
-          let chunk = Chunk(capacity: headerSize)
-          let room = UnsafeMutableRawBufferPointer(start: chunk.base, count: headerSize)
-          let got = try file.read(into: room, at: 0)
-          return chunk.bytes(0..<got)
+          return try headerBlock(of: file)
         }
         let header = try block.withBuffer { buffer throws(LogError) in try SnapshotSlotHeader(buffer, path: path) }
         // One that was being written never counted.
         guard let header, header.state == .complete else { continue }
         newest = max(newest, header.number)
-        let snapshot = try Snapshot(try body(header, path: path, fileSystem: fileSystem), path: path)
+        let snapshot = try Snapshot(try body(header, path: path, fileSystem: fileSystem).bytes, path: path)
         if header.number > found?.number ?? 0 { found = (header.number, snapshot) }
       } catch {
         problems.append(error.reason)
@@ -238,12 +231,29 @@ struct SnapshotSlots: Sendable {
     return (found?.snapshot, problems)
   }
 
+  /// The block with the header; zeros where none was written yet.
+  private static func headerBlock(of file: any File) throws(IOError) -> Bytes {
+    let chunk = Chunk(capacity: file.pageSize)
+    let room = UnsafeMutableRawBufferPointer(start: chunk.base, count: file.pageSize)
+    do throws(IOError) {
+      let got = try file.read(into: room, at: 0)
+      return chunk.bytes(0..<got)
+    } catch {
+      // As a file that was made larger holds zeros until something is written, also if power was lost meanwhile.
+      guard error.code == .unwritten else { throw error }
+      room.initializeMemory(as: UInt8.self, repeating: 0)
+      return chunk.bytes(0..<room.count)
+    }
+  }
+
   private static func body(
     _ header: SnapshotSlotHeader, path: String, fileSystem: any FileSystem
-  ) throws(LogError) -> Bytes {
+  ) throws(LogError) -> (bytes: Bytes, position: Int) {
+    var headerSize = 0
     let bytes = try LogError.wrapping { () throws(IOError) -> Bytes? in
       let file = try fileSystem.open(path, .read)
       defer { file.close() }
+      headerSize = file.pageSize
       let size = try file.size()
       guard header.length > 0, Int64(header.length) <= size - Int64(headerSize) else { return nil }
       let chunk = Chunk(capacity: header.length)
@@ -259,7 +269,7 @@ struct SnapshotSlots: Sendable {
         .corruption,
         "\(path): the snapshot of \(header.length) bytes at byte \(headerSize) has a wrong checksum")
     }
-    return bytes
+    return (bytes, headerSize)
   }
 
   /// Writes the newest snapshot's "complete" again, so that it is durable for certain. It may be so in the system's memory only,
@@ -311,15 +321,16 @@ struct SnapshotSlots: Sendable {
 
   /// Sees to it that the file is large enough, written with zeros where it grows.
   private static func provide(_ file: any File, length: Int) throws(IOError) {
-    let needed = headerSize + JournalFormat.aligned(length)
+    let page = file.pageSize
+    let needed = page + length.roundedUp(to: page)
     var at = Int(try file.size())
     guard at < needed else { return }
-    let size = max(smallestSlot, JournalFormat.aligned(needed + needed / 2))
-    at &= ~(JournalFormat.blockSize - 1)
+    let size = max(smallestSlot, needed + needed / 2).roundedUp(to: page)
+    at = at.roundedDown(to: page)
     let zeros = Chunk(capacity: min(max(size - at, smallestSlot), 1 << 20))
     zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: zeros.capacity)
     while at < size {
-      let count = min(zeros.capacity, size - at)
+      let count = min(zeros.capacity.roundedDown(to: page), size - at)
       try file.write(UnsafeRawBufferPointer(start: zeros.base, count: count), at: Int64(at))
       at += count
     }
@@ -329,17 +340,19 @@ struct SnapshotSlots: Sendable {
 
   private static func write(_ header: SnapshotSlotHeader, to file: any File) throws(IOError) {
     let block = Chunk(capacity: smallestSlot)
-    block.base.initializeMemory(as: UInt8.self, repeating: 0, count: headerSize)
+    block.base.initializeMemory(as: UInt8.self, repeating: 0, count: file.pageSize)
     header.encoded().withBuffer { from in
       if let base = from.baseAddress { block.base.copyMemory(from: base, byteCount: from.count) }
     }
-    try file.write(UnsafeRawBufferPointer(start: block.base, count: headerSize), at: 0)
+    try file.write(UnsafeRawBufferPointer(start: block.base, count: file.pageSize), at: 0)
   }
 
   private static func write(_ pieces: [Bytes], to file: any File) throws(IOError) {
+    let page = file.pageSize
     let buffer = Chunk(capacity: 1 << 20)
+    let room = buffer.capacity.roundedDown(to: page)
     var held = 0
-    var at = Int64(headerSize)
+    var at = Int64(page)
     func flush(_ count: Int) throws(IOError) {
       try file.write(UnsafeRawBufferPointer(start: buffer.base, count: count), at: at)
       at += Int64(count)
@@ -348,7 +361,7 @@ struct SnapshotSlots: Sendable {
     for piece in pieces {
       var done = 0
       while done < piece.count {
-        let count = min(piece.count - done, buffer.capacity - held)
+        let count = min(piece.count - done, room - held)
         piece.withBuffer { from in
           if let base = from.baseAddress {
             (buffer.base + held).copyMemory(from: base + done, byteCount: count)
@@ -356,10 +369,10 @@ struct SnapshotSlots: Sendable {
         }
         held += count
         done += count
-        if held == buffer.capacity { try flush(held) }
+        if held == room { try flush(held) }
       }
     }
-    let padded = JournalFormat.aligned(held)
+    let padded = held.roundedUp(to: page)
     (buffer.base + held).initializeMemory(as: UInt8.self, repeating: 0, count: padded - held)
     if padded > 0 { try flush(padded) }
   }

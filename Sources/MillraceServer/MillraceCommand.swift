@@ -11,7 +11,7 @@ public enum MillraceCommand {
     discussion: "`millrace COMMAND --help` says more about each command.",
     subcommands: [
       .demo, .serve, .topic, .group, .produce, .consume, .queue, .exchange, .bind, .unbind, .job, .user, .acl,
-      .stats, .top, .inspect, .checkConfig, .doctor, .certs, .nexmark, .new,
+      .stats, .top, .inspect, .checkConfig, .doctor, .certs, .keys, .nexmark, .new,
     ])
 
   /// Runs the program with the process's arguments; never returns.

@@ -52,6 +52,7 @@ extension Command {
     CommandOption("--tls-key", "FILE", "PEM: the certificate's private key."),
     CommandOption("--tls-client-ca", "FILE", "PEM: the authorities that clients' certificates come from."),
     CommandOption("--tls-crl", "FILE", "PEM: lists of clients' certificates that are revoked."),
+    .encryptionKey,
     .advertise, .setting, .logLevel,
     CommandOption("--log-format", "FORMAT", "How lines are logged: text or json (default text)."),
   ]

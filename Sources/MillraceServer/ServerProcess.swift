@@ -44,6 +44,8 @@ public struct ServerConfiguration {
   var reread: Reread?
   /// What is odd about the configuration, to be said in the log.
   var warnings: [String] = []
+  /// The file with the keys that the data directory is encrypted with; nil leaves it plain.
+  public var encryptionKeyFile: String?
   /// Records every write and flush into this file, for tests of power loss.
   public var recording: String?
   /// Whether small durable writes may go through io_uring.
@@ -107,6 +109,11 @@ public final class ServerProcess {
     if let recording = configuration.recording {
       composition.fileSystem = try RecordingFileSystem(
         composition.fileSystem, directory: configuration.directory, recording: recording)
+    }
+    do throws(KeyFileError) {
+      if let file = configuration.encryptionKeyFile { composition.keys = try KeyRing(file: file) }
+    } catch {
+      throw ServerStartError(description: error.description, exitCode: .failed)
     }
     do throws(BrokerParts.OpenError) {
       parts = try BrokerParts(composition)

@@ -238,11 +238,13 @@ func recentRecordsStay() throws {
   #expect(partition.compactedTo > newest.baseOffset)
 }
 
-@Test("recovers after a power loss in every operation of compaction and merging, with the newest record of each key")
-func recoversWhileCompacting() throws {
+@Test(
+  "recovers after a power loss in every operation of compaction and merging, with the newest record of each key",
+  arguments: [false, true])
+func recoversWhileCompacting(isEncrypted: Bool) throws {
   var compactions = 0
   for operation in 1...80 {
-    let log = LogWorld(seed: UInt64(operation)) {
+    let log = LogWorld(seed: UInt64(operation), isEncrypted: isEncrypted) {
       $0.hotTailSize = 64 << 10
       $0.cleanerBytesPerSecond = 1 << 30
       $0.compactedSegmentSize = 8 << 10

@@ -36,10 +36,10 @@ func reuseAfterSnapshot() throws {
   #expect(log.files(".journal").count <= 3)
 }
 
-@Test("power lost at any operation while files are drained and used again loses nothing")
-func recoversWhileDraining() throws {
+@Test("power lost at any operation while files are drained and used again loses nothing", arguments: [false, true])
+func recoversWhileDraining(isEncrypted: Bool) throws {
   for operation in stride(from: 1, through: 60, by: 1) {
-    let log = LogWorld(seed: UInt64(operation))
+    let log = LogWorld(seed: UInt64(operation), isEncrypted: isEncrypted)
     try log.open()
     let partition = try log.create(1)
     var batches = try log.fill(partition, batches: 40)
@@ -295,10 +295,12 @@ func snapshotsAreRare() throws {
   #expect(log.store.drain.slots.number >= 1 && log.store.drain.slots.number <= drained / 3 + 1)
 }
 
-@Test("recovers: a segment that was begun, but not made, when names became durable is made durable before it is named")
-func recoversSegmentBegunDuringSnapshot() throws {
+@Test(
+  "recovers: a segment that was begun, but not made, when names became durable is made durable before it is named",
+  arguments: [false, true])
+func recoversSegmentBegunDuringSnapshot(isEncrypted: Bool) throws {
   for seed: UInt64 in 1...12 {
-    let log = LogWorld(seed: seed)
+    let log = LogWorld(seed: seed, isEncrypted: isEncrypted)
     try log.open()
     let partition = try log.create(1)
     let batches = try log.fillUntilDrainIsHeld(partition)

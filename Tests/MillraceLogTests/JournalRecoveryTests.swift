@@ -7,11 +7,11 @@ import Testing
 
 @testable import MillraceLog
 
-@Test("recovers after a power loss in every disk operation, with all that was acknowledged")
-func recoversFromEveryOperation() throws {
+@Test("recovers after a power loss in every disk operation, with all that was acknowledged", arguments: [false, true])
+func recoversFromEveryOperation(isEncrypted: Bool) throws {
   for operation in 1...60 {
     for seed: UInt64 in 1...3 {
-      let log = LogWorld(seed: seed * 1000 + UInt64(operation))
+      let log = LogWorld(seed: seed * 1000 + UInt64(operation), isEncrypted: isEncrypted)
       log.world.crashAfterOperations(operation)
       var batches: [TestBatch] = []
       do {
@@ -36,10 +36,10 @@ func recoversFromEveryOperation() throws {
   }
 }
 
-@Test("the name of a new data directory is durable before anything is acknowledged")
-func newDirectorySurvives() throws {
+@Test("the name of a new data directory is durable before anything is acknowledged", arguments: [false, true])
+func newDirectorySurvives(isEncrypted: Bool) throws {
   for seed: UInt64 in 1...20 {
-    let log = LogWorld(seed: seed)
+    let log = LogWorld(seed: seed, isEncrypted: isEncrypted)
     try log.open()
     _ = try log.create(1)
     try log.restart()
@@ -72,7 +72,8 @@ func tornTail() throws {
   _ = torn.write(to: block.base)
   let file = try log.disk.open(path, [.write])
   try file.write(
-    UnsafeRawBufferPointer(start: block.base, count: 4096), at: Int64(end.position + end.header.alignedSize))
+    UnsafeRawBufferPointer(start: block.base, count: 4096), at: Int64(end.position + end.header.alignedSize(page: 4096))
+  )
   try file.flush()
   try log.open()
   #expect(try log.readAll(log.partition(1)) == batches.stored())
@@ -109,23 +110,25 @@ func futureFileIsForgotten() throws {
 
 /// The last whole commit of a journal file.
 private func lastCommit(_ bytes: [UInt8]) throws -> (header: CommitHeader, position: Int) {
-  var at = JournalFormat.blockSize
+  var at = 4096
   var last: (CommitHeader, Int)?
   while at < bytes.count, let header = Bytes(Array(bytes[at...])).withBuffer({ CommitHeader($0) }),
     last == nil || header.sequence == last!.0.sequence + 1
   {
     last = (header, at)
-    at += header.alignedSize
+    at += header.alignedSize(page: 4096)
   }
   return try #require(last)
 }
 
-@Test("every damaged byte of a durable commit is reported with file and position, and never cut off")
-func everyDamagedByte() throws {
+@Test(
+  "every damaged byte of a durable commit is reported with file and position, and never cut off",
+  arguments: [false, true])
+func everyDamagedByte(isEncrypted: Bool) throws {
   // Positions in the second commit: each field of the header, entry headers, and a batch.
   let fields = [0, 3, 4, 8, 15, 16, 24, 28, 32, 40, 44, 48, 64, 72, 79, 80, 83, 84, 88, 96, 108, 113, 140, 160]
   for field in fields {
-    let log = LogWorld()
+    let log = LogWorld(isEncrypted: isEncrypted)
     try log.open()
     let partition = try log.create(1)
     let first = try log.fill(partition, batches: 4)
@@ -133,17 +136,18 @@ func everyDamagedByte() throws {
     #expect(first.count == 4)
     log.end()
     let path = try #require(log.files(".journal").first)
-    try log.damage(path, at: 2 * JournalFormat.blockSize + field)
+    try log.damage(path, at: 2 * log.page + field)
     let error = #expect(throws: LogError.self, "byte \(field)") { try log.open() }
     #expect(error?.code == .corruption, "byte \(field)")
-    #expect(error?.reason.contains("\(path) at byte 8192") == true, "byte \(field): \(error?.reason ?? "")")
+    #expect(error?.reason.contains("\(path) at byte \(2 * log.page)") == true, "byte \(field): \(error?.reason ?? "")")
   }
 }
 
-@Test("a damaged header of the only journal file is reported instead of taken for an empty log")
-func damagedOnlyHeader() throws {
+@Test(
+  "a damaged header of the only journal file is reported instead of taken for an empty log", arguments: [false, true])
+func damagedOnlyHeader(isEncrypted: Bool) throws {
   for field in [0, 4, 8, 16, 31, 39, 47, 55, 63] {
-    let log = LogWorld()
+    let log = LogWorld(isEncrypted: isEncrypted)
     try log.open()
     _ = try log.fill(try log.create(1), batches: 3)
     log.settle()
@@ -202,11 +206,13 @@ func foreignFile() throws {
   #expect(error?.reason.contains("00000042.journal: this journal file belongs to another") == true)
 }
 
-@Test("a commit that a failed write left in the cache alone is durable once the log has started with it")
-func doubtfulCommitsAreWrittenAgain() throws {
+@Test(
+  "a commit that a failed write left in the cache alone is durable once the log has started with it",
+  arguments: [false, true])
+func doubtfulCommitsAreWrittenAgain(isEncrypted: Bool) throws {
   var hadDoubtful = 0
   for seed: UInt64 in 1...40 {
-    let log = LogWorld(seed: seed)
+    let log = LogWorld(seed: seed, isEncrypted: isEncrypted)
     try log.open()
     let partition = try log.create(1)
     log.disk.faults.predicate = { $0.kind == .write && $0.path.hasSuffix(".journal") ? .failed : nil }
@@ -333,7 +339,7 @@ func headerThatComesBack() throws {
   let file = try log.disk.open(used, [.read, .write])
   let size = Int(try file.size())
   let header = Chunk(capacity: 64 * 1024)
-  let block = UnsafeMutableRawBufferPointer(start: header.base, count: JournalFormat.blockSize)
+  let block = UnsafeMutableRawBufferPointer(start: header.base, count: 4096)
   _ = try file.read(into: block, at: 0)
   let back = try log.disk.open("\(log.journalDirectory)/00000000.journal", [.write, .create])
   try back.resize(Int64(size))

@@ -19,7 +19,7 @@ func staleBehindKnown() throws {
   let found = try journal.salvage()
   #expect(found.chosen == [1: "one", 2: "two", 4: "four", 5: "five"])
   #expect(found.lost == [3...3])
-  #expect(found.reasons.first?.contains("00000001.journal has at byte \(4 * JournalFormat.blockSize)") == true)
+  #expect(found.reasons.first?.contains("00000001.journal has at byte \(4 * 4096)") == true)
 }
 
 @Test("where the commit before is lost, one that the next commit contradicts is not taken for it")

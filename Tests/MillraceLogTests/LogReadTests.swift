@@ -153,7 +153,7 @@ func damagedSegment() throws {
   let path = try #require(log.files(".segment").first)
   let recovered = try log.partition(1)
   let extent = try #require(recovered.extents.first)
-  let first = SegmentFormat.headerSize
+  let first = 4096
   for position in [first, first + 9, first + 13, first + 40, Int(extent.indexPosition), Int(extent.indexPosition) + 39]
   {
     try log.damage(path, at: position)

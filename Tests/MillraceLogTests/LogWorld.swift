@@ -85,6 +85,8 @@ final class LogWorld {
   private(set) var writer: GatedExecutor!
   private(set) var background: GatedExecutor!
   private(set) var failures: [LogError] = []
+  /// What the directory is encrypted with, if it is.
+  var keys: KeyRing?
   private let logged = LoggedLines()
   /// Lines that were logged, warnings and worse.
   var lines: [String] { logged.all }
@@ -92,8 +94,9 @@ final class LogWorld {
   var leaderEpoch: Int32 = 0
 
   /// A log with small files, so that everything happens soon.
-  init(seed: UInt64 = 1, _ configure: (inout LogConfiguration) -> Void = { _ in }) {
+  init(seed: UInt64 = 1, isEncrypted: Bool = false, _ configure: (inout LogConfiguration) -> Void = { _ in }) {
     world = SimulatedWorld(seed: seed)
+    keys = isEncrypted ? KeyRing(.random()) : nil
     disk = SimulatedFileSystem(world: world)
     random = SeededRandom(seed: seed)
     configuration = LogConfiguration(directory: "/data")
@@ -111,6 +114,11 @@ final class LogWorld {
 
   deinit { world.tearDown() }
 
+  /// The disk as the log sees it.
+  var fileSystem: any FileSystem { keys.map { EncryptedFileSystem(disk, keys: $0) } ?? disk }
+  /// Bytes of a page of the journal's files.
+  var page: Int { fileSystem.pageSize([]) }
+
   var journalDirectory: String { "\(configuration.directory)/journal" }
 
   func open() throws {
@@ -120,7 +128,7 @@ final class LogWorld {
     writer = plain()
     background = plain()
     store = try LogStore(
-      configuration: configuration, fileSystem: disk, reactor: reactor, writer: writer, background: background,
+      configuration: configuration, fileSystem: fileSystem, reactor: reactor, writer: writer, background: background,
       stateMachine: machine, logger: Logger(minimum: .warning) { [logged] _, line in logged.add(line) },
       random: &random)
     store.onFailure = { [unowned self] in failures.append($0) }
@@ -247,8 +255,13 @@ final class LogWorld {
     try #require(disk.contents().first { $0.path == path }).bytes
   }
 
-  /// Flips bits of a byte on the disk, for good.
-  func damage(_ path: String, at position: Int, by mask: UInt8 = 0x10) throws {
+  /// Flips bits of a byte of a file on the disk, for good.
+  func damage(_ path: String, at place: Int, by mask: UInt8 = 0x10) throws {
+    var position = place
+    if keys != nil {
+      let page = fileSystem.pageSize(path.hasSuffix(".segment") ? .largePages : [])
+      position = 8192 + place / page * (page + 32) + 32 + place % page
+    }
     let file = try disk.open(path, [.read, .write])
     var byte = [UInt8](repeating: 0, count: 1)
     _ = try byte.withUnsafeMutableBytes { try file.read(into: $0, at: Int64(position)) }

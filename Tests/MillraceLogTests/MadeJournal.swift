@@ -31,7 +31,7 @@ struct MadeJournal {
       sequence: sequence, durable: durable, payloadLength: payload.count, entryCount: 1, previous: previous,
       payloadCRC: Bytes(payload).crc32c, identity: MadeJournal.identity, fileNumber: number,
       time: Timestamp(milliseconds: 1))
-    var block = [UInt8](repeating: 0, count: JournalFormat.blockSize)
+    var block = [UInt8](repeating: 0, count: 4096)
     let chain = block.withUnsafeMutableBytes { header.write(to: $0.baseAddress!) }
     block.replaceSubrange(
       JournalFormat.commitHeaderSize..<(JournalFormat.commitHeaderSize + payload.count), with: payload)
@@ -42,8 +42,8 @@ struct MadeJournal {
 
   /// Writes the file.
   func write(_ path: String, to disk: SimulatedFileSystem) throws {
-    var first = [UInt8](repeating: 0, count: JournalFormat.blockSize)
-    let size = JournalFormat.blockSize * (blocks.count + 1)
+    var first = [UInt8](repeating: 0, count: 4096)
+    let size = 4096 * (blocks.count + 1)
     first.withUnsafeMutableBytes {
       JournalFileHeader(identity: MadeJournal.identity, fileNumber: number, fileSize: size, firstSequence: 1)
         .write(to: $0.baseAddress!)

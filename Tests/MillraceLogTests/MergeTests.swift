@@ -124,7 +124,7 @@ func scrubbing() throws {
   #expect(sound > 100_000)
   let extents = partition.extents
   func path(_ index: Int) -> String { "/data/segments/\(SegmentFormat.name(extents[index].segment))" }
-  try log.damage(path(0), at: SegmentFormat.headerSize + 100)
+  try log.damage(path(0), at: 4096 + 100)
   try log.damage(path(1), at: Int(extents[1].indexPosition) + 5)
   log.world.run(for: .seconds(40))
   #expect(log.store.scrubFigures.damaged == 2)

@@ -149,11 +149,11 @@ func undurableMarker() throws {
   #expect(partition.lastStableOffset == 3 && partition.transactionOutcome(ofProducer: 5, at: 1) == .committed)
 }
 
-@Test("recovers after a power loss in every disk operation with no transaction half visible")
-func recoversWholeTransactions() throws {
+@Test("recovers after a power loss in every disk operation with no transaction half visible", arguments: [false, true])
+func recoversWholeTransactions(isEncrypted: Bool) throws {
   var kinds: Set<String> = []
   for operation in 1...70 {
-    let log = LogWorld(seed: UInt64(operation))
+    let log = LogWorld(seed: UInt64(operation), isEncrypted: isEncrypted)
     log.world.crashAfterOperations(operation)
     var acknowledged = 0
     do {

@@ -239,10 +239,12 @@ func sharedBytesThatAreNeeded() throws {
   #expect(log.store.drain.segments.values.allSatisfy { $0.sharedBytes == 0 }, "what nobody needs goes")
 }
 
-@Test("recovers: power lost at any operation loses nothing of what is shared, and gives nobody another's offsets")
-func recoversShared() throws {
+@Test(
+  "recovers: power lost at any operation loses nothing of what is shared, and gives nobody another's offsets",
+  arguments: [false, true])
+func recoversShared(isEncrypted: Bool) throws {
   for operation in stride(from: 1, through: 80, by: 1) {
-    let log = LogWorld(seed: UInt64(operation)) {
+    let log = LogWorld(seed: UInt64(operation), isEncrypted: isEncrypted) {
       $0.cleanerBytesPerSecond = 1 << 30
       $0.mergedRunSize = 1 << 20
     }

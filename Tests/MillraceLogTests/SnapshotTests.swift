@@ -22,8 +22,11 @@ private func encoded(_ number: Int, size: Int = 100) -> EncodedSnapshot {
 private final class SlotWorld {
   let world: SimulatedWorld
   var disk: SimulatedFileSystem
+  let keys: KeyRing?
+  var fileSystem: any FileSystem { keys.map { EncryptedFileSystem(disk, keys: $0) } ?? disk }
 
-  init(seed: UInt64) throws {
+  init(seed: UInt64, isEncrypted: Bool = false) throws {
+    keys = isEncrypted ? KeyRing(.random()) : nil
     world = SimulatedWorld(seed: seed)
     disk = SimulatedFileSystem(world: world)
     try disk.createDirectory("/d")
@@ -33,11 +36,14 @@ private final class SlotWorld {
   deinit { world.tearDown() }
 
   func write(_ range: ClosedRange<Int>, size: Int = 100) throws {
-    var slots = try SnapshotSlots.read("/d", fileSystem: disk).slots
-    for number in range { slots = try slots.write(encoded(number, size: size), directory: "/d", fileSystem: disk) }
+    let fileSystem = fileSystem
+    var slots = try SnapshotSlots.read("/d", fileSystem: fileSystem).slots
+    for number in range {
+      slots = try slots.write(encoded(number, size: size), directory: "/d", fileSystem: fileSystem)
+    }
   }
 
-  func newest() throws -> UInt64? { try SnapshotSlots.read("/d", fileSystem: disk).snapshot?.sequence }
+  func newest() throws -> UInt64? { try SnapshotSlots.read("/d", fileSystem: fileSystem).snapshot?.sequence }
 
   /// Makes an operation fail that changes the disk, the `count`-th from now on, and `times` − 1 behind it.
   /// - Parameter note: told where each of them was.
@@ -88,12 +94,14 @@ func slotsAlternate() throws {
   #expect(try slots.newest() == 10)
 }
 
-@Test("recovers the newest complete snapshot after a power loss in every write, and never an older one")
-func recoversFromEveryWrite() throws {
+@Test(
+  "recovers the newest complete snapshot after a power loss in every write, and never an older one",
+  arguments: [false, true])
+func recoversFromEveryWrite(isEncrypted: Bool) throws {
   var seen: Set<UInt64?> = []
   for operation in 1...40 {
     for seed: UInt64 in 1...4 {
-      let slots = try SlotWorld(seed: seed * 100 + UInt64(operation))
+      let slots = try SlotWorld(seed: seed * 100 + UInt64(operation), isEncrypted: isEncrypted)
       slots.world.crashAfterOperations(operation)
       var done: UInt64 = 0
       do {
@@ -119,15 +127,15 @@ func recoversFromEveryWrite() throws {
 }
 
 @Test(
-  "recovers the newest complete snapshot however often any write of a slot fails or loses power, and is tried again"
-)
-func recoversFromRepeatedFailures() throws {
+  "recovers the newest complete snapshot however often any write of a slot fails or loses power, and is tried again",
+  arguments: [false, true])
+func recoversFromRepeatedFailures(isEncrypted: Bool) throws {
   var struck: Set<String> = []
   var failedYetFound = 0
   var failedAndLost = 0
   for operation in 1...16 {
     for seed: UInt64 in 1...40 {
-      let slots = try SlotWorld(seed: seed * 100 + UInt64(operation))
+      let slots = try SlotWorld(seed: seed * 100 + UInt64(operation), isEncrypted: isEncrypted)
       var random = SeededRandom(seed: seed)
       var attempt: UInt64 = 0
       // What the last one that was written, and all attempts since, stand for.
@@ -136,7 +144,7 @@ func recoversFromRepeatedFailures() throws {
         let place: Comment = "operation \(operation), seed \(seed), round \(round)"
         let contents: SnapshotSlots.Contents
         do throws(LogError) {
-          contents = try SnapshotSlots.read("/d", fileSystem: slots.disk)
+          contents = try SnapshotSlots.read("/d", fileSystem: slots.fileSystem)
         } catch {
           Issue.record("\(place): \(error)")
           return
@@ -153,7 +161,7 @@ func recoversFromRepeatedFailures() throws {
         }
         do {
           // As a start does. One that cannot is tried again by the next round.
-          try SnapshotSlots.confirm(contents, fileSystem: slots.disk)
+          try SnapshotSlots.confirm(contents, fileSystem: slots.fileSystem)
           expected = [found]
           var state = contents.slots
           for _ in 1...5 where !slots.world.isCrashed {
@@ -161,7 +169,7 @@ func recoversFromRepeatedFailures() throws {
             expected.insert(attempt)
             let snapshot = encoded(Int(attempt), size: Int.random(in: 1...20_000, using: &random))
             do {
-              state = try state.write(snapshot, directory: "/d", fileSystem: slots.disk)
+              state = try state.write(snapshot, directory: "/d", fileSystem: slots.fileSystem)
               expected = [attempt]
             } catch {
               // Perhaps the process is ended before it tries again.
@@ -178,7 +186,11 @@ func recoversFromRepeatedFailures() throws {
     }
   }
   for slot in 0...1 {
-    for place in ["create /d/snapshot.\(slot) 0", "write /d/snapshot.\(slot) 0", "write /d/snapshot.\(slot) 4096"] {
+    // Of the file's own header, of the slot's, and of the body.
+    for place in isEncrypted ? [0, 8192, 12_288] : [0, 4096] {
+      #expect(struck.contains("write /d/snapshot.\(slot) \(place)"))
+    }
+    for place in ["create /d/snapshot.\(slot) 0"] {
       #expect(struck.contains(place))
     }
   }
@@ -302,7 +314,7 @@ func snapshotIsConfirmed() throws {
   func write(_ options: OpenOptions) throws {
     let file = try slots.disk.open(path, options)
     var block = header.encoded().withBuffer { [UInt8]($0) }
-    block += [UInt8](repeating: 0, count: SnapshotSlots.headerSize - block.count)
+    block += [UInt8](repeating: 0, count: 4096 - block.count)
     try block.withUnsafeBytes { try file.write($0, at: 0) }
   }
   header.state = .writing

@@ -99,6 +99,7 @@ int mr_mkdir(const char *path, int mode);
 int mr_rename(const char *from, const char *to);
 int mr_unlink(const char *path);
 int mr_path_kind(const char *path); // 0 nothing there, 1 file, 2 directory, 3 other, or -errno
+int mr_file_mode(const char *path); // permission bits, or -errno
 // Names in a directory without "." and "..", NUL-separated, in malloc'd memory that the caller frees; -errno on failure.
 long mr_list_directory(const char *path, char **out);
 

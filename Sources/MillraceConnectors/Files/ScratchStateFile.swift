@@ -12,13 +12,17 @@ public final class ScratchStateFile: StateFile, @unchecked Sendable {
   private var size: Int64 = 0
 
   /// Makes a file in `directory`, which is made when it is missing.
+  /// - Parameter isEncrypted: what is written is encrypted with a key that is in this process's memory alone.
   /// - Throws: `.stateFileFailed`.
-  public init(in directory: String, fileSystem: any FileSystem = LinuxFileSystem()) throws(JobError) {
+  public init(
+    in directory: String, fileSystem disk: any FileSystem = LinuxFileSystem(), isEncrypted: Bool = false
+  ) throws(JobError) {
     var random = SystemRandomNumberGenerator()
+    let fileSystem: any FileSystem = isEncrypted ? EncryptedFileSystem(disk, keys: KeyRing(.random())) : disk
     let path = "\(directory)/state-\(String(random.next(), radix: 36))"
     do throws(IOError) {
       try fileSystem.createDirectory(directory)
-      file = try fileSystem.open(path, [.read, .write, .create, .exclusive])
+      file = try fileSystem.open(path, [.read, .write, .create, .exclusive, .largePages])
     } catch {
       throw JobError(.stateFileFailed, error.description)
     }
@@ -28,6 +32,26 @@ public final class ScratchStateFile: StateFile, @unchecked Sendable {
 
   /// Where files of jobs lie in a data directory, which the server clears when it starts.
   static func directory(of data: String) -> String { "\(data)/scratch" }
+
+  /// Whether the server of a data directory encrypts what it writes there, so that others who write there have to.
+  static func isEncrypted(data: String, disk: any FileSystem = LinuxFileSystem()) throws(JobError) -> Bool {
+    do throws(IOError) {
+      for name in try disk.list("\(data)/journal") where name.hasSuffix(".journal") {
+        do throws(IOError) {
+          switch try KeyRing.state(of: "\(data)/journal/\(name)", in: disk) {
+          case .encrypted, .damaged: return true
+          case .plain, .unwritten: continue
+          }
+        } catch {
+          // A file that has gone meanwhile says nothing.
+          guard error.code == .notFound else { throw error }
+        }
+      }
+      return false
+    } catch {
+      throw JobError(.stateFileFailed, error.description)
+    }
+  }
 
   deinit { file.close() }
 

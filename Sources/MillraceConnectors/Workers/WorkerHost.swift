@@ -129,7 +129,8 @@ public final class WorkerHost: JobHost, @unchecked Sendable {
 
   /// A file in the server's data directory that no restart finds.
   public func makeStateFile() throws(JobError) -> any StateFile {
-    try ScratchStateFile(in: ScratchStateFile.directory(of: directory))
+    try ScratchStateFile(
+      in: ScratchStateFile.directory(of: directory), isEncrypted: ScratchStateFile.isEncrypted(data: directory))
   }
 
   /// As the server says; it makes the topic when it may.

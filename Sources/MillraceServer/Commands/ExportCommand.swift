@@ -11,20 +11,23 @@ import MillraceModel
 struct ExportCommand {
   let directory: String
   let target: String
+  /// What `directory` is read with.
+  let fileSystem: any FileSystem
+  /// What `target` is written with.
+  let targetFileSystem: any FileSystem
   let output: OutputStream
 
   func run() throws(CommandFailure) {
     let metadata = Metadata()
-    let fileSystem = LinuxFileSystem()
     let export: LogExport
     var random = SystemRandomNumberGenerator()
     do throws(LogError) {
       let reactor = try makeReactor()
       export = try LogExport.run(
-        from: directory, to: target, fileSystem: fileSystem, stateMachine: metadata, reactor: reactor, logger: .silent,
-        random: &random)
+        from: directory, to: target, fileSystem: fileSystem, targetFileSystem: targetFileSystem, stateMachine: metadata,
+        reactor: reactor, logger: .silent, random: &random)
       // It is worth nothing if it cannot be read again.
-      let check = try LogInspection.run(directory: target, fileSystem: fileSystem)
+      let check = try LogInspection.run(directory: target, fileSystem: targetFileSystem)
       if let problem = check.problems.first { throw LogError(.io, "what was written cannot be read again: \(problem)") }
     } catch {
       throw CommandFailure(.failed, error.reason)

@@ -27,15 +27,22 @@ extension Command {
         "Lists the bytes that mean something: file, first byte, length, use; all others may be anything."),
       CommandOption(
         "--export", "NEWDIR", "Writes what is sound into this directory, which must not exist or be empty."),
+      .encryptionKey,
+      CommandOption(
+        "--export-key", "FILE", "Encrypts NEWDIR with the keys of this file, whatever DIR is encrypted with."),
+      CommandOption(flag: "--export-plain", "Writes NEWDIR without encryption, though DIR is encrypted."),
     ]
   ) { (arguments) throws(CommandFailure) in
     let directory = arguments.operands[0]
-    let fileSystem = LinuxFileSystem()
-    let lock = try hold(directory, fileSystem)
+    let lock = try hold(directory, LinuxFileSystem())
     defer { lock?.release() }
+    let fileSystem = try arguments.fileSystem(for: directory)
     let output = OutputStream.standardOutput
     if let target = arguments.text("--export") {
-      return try export(directory, to: target, output)
+      return try export(directory, to: target, fileSystem, arguments, output)
+    }
+    for option in ["--export-key", "--export-plain"] where arguments.has(option) {
+      throw CommandFailure(.usage, "\(option) needs --export")
     }
     var progress = Progress()
     let listsEvents = arguments.has("--events")
@@ -62,9 +69,19 @@ extension Command {
   }
 
   private static func export(
-    _ directory: String, to target: String, _ output: OutputStream
+    _ directory: String, to target: String, _ fileSystem: any FileSystem, _ arguments: Arguments, _ output: OutputStream
   ) throws(CommandFailure) -> ExitCode {
-    try ExportCommand(directory: directory, target: target, output: output).run()
+    if arguments.has("--export-key"), arguments.has("--export-plain") {
+      throw CommandFailure(.usage, "--export-key and --export-plain exclude each other")
+    }
+    // Unless something else is said, what was encrypted stays so.
+    var targetFileSystem = arguments.has("--export-plain") ? LinuxFileSystem() : fileSystem
+    if let file = arguments.text("--export-key") {
+      targetFileSystem = EncryptedFileSystem(LinuxFileSystem(), keys: try Arguments.keys(file))
+    }
+    try ExportCommand(
+      directory: directory, target: target, fileSystem: fileSystem, targetFileSystem: targetFileSystem, output: output
+    ).run()
     return .done
   }
 

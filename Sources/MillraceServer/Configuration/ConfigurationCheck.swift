@@ -17,6 +17,7 @@ struct ConfigurationCheck {
     checkFile()
     checkTLS()
     checkTokenKeys()
+    checkEncryptionKeys()
     if !configuration.directory.isEmpty { checkDirectory(configuration.directory) }
   }
 
@@ -83,6 +84,15 @@ struct ConfigurationCheck {
       }
     } catch {
       complain("sasl.oauthbearer.jwks.endpoint.url", "\(error)")
+    }
+  }
+
+  private mutating func checkEncryptionKeys() {
+    guard let path = configuration.encryptionKeyFile else { return }
+    do throws(KeyFileError) {
+      _ = try KeyRing(file: path)
+    } catch {
+      complain("encryption.key", error.description)
     }
   }
 

@@ -48,6 +48,7 @@ extension ServerConfiguration {
     tlsFiles = TLSFiles(
       certificate: text("tls.certificate"), key: text("tls.key"), clientAuthority: text("tls.client.ca"),
       revocations: text("tls.crl"))
+    encryptionKeyFile = text("encryption.key")
     logLevel = LogLevel.allCases.first { $0.name == text("log.level") } ?? .info
     logFormat = LogFormat.allCases.first { $0.name == text("log.format") } ?? .text
     usesRing = text("io.uring") != "off"
