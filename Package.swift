@@ -236,6 +236,9 @@ let package = Package(
       name: "TLSBenchmark", dependencies: ["MillraceIO", "MillraceBase"], path: "Benchmarks/TLSBenchmark",
       swiftSettings: settings),
     .executableTarget(
+      name: "EncryptionBenchmark", dependencies: ["MillraceLog", "MillraceModel", "MillraceIO", "MillraceBase"],
+      path: "Benchmarks/EncryptionBenchmark", swiftSettings: settings),
+    .executableTarget(
       name: "NexmarkBenchmark",
       dependencies: ["MillraceBase", "MillraceDataflow", "MillraceNexmark", "MillraceNexmarkQueries"],
       path: "Benchmarks/NexmarkBenchmark", swiftSettings: settings),

@@ -4,7 +4,8 @@ import FuzzHarness
 
 /// Tests hold this list against docs/internals/fuzzing.md and against the parsers in the sources.
 let fuzzTargets: [FuzzTarget] = [
-  metadataEvents, journalBlocks, recordings, snapshots, segments, queueStates,
+  metadataEvents, journalBlocks, recordings, snapshots, segments, queueStates, encryptionHeaders, encryptedPages,
+  encryptionKeyFiles,
 ]
 
 /// libFuzzer's entry before the first input; the harness has the one for each input.

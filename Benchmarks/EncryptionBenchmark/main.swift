@@ -1,0 +1,3 @@
+// main: the benchmark of encryption at rest.
+
+EncryptionBenchmark.main()
