@@ -177,7 +177,7 @@ package struct BrokerParts: Sendable {
     do throws(LogError) {
       let (count, before) = try DirectoryEncryption.rewrap(directory, in: encrypted)
       configuration.logger.log(
-        .info, "log", "the data directory is encrypted", ["directory": directory, "key": "\(keys.current.id)"])
+        .info, "log", "the data directory is encrypted", ["directory": directory, "current": "\(keys.current.id)"])
       for path in before.halfDamaged {
         configuration.logger.log(
           .warning, "log",
@@ -188,7 +188,7 @@ package struct BrokerParts: Sendable {
       let old = before.keys.keys.filter { $0 != keys.current.id }.sorted().map(\.description)
       configuration.logger.log(
         .info, "log", "files' keys were wrapped with the current key; older ones are not needed here any more",
-        ["files": "\(count)", "key": "\(keys.current.id)", "older": old.joined(separator: " ")])
+        ["files": "\(count)", "current": "\(keys.current.id)", "older": old.joined(separator: " ")])
     } catch {
       throw BrokerError(error)
     }
