@@ -312,40 +312,6 @@ int64_t mr_peak_resident_bytes(void) {
   struct rusage usage;
   return getrusage(RUSAGE_SELF, &usage) < 0 ? -errno : (int64_t)usage.ru_maxrss * 1024;
 }
-// A number in a file of a control group; "max" and everything that cannot be read is no limit.
-static int64_t mr_limit_in(const char *path) {
-  FILE *file = fopen(path, "re");
-  if (!file) return INT64_MAX;
-  long long limit = 0;
-  int got = fscanf(file, "%lld", &limit);
-  fclose(file);
-  return got == 1 && limit > 0 ? limit : INT64_MAX;
-}
-int64_t mr_memory_limit(void) {
-  int64_t least = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-  char line[4096], path[4200];
-  FILE *file = fopen("/proc/self/cgroup", "re");
-  while (file && fgets(line, sizeof line, file)) {
-    line[strcspn(line, "\n")] = 0;
-    // Version 2 is "0::/the/group"; of version 1 the group with memory's controller counts.
-    int isVersion2 = strncmp(line, "0::/", 4) == 0;
-    char *memory = strstr(line, ":memory:/");
-    if (!isVersion2 && !memory) continue;
-    char *group = isVersion2 ? line + 3 : memory + 8;
-    // What holds for a group holds for those in it. In a container the group may be the root of what can be seen.
-    for (;;) {
-      snprintf(path, sizeof path, isVersion2 ? "/sys/fs/cgroup%s/memory.max" : "/sys/fs/cgroup/memory%s/memory.limit_in_bytes",
-               strcmp(group, "/") ? group : "");
-      int64_t limit = mr_limit_in(path);
-      if (limit < least) least = limit;
-      char *last = strrchr(group, '/');
-      if (!last || strcmp(group, "/") == 0 || !*group) break;
-      *(last == group ? last + 1 : last) = 0;
-    }
-  }
-  if (file) fclose(file);
-  return least;
-}
 void mr_trim_memory(void) { malloc_trim(0); }
 int mr_random_bytes(void *out, size_t length) {
   uint8_t *next = out;

@@ -37,9 +37,9 @@ extension AMQPConnection {
   private static let toldWait = Duration.seconds(1)
 
   /// Counts a message that was published.
-  func chargePublished(_ bytes: Int) {
+  func chargePublished(_ bytes: @autoclosure () -> Int) {
     guard broker.quotas.isLimiting(.producerBytes) else { return }
-    let wait = charge(.producerBytes, bytes)
+    let wait = charge(.producerBytes, bytes())
     guard wait > .zero, !isOver else { return }
     holdInput(for: wait)
     if wait >= AMQPConnection.toldWait { tellBlocked("quota \(ClientQuotas.Limit.producerBytes.rawValue)") }

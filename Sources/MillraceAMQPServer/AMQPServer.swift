@@ -77,17 +77,14 @@ public final class AMQPServer {
   func accept(_ connection: any Connection, _ security: ListenerSecurity = .open) -> any ConnectionHandler {
     let handler = AMQPConnection(server: self, security: security, connection: connection, number: nextConnection)
     nextConnection += 1
-    let remote = connection.remoteAddress
-    guard broker.quotas.chargeConnection(from: remote.host, now: broker.reactor.now) == .zero else {
-      broker.admission.refused("amqp", .tooFastOfAddress, from: remote)
+    switch broker.admission.admit(
+      handler, "amqp", from: connection.remoteAddress, isStranger: security.asksForIdentity)
+    {
+    case .admitted(let place): handler.place = place
+    case .refused:
       handler.refuse()
       return handler
     }
-    guard let place = broker.admission.admit(handler, "amqp", from: remote, isStranger: security.asksForIdentity) else {
-      handler.refuse()
-      return handler
-    }
-    handler.place = place
     connections[ObjectIdentifier(handler)] = handler
     logger.log(
       .debug, "amqp", "connected",

@@ -6,8 +6,6 @@ import CMillraceSystem
 public enum ProcessMemory {
   /// Bytes in physical memory now; 0 when the system does not say.
   public static var resident: Int64 { max(0, mr_resident_bytes()) }
-  /// Bytes that this process may have: the machine's memory, or the limit of its control group where that is lower.
-  public static var limit: Int64 { max(0, mr_memory_limit()) }
   /// Gives memory that is not in use back to the system, which takes some time where there is much. Any thread may call.
   public static func trim() { mr_trim_memory() }
   /// The most bytes that were in physical memory at once; 0 when the system does not say.

@@ -108,17 +108,12 @@ public final class HTTPServer {
     let handler = HTTPConnection(
       server: self, authenticator: authenticator ?? open, connection: connection, number: nextConnection)
     nextConnection += 1
-    let remote = connection.remoteAddress
-    guard broker.quotas.chargeConnection(from: remote.host, now: broker.reactor.now) == .zero else {
-      broker.admission.refused("http", .tooFastOfAddress, from: remote)
+    switch broker.admission.admit(handler, "http", from: connection.remoteAddress, isStranger: isStranger) {
+    case .admitted(let place): handler.place = place
+    case .refused:
       handler.end()
       return handler
     }
-    guard let place = broker.admission.admit(handler, "http", from: remote, isStranger: isStranger) else {
-      handler.end()
-      return handler
-    }
-    handler.place = place
     connections[ObjectIdentifier(handler)] = handler
     sweepLater()
     return handler

@@ -14,7 +14,7 @@ final class SocketListener: Listener, EventSource {
   private var pause: Timer?
 
   /// Connections accepted in one turn, so that a storm of them does not starve those that are open.
-  private static let acceptsPerTurn = 16
+  private static let acceptsPerTurn = 4
   private static let backlog: Int32 = 1024
 
   init(

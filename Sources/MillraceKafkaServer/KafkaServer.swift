@@ -93,21 +93,16 @@ public final class KafkaServer {
     let number = nextConnection
     nextConnection += 1
     let handler = KafkaConnection(server: self, listener: listener, connection: connection, number: number)
-    let remote = connection.remoteAddress
-    let wait = broker.quotas.chargeConnection(from: remote.host, now: broker.reactor.now)
-    guard wait == .zero else {
-      broker.admission.refused("kafka", .tooFastOfAddress, from: remote)
-      let isHeld = turnedAway.count < KafkaServer.mostTurnedAway
+    switch broker.admission.admit(
+      handler, "kafka", from: connection.remoteAddress, isStranger: listener.security.asksForIdentity)
+    {
+    case .admitted(let place): handler.place = place
+    case .refused(after: let wait):
+      let isHeld = wait > .zero && turnedAway.count < KafkaServer.mostTurnedAway
       if isHeld { turnedAway[ObjectIdentifier(handler)] = handler }
       handler.turnAway(after: isHeld ? wait : .zero)
       return handler
     }
-    let isStranger = listener.security.asksForIdentity
-    guard let place = broker.admission.admit(handler, "kafka", from: remote, isStranger: isStranger) else {
-      connection.close()
-      return handler
-    }
-    handler.place = place
     connections[ObjectIdentifier(handler)] = handler
     logger.log(.debug, "kafka", "connected", ["peer": connection.remoteAddress.description, "connection": "\(number)"])
     watchIdle()

@@ -126,10 +126,7 @@ public final class ServerProcess {
     broker = parts.broker.take()
     broker.onFailure = { [unowned self] _ in self.fail() }
     broker.startSampling()
-    let background = parts.background
-    broker.memory.watch(
-      limit: ProcessMemory.limit, resident: { ProcessMemory.resident },
-      relieve: { background.submit { ProcessMemory.trim() } })
+    watchMemory()
     broker.access.isExposed = definitions.contains { !$0.isLoopback }
     if listeners.asksForPasswords { try makeAdministrator(configuration.directory) }
     try listeners.open(parts, advertised: configuration.advertised)
@@ -143,6 +140,15 @@ public final class ServerProcess {
     broker.onSettingsChange = { [unowned self] in self.settingsChanged() }
     settingsChanged()
     _ = try signals.watch(on: reactor) { [unowned self] signal in self.received(signal) }
+  }
+
+  /// Lets producers wait when the process holds more than its share of the memory that it may have.
+  private func watchMemory() {
+    let machine = MemoryFigures(ProcFile.text("/proc/meminfo")).total
+    guard let limit = [machine, ControlGroups.memoryLimit].compactMap(\.self).min() else { return }
+    let background = parts.background
+    broker.memory.watch(
+      limit: limit, resident: { ProcessMemory.resident }, relieve: { background.submit { ProcessMemory.trim() } })
   }
 
   /// Lets workers of stream jobs join. A server whose directory can hold no socket serves everybody else.

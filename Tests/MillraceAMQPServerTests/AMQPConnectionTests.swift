@@ -119,6 +119,23 @@ struct Unexpected: Error, CustomStringConvertible {
     #expect(world.server.broker.authentication.counts.refused == 4)
   }
 
+  @Test("who has logged in is a stranger no more, and makes room for nobody")
+  func known() throws {
+    let world = try AMQPServerWorld(["max.connections": "2"])
+    let credential = try ScramCredential(password: Secret("wonderland"), mechanism: .sha512, iterations: 4096)
+    var isDone = false
+    try world.broker.setUser("alice", tags: [], credentials: [credential]) { _ in isDone = true }
+    try #require(world.world.run { isDone })
+    let security = ListenerSecurity(mechanisms: [.plain])
+    let alice = AMQPClient(world, security)
+    alice.send(ProtocolHeader.bytes.array)
+    alice.send(channel: 0, [startOk("PLAIN", Bytes("\0alice\0wonderland"))])
+    alice.pass(.seconds(1))
+    #expect(alice.names == ["connection.start", "connection.tune"])
+    let (second, third) = (AMQPClient(world, security), AMQPClient(world, security))
+    #expect(!alice.connection.isClosing && second.connection.isClosing && !third.connection.isClosing)
+  }
+
   @Test("what a listener offers are its mechanisms, and no other is taken")
   func offeredMechanisms() throws {
     for (mechanisms, expected) in [

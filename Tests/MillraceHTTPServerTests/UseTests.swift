@@ -1,5 +1,6 @@
 // UseTests: quotas and short memory as HTTP tells them, and connections that make room.
 
+import Foundation
 import MillraceBase
 import MillraceBroker
 import MillraceMetadata
@@ -95,5 +96,26 @@ import Testing
       metrics.contains("millrace_connections_refused_total{protocol=\"http\",reason=\"max.connections\"} 0\n"),
       "\(metrics)")
     #expect(!third.isClosing)
+  }
+
+  @Test("who has logged in is a stranger no more, and makes room for nobody")
+  func known() throws {
+    let user = BrokerAuthenticator(broker: world.broker, security: ListenerSecurity(mechanisms: [.plain]))
+    let credential = try ScramCredential(password: Secret("wonderland"), mechanism: .sha256, iterations: 4096)
+    var isDone = false
+    try world.broker.setUser("alice", tags: [], credentials: [credential]) { _ in isDone = true }
+    try #require(world.world.run(until: { isDone }))
+    func connect() -> PlayedConnection {
+      let connection = PlayedConnection()
+      connection.handler = world.server.accept(connection, user, isStranger: true)
+      return connection
+    }
+    let alice = connect()
+    let field = "Authorization: Basic \(Data("alice:wonderland".utf8).base64EncodedString())"
+    alice.receive([UInt8]("GET /api/v1/topics HTTP/1.1\r\nHost: localhost:8080\r\n\(field)\r\n\r\n".utf8))
+    world.world.run(for: .seconds(1))
+    #expect(String(decoding: alice.takeOutput(), as: UTF8.self).hasPrefix("HTTP/1.1 200 "))
+    let (second, third) = (connect(), connect())
+    #expect(!alice.isClosing && second.isClosing && !third.isClosing)
   }
 }

@@ -114,6 +114,20 @@ func provesItself(_ mechanism: SaslMechanism) throws {
   #expect(world.server.broker.authentication.counts.accepted == 1)
 }
 
+@Test("who has logged in is a stranger no more, and makes room for nobody", arguments: all)
+func makesNoRoom(_ mechanism: SaslMechanism) throws {
+  let world = try LoginWorld(["max.connections": "2"])
+  let client = world.connect()
+  if let scram = mechanism.scram {
+    _ = try client.scram("alice", "wonderland", scram)
+  } else {
+    _ = try client.plain("alice", "wonderland")
+  }
+  let (second, third) = (world.connect(), world.connect())
+  #expect(!client.connection.isClosing && second.connection.isClosing && !third.connection.isClosing)
+  #expect(try client.isServed())
+}
+
 @Test("a wrong password and an unknown user get the same answer, late, and the connection ends", arguments: all)
 func provesNothing(_ mechanism: SaslMechanism) throws {
   let world = try LoginWorld()

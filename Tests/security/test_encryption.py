@@ -61,19 +61,19 @@ def send(server, topic, values, partition=0):
     return done
 
 
-def read(server, topic, partition=0):
-    """Everything in a partition: {offset: value}."""
+def read(server, topic, partition=0, seconds=60, ignores_errors=True):
+    """Everything in a partition, or what comes before an error that is not ignored: {offset: value}."""
     consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": "reader", "enable.auto.commit": False,
                          "enable.partition.eof": True, "auto.offset.reset": "earliest", "log_level": 0})
     consumer.assign([TopicPartition(topic, partition, 0)])
     found = {}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         message = consumer.poll(1)
         if message is None:
             continue
         if message.error() is not None:
-            if message.error().name() == "_PARTITION_EOF":
+            if message.error().name() == "_PARTITION_EOF" or not ignores_errors:
                 break
             continue
         found[message.offset()] = message.value()
@@ -320,7 +320,8 @@ def test_flipped_bits_are_named_and_never_served(tmp_path):
                     copy(server.data, damaged.data)
                     damaged.start()
                     for one in (0, 1):
-                        for offset, value in until_error(damaged, "topic-of-secrets", one).items():
+                        got = read(damaged, "topic-of-secrets", one, seconds=5, ignores_errors=False)
+                        for offset, value in got.items():
                             assert true[one][offset] == value, where
                 flip()
         assert served > 0
@@ -330,24 +331,6 @@ def copy(source, target):
     for path in files(source):
         (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target / path.relative_to(source))
-
-
-def until_error(server, topic, partition):
-    """What a consumer gets of a partition until it meets an error, or the end."""
-    consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": "reader", "enable.auto.commit": False,
-                         "enable.partition.eof": True, "log_level": 0})
-    consumer.assign([TopicPartition(topic, partition, 0)])
-    found = {}
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        message = consumer.poll(1)
-        if message is None:
-            continue
-        if message.error() is not None:
-            break
-        found[message.offset()] = message.value()
-    consumer.close()
-    return found
 
 
 def test_an_export_turns_encryption_on_and_off(tmp_path):

@@ -1,10 +1,13 @@
 """Tokens: Kafka's clients by OAUTHBEARER, AMQP's by the password of PLAIN, HTTP by Bearer; who is refused, why, and until when."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import signal
+import socket
 import ssl
+import struct
 import time
 
 import aiokafka
@@ -201,10 +204,9 @@ def forged(issuer):
     return issuer.forged("alice")
 
 
-def wire(secure, token):
-    """What the server says to a token, byte for byte: the mechanism's answer, then Kafka's error code and message."""
-    import socket
-    import struct
+@contextlib.contextmanager
+def kafka_wire(secure):
+    """A connection over which Kafka's requests go byte by byte: a function of API key, version and body, and the stream of answers."""
     host, _, port = secure.address("kafka+tls").rpartition(":")
     context = ssl.create_default_context(cafile=secure.certificates.ca)
     with socket.create_connection((host, int(port)), timeout=10) as raw, context.wrap_socket(raw, server_hostname=host) as one:
@@ -213,8 +215,15 @@ def wire(secure, token):
         def ask(key, version, body):
             request = struct.pack(">hhih", key, version, 1, -1) + body
             one.sendall(struct.pack(">i", len(request)) + request)
-            return stream.read(struct.unpack(">i", stream.read(4))[0])[4:]
+            size = stream.read(4)
+            return stream.read(struct.unpack(">i", size)[0])[4:] if size else None
 
+        yield ask, stream
+
+
+def wire(secure, token):
+    """What the server says to a token, byte for byte: the mechanism's answer, then Kafka's error code and message."""
+    with kafka_wire(secure) as (ask, stream):
         assert ask(17, 1, struct.pack(">h", 11) + b"OAUTHBEARER")[:2] == b"\0\0"
         message = b"n,,\x01auth=Bearer " + token.encode() + b"\x01\x01"
         answers = []
@@ -304,19 +313,7 @@ def test_a_client_with_fresh_tokens_goes_on_beyond_the_first(oauth, issuer, clie
 
 
 def test_a_session_whose_token_has_expired_is_closed(oauth, issuer):
-    import socket
-    import struct
-    host, _, port = oauth.address("kafka+tls").rpartition(":")
-    context = ssl.create_default_context(cafile=oauth.certificates.ca)
-    with socket.create_connection((host, int(port)), timeout=10) as raw, context.wrap_socket(raw, server_hostname=host) as one:
-        stream = one.makefile("rb")
-
-        def ask(key, version, body):
-            request = struct.pack(">hhih", key, version, 1, -1) + body
-            one.sendall(struct.pack(">i", len(request)) + request)
-            size = stream.read(4)
-            return stream.read(struct.unpack(">i", size)[0])[4:] if size else None
-
+    with kafka_wire(oauth) as (ask, _):
         ask(17, 1, struct.pack(">h", 11) + b"OAUTHBEARER")
         message = b"n,,\x01auth=Bearer " + issuer.token("alice", lifetime_seconds=3).encode() + b"\x01\x01"
         answer = ask(36, 1, struct.pack(">i", len(message)) + message)

@@ -152,8 +152,6 @@ void mr_free_pages(void *address, size_t length);
 void mr_name_thread(const char *name);
 int64_t mr_resident_bytes(void);
 int64_t mr_peak_resident_bytes(void);
-// Bytes of memory that this process may have: the machine's, or less by its control group.
-int64_t mr_memory_limit(void);
 // Gives memory that is not in use back to the system.
 void mr_trim_memory(void);
 int mr_random_bytes(void *out, size_t length);

@@ -34,6 +34,14 @@ public final class ConnectionAdmission {
     }
   }
 
+  /// What becomes of a new connection.
+  public enum Decision {
+    /// It is served, and its place is to be given back by ``leave(_:)``.
+    case admitted(ConnectionCensus.Place)
+    /// It is closed after this time, which has been counted and logged.
+    case refused(after: Duration)
+  }
+
   init(broker: @escaping () -> Broker) { self.broker = broker }
 
   /// Looks at a new connection, of which nothing was read yet.
@@ -41,20 +49,24 @@ public final class ConnectionAdmission {
   /// - Parameters:
   ///   - isStranger: its client has to say who it is; ``recognize(_:)`` follows when it has.
   ///   - remote: its client's address. Sockets in the file system all have one.
-  /// - Returns: its place, to be given back by ``leave(_:)``; nil when it must be closed, which has been counted and logged.
   public func admit(
     _ connection: any AdmittedConnection, _ protocolName: String, from remote: SocketAddress, isStranger: Bool
-  ) -> ConnectionCensus.Place? {
+  ) -> Decision {
     let broker = broker()
+    let wait = broker.quotas.chargeConnection(from: remote.host, now: broker.reactor.now)
+    guard wait == .zero else {
+      refused(protocolName, .tooFastOfAddress, from: remote)
+      return .refused(after: wait)
+    }
     let decision = census.admit(
       from: remote.host, isStranger: isStranger, within: broker.settings.connectionLimits, now: broker.reactor.now)
     switch decision {
     case .refused(let reason):
       refused(protocolName, reason, from: remote)
-      return nil
+      return .refused(after: .zero)
     case .admitted(let place):
       if isStranger { strangers[place] = connection }
-      return place
+      return .admitted(place)
     case .admittedInsteadOf(let place, let stranger):
       if isStranger { strangers[place] = connection }
       displaced += 1
@@ -62,12 +74,12 @@ public final class ConnectionAdmission {
         .warning, "server", "connections whose clients do not say who they are make room for others",
         "max.connections are open", ["max.connections": "\(broker.settings.connections)"], now: broker.reactor.now)
       strangers.removeValue(forKey: stranger)?.giveWay()
-      return place
+      return .admitted(place)
     }
   }
 
   /// Counts and logs a connection that is turned away.
-  public func refused(_ protocolName: String, _ reason: ConnectionRefusal, from remote: SocketAddress) {
+  private func refused(_ protocolName: String, _ reason: ConnectionRefusal, from remote: SocketAddress) {
     refusals[Refused(protocolName: protocolName, reason: reason), default: 0] += 1
     let broker = broker()
     // For each address on its own only where a single one is the reason: a flood from many must not fill the log's memory.

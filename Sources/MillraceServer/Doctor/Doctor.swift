@@ -190,11 +190,8 @@ struct Doctor {
 
   private mutating func checkMemory() {
     let memory = MemoryFigures(ProcFile.text("/proc/meminfo"))
-    let limit = ControlGroups(ProcFile.text("/proc/self/cgroup")).memoryFiles.compactMap {
-      ControlGroups.bytes(ProcFile.text($0))
-    }.min()
     findings += MemoryJudgement.findings(
-      memory, limit: limit, requests: number("queued.max.request.bytes"),
+      memory, limit: ControlGroups.memoryLimit, requests: number("queued.max.request.bytes"),
       overcommit: ProcFile.text("/proc/sys/vm/overcommit_memory").first.map(String.init),
       hugePages: chosenWord(ProcFile.text("/sys/kernel/mm/transparent_hugepage/enabled")))
   }

@@ -66,6 +66,11 @@ struct ControlGroups: Equatable {
     }
   }
 
+  /// The least limit of memory of this process's groups; nil without one. Blocks.
+  static var memoryLimit: Int64? {
+    ControlGroups(ProcFile.text("/proc/self/cgroup")).memoryFiles.compactMap { bytes(ProcFile.text($0)) }.min()
+  }
+
   /// A limit of bytes; nil for none, which version 2 writes as `max` and version 1 as a number near 2⁶³.
   static func bytes(_ text: String) -> Int64? {
     guard let word = text.split(whereSeparator: \.isWhitespace).first, let number = Int64(word) else { return nil }
