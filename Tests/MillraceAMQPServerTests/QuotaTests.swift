@@ -50,6 +50,25 @@ import Testing
     #expect(fields.messageCount == 3, "nothing is lost")
   }
 
+  @Test("a shortage that ends does not let a publisher go on that still owes")
+  func quotaAndShortage() throws {
+    let client = try world.open()
+    try queue(client)
+    limit(.producerBytes, 10_000)
+    client.send(publication(key: "q", body: Array(repeating: 7, count: 60_000)))
+    #expect(client.names == ["connection.blocked"])
+    var held: Int64 = 900
+    world.broker.memory.watch(limit: 1000, resident: { held }, relieve: {})
+    client.pass(.seconds(1))
+    #expect(world.broker.memory.isLow)
+    held = 100
+    client.pass(.seconds(2))
+    #expect(!world.broker.memory.isLow)
+    #expect(client.names == ["connection.blocked"] && !client.connection.isReading, "told once, and not yet over")
+    client.pass(.seconds(3))
+    #expect(client.names == ["connection.blocked", "connection.unblocked"] && client.connection.isReading)
+  }
+
   @Test("who gets more than its quota is delivered no faster, and acknowledges meanwhile")
   func consumer() throws {
     let client = try world.open()
