@@ -46,7 +46,7 @@ struct LittlesLawTests {
 
   @Test("a queue that grows differs by what is left in it")
   func growing() {
-    let stays = (0..<100).map { (Double($0) * 0.1, 2 + Double($0) * 0.3) }
+    let stays = (0..<100).map { (number: Int) -> (Double, Double) in (0.1 * Double(number), 2 + 0.3 * Double(number)) }
     let law = measured(stays, 0...10)
     #expect(law.verdict() == .endsDiffer)
     #expect(law.presentAtEnd > 50)
@@ -55,7 +55,7 @@ struct LittlesLawTests {
 
   @Test("a measurement that misses messages is found out")
   func misses() {
-    let stays = (0..<100).map { (Double($0) * 0.1, Double($0) * 0.1 + 1) }
+    let stays = (0..<100).map { (number: Int) -> (Double, Double) in (0.1 * Double(number), 1 + 0.1 * Double(number)) }
     var law = measured(stays, 0...12)
     #expect(law.verdict() == .holds)
     law.departureRate *= 0.9

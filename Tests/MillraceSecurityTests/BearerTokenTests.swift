@@ -43,22 +43,17 @@ private let rfcRSA =
   + #"WyuXpoQ","e":"AQAB"}"#
 private let rfcEC =
   #"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#
+private let rfcRSAToken: String =
+  "eyJhbGciOiJSUzI1NiJ9.\(rfcClaims).cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5Y"
+  + "Kt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZ"
+  + "RmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWy"
+  + "wlVmtVrBp0igcN_IoypGlUPQGe77Rw"
+private let rfcECToken: String =
+  "eyJhbGciOiJFUzI1NiJ9.\(rfcClaims).DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
 
 @Test(
   "golden: the tokens of RFC 7515, appendix A, are verified",
-  arguments: [
-    (
-      rfcRSA,
-      "eyJhbGciOiJSUzI1NiJ9.\(rfcClaims).cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5Y"
-        + "Kt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZ"
-        + "RmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWy"
-        + "wlVmtVrBp0igcN_IoypGlUPQGe77Rw"
-    ),
-    (
-      rfcEC,
-      "eyJhbGciOiJFUzI1NiJ9.\(rfcClaims).DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
-    ),
-  ])
+  arguments: [(rfcRSA, rfcRSAToken), (rfcEC, rfcECToken)])
 func goldenTokens(_ entry: String, _ token: String) throws {
   var rules = BearerTokenRules()
   rules.subjectClaim = "iss"
