@@ -41,18 +41,21 @@ build: setup build-release
 
 .PHONY: build-release
 build-release:
-	$(SWIFT) build -c release --product millrace -Xswiftc -static-executable
+	$(SWIFT) build -c release --product millrace
 
-# What comes later is built beside what does not mind: clients have time limits, crashes and simulations have none.
-test: setup-test lint unit build-release build-crash-worker clients cli amqp http build-simulator
-	Scripts/beside "$(MAKE) --no-print-directory later-builds" \
-	  "$(MAKE) --no-print-directory nexmark crash-run simulate power-run CYCLES=10 SEEDS=1000 CUTS=10"
+# What comes later is built beside what is tested, and takes what that leaves of the processors.
+test: setup-test lint build-unit
+	Scripts/beside "$(MAKE) --no-print-directory build-programs" "$(MAKE) --no-print-directory run-unit"
+	Scripts/beside "$(MAKE) --no-print-directory build-fuzzers" \
+	  "$(MAKE) --no-print-directory clients cli amqp http nexmark crash-run simulate power-run CYCLES=10 SEEDS=1000 CUTS=10"
 	$(MAKE) --no-print-directory fuzz-smoke
 	$(MAKE) --no-print-directory faults-smoke soak-smoke
 	$(MAKE) --no-print-directory examples
 
-.PHONY: later-builds
-later-builds: build-fuzzers
+# All programs, also the benchmarks, and the examples.
+.PHONY: build-programs
+build-programs:
+	$(SWIFT) build -c release
 	Scripts/examples build
 
 setup:
@@ -64,8 +67,19 @@ setup-test:
 lint:
 	$(SWIFT) format lint --strict -r $(SWIFT_FOLDERS)
 
-unit:
-	$(SWIFT) test
+# Whole modules at a time and without the programs, which is less work than `swift test`; in a folder of its own, so that neither
+# builds again what the other has built, and programs can be built meanwhile.
+UNIT = --scratch-path .build/unit -Xswiftc -whole-module-optimization -Xswiftc -num-threads -Xswiftc 2
+
+unit: build-unit run-unit
+
+.PHONY: build-unit
+build-unit:
+	$(SWIFT) build --product millracePackageTests $(UNIT)
+
+.PHONY: run-unit
+run-unit:
+	$(SWIFT) test --skip-build $(UNIT)
 
 # Tests of clients, three at a time, because they wait more than they work.
 clients:
@@ -110,7 +124,7 @@ crash: setup-test build-release build-crash-worker crash-run
 
 .PHONY: build-crash-worker
 build-crash-worker:
-	$(SWIFT) build -c release --product CrashWorker -Xswiftc -static-executable
+	$(SWIFT) build -c release --product CrashWorker
 
 .PHONY: crash-run
 crash-run:
@@ -133,7 +147,7 @@ simulate: setup build-simulator
 
 .PHONY: build-simulator
 build-simulator:
-	$(SWIFT) build -c release --product Simulator -Xswiftc -static-executable
+	$(SWIFT) build -c release --product Simulator
 
 # The real program's writes, recorded under load and cut at random as by a power loss.
 power: setup-test build-release build-simulator
@@ -176,33 +190,33 @@ tutorial:
 
 bench: setup-test build-release
 	$(MAKE) --no-print-directory -C Benchmarks/kafka
-	$(SWIFT) build -c release --product WordCountBenchmark -Xswiftc -static-executable
+	$(SWIFT) build -c release --product WordCountBenchmark
 	$(SWIFT) build -c release --package-path Benchmarks/Library --scratch-path .build/library-benchmarks
 	$(PYTHON) Benchmarks/run.py --runs $(RUNS) --write docs/benchmarks.md
 
 # The Nexmark queries on one core, over events in memory: half a minute.
 .PHONY: bench-nexmark
 bench-nexmark: setup
-	$(SWIFT) build -c release --product NexmarkBenchmark -Xswiftc -static-executable
+	$(SWIFT) build -c release --product NexmarkBenchmark
 	.build/release/NexmarkBenchmark 1 $(RUNS)
 
 # Keyed state of ten million keys, and restarts with a gigabyte of it: some five minutes, 6 GB of disk and 6 GB of memory.
 .PHONY: bench-state
 bench-state: setup
-	$(SWIFT) build -c release --product StateBenchmark -Xswiftc -static-executable
+	$(SWIFT) build -c release --product StateBenchmark
 	@mkdir -p .build/state-benchmark
 	.build/release/StateBenchmark all 10000 .build/state-benchmark
 
 # What TLS costs a listener, in processor time: half a minute.
 .PHONY: bench-tls
 bench-tls: setup
-	$(SWIFT) build -c release --product TLSBenchmark -Xswiftc -static-executable
+	$(SWIFT) build -c release --product TLSBenchmark
 	.build/release/TLSBenchmark 1024 $(RUNS)
 
 # What encryption at rest costs the log, in processor time: two minutes.
 .PHONY: bench-encryption
 bench-encryption: setup
-	$(SWIFT) build -c release --product EncryptionBenchmark -Xswiftc -static-executable
+	$(SWIFT) build -c release --product EncryptionBenchmark
 	.build/release/EncryptionBenchmark 1024 $(RUNS) .build
 
 # AMQP beside RabbitMQ: some ten minutes, and a table of its own.
@@ -216,7 +230,7 @@ bench-amqp: setup-test build-release
 .PHONY: bench-streams
 bench-streams: setup-test build-release build-crash-worker
 	$(MAKE) --no-print-directory -C Benchmarks/kafka
-	$(SWIFT) build -c release --product LogBidsBenchmark -Xswiftc -static-executable
+	$(SWIFT) build -c release --product LogBidsBenchmark
 	$(PYTHON) Benchmarks/streams.py --runs $(RUNS) --write docs/benchmarks-streams.md
 
 # The Nexmark queries beside Apache Flink, which is installed for this alone: an hour with five runs.

@@ -17,8 +17,15 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
-func program(_ name: String, path: String, _ dependencies: [Target.Dependency]) -> Target {
-  .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+// A release of a program runs on a machine without Swift's libraries. That is said where it is linked alone, so that all that
+// is built for a release shares its modules: programs, examples, and the packages of the tutorial. What uses Foundation would have
+// to say it where it is compiled, too.
+func program(
+  _ name: String, path: String, _ dependencies: [Target.Dependency], usesFoundation: Bool = false
+) -> Target {
+  .executableTarget(
+    name: name, dependencies: dependencies, path: path, swiftSettings: settings,
+    linkerSettings: usesFoundation ? [] : [.unsafeFlags(["-static-executable"], .when(configuration: .release))])
 }
 
 let package = Package(
@@ -127,9 +134,9 @@ let package = Package(
       ],
       path: "Simulator/BrokerSimulation", swiftSettings: settings),
     .target(name: "TransactionHistory", path: "Simulator/TransactionHistory", swiftSettings: settings),
-    .executableTarget(
-      name: "Simulator", dependencies: ["BrokerSimulation", "MillraceSimulation", "MillraceIO", "MillraceBase"],
-      path: "Simulator/Simulator", swiftSettings: settings),
+    program(
+      "Simulator", path: "Simulator/Simulator",
+      ["BrokerSimulation", "MillraceSimulation", "MillraceIO", "MillraceBase"]),
     // Tests
     .target(name: "TestTokens", path: "Tests/Support/TestTokens", swiftSettings: settings),
     tests("LayeringTests", []),
@@ -212,36 +219,28 @@ let package = Package(
         "TestTokens",
       ]),
     // Jobs as workers, which Tests/crash kills
-    .executableTarget(
-      name: "CrashWorker", dependencies: ["Millrace"], path: "Tests/crash/worker", swiftSettings: settings),
+    program("CrashWorker", path: "Tests/crash/worker", ["Millrace"]),
     // Benchmarks
-    .executableTarget(
-      name: "WordCountBenchmark",
-      dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams"],
-      path: "Benchmarks/WordCountBenchmark", swiftSettings: settings),
-    .executableTarget(
-      name: "CodecBenchmark",
-      dependencies: ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceNexmark"],
-      path: "Benchmarks/CodecBenchmark", swiftSettings: settings),
-    .executableTarget(
-      name: "LogBidsBenchmark", dependencies: ["Millrace", "MillraceNexmark"], path: "Benchmarks/LogBidsBenchmark",
-      swiftSettings: settings),
-    .executableTarget(
-      name: "StateBenchmark",
-      dependencies: [
+    program(
+      "WordCountBenchmark", path: "Benchmarks/WordCountBenchmark",
+      ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams"], usesFoundation: true),
+    program(
+      "CodecBenchmark", path: "Benchmarks/CodecBenchmark",
+      ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceNexmark"]),
+    program(
+      "LogBidsBenchmark", path: "Benchmarks/LogBidsBenchmark", ["Millrace", "MillraceNexmark"], usesFoundation: true),
+    program(
+      "StateBenchmark", path: "Benchmarks/StateBenchmark",
+      [
         "MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "Millrace",
-      ],
-      path: "Benchmarks/StateBenchmark", swiftSettings: settings),
-    .executableTarget(
-      name: "TLSBenchmark", dependencies: ["MillraceIO", "MillraceBase"], path: "Benchmarks/TLSBenchmark",
-      swiftSettings: settings),
-    .executableTarget(
-      name: "EncryptionBenchmark", dependencies: ["MillraceLog", "MillraceModel", "MillraceIO", "MillraceBase"],
-      path: "Benchmarks/EncryptionBenchmark", swiftSettings: settings),
-    .executableTarget(
-      name: "NexmarkBenchmark",
-      dependencies: ["MillraceBase", "MillraceDataflow", "MillraceNexmark", "MillraceNexmarkQueries"],
-      path: "Benchmarks/NexmarkBenchmark", swiftSettings: settings),
+      ], usesFoundation: true),
+    program("TLSBenchmark", path: "Benchmarks/TLSBenchmark", ["MillraceIO", "MillraceBase"]),
+    program(
+      "EncryptionBenchmark", path: "Benchmarks/EncryptionBenchmark",
+      ["MillraceLog", "MillraceModel", "MillraceIO", "MillraceBase"]),
+    program(
+      "NexmarkBenchmark", path: "Benchmarks/NexmarkBenchmark",
+      ["MillraceBase", "MillraceDataflow", "MillraceNexmark", "MillraceNexmarkQueries"]),
   ]
 )
 

@@ -122,7 +122,7 @@ private struct History {
 @Test("whatever happens, no two members work on one partition, and a group that is left in peace settles evenly")
 func randomGroupHistories() {
   var counts: [String: Int] = [:]
-  for seed: UInt64 in 1...600 {
+  for seed: UInt64 in 1...150 {
     var history = History(seed: seed)
     for _ in 0..<150 where history.world.problems.isEmpty { history.step() }
     let problems = history.world.problems.isEmpty ? history.quiet() : history.world.problems
@@ -133,6 +133,6 @@ func randomGroupHistories() {
     "joined", "left", "paused", "beat", "Assigning", "Reconciling", "Stable", "unknownMember",
     "groupTooLarge", "unreleasedInstance",
   ] {
-    #expect(counts[what, default: 0] > 100, "too few runs reach \(what): \(counts)")
+    #expect(counts[what, default: 0] > 20, "too few runs reach \(what): \(counts)")
   }
 }

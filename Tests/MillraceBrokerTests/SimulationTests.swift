@@ -6,7 +6,8 @@ import Testing
 @Test("recovers: what a broker promised holds through crashes")
 func recoversThroughCrashes() {
   var counts: [String: Int] = [:]
-  for seed: UInt64 in 1...20 {
+  // The Simulator runs many more, optimized.
+  for seed: UInt64 in 1...8 {
     let outcome = BrokerScenario(seed: seed).run()
     #expect(
       outcome.violations.isEmpty, "seed \(seed), repeat with: Simulator --from \(seed) --seeds 1: \(outcome.violations)"
@@ -31,7 +32,7 @@ func recoversThroughCrashes() {
 
 @Test("the same seed gives the same run")
 func sameSeedSameRun() {
-  for seed: UInt64 in [3, 17, 94] {
+  for seed: UInt64 in [3, 94] {
     let first = BrokerScenario(seed: seed).run()
     let second = BrokerScenario(seed: seed).run()
     #expect(first.traceHash == second.traceHash)
@@ -42,7 +43,7 @@ func sameSeedSameRun() {
 
 @Test("a run that is over is given back")
 func runIsFreed() {
-  for seed: UInt64 in 1...4 {
+  for seed: UInt64 in 1...2 {
     weak var scenario: BrokerScenario?
     do {
       let made = BrokerScenario(seed: seed)
