@@ -101,8 +101,8 @@ let package = Package(
       "Millrace",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
-        "MillraceStreams", "MillraceDelivery", "MillraceRouting", "MillraceQueueing", "MillraceBroker",
-        "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceAMQPProtocol", "MillraceAMQPServer",
+        "MillraceStreams", "MillraceDelivery", "MillraceRouting", "MillraceQueueing", "MillraceMetadata",
+        "MillraceBroker", "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceAMQPProtocol", "MillraceAMQPServer",
         "MillraceConnectors", "MillraceQueue", "MillraceSecurity", "MillraceHTTPProtocol", "MillraceHTTPServer",
       ]),
     // Floor 9
@@ -171,7 +171,7 @@ let package = Package(
         "MillraceDelivery", "MillraceRouting", "MillraceLog", "MillraceCompression", "MillraceSimulation", "MillraceIO",
         "MillraceModel", "MillraceBase",
       ]),
-    tests("MillraceTests", ["Millrace"]),
+    tests("MillraceTests", ["Millrace", "MillraceIO", "MillraceSecurity"]),
     tests(
       "MillraceServerTests",
       [

@@ -1,6 +1,7 @@
 // ServerConfiguration+Settings: from settings to what a server is composed of.
 
 import Glibc
+import Millrace
 import MillraceBase
 import MillraceBroker
 import MillraceIO
@@ -38,9 +39,8 @@ extension ServerConfiguration {
     amqpPort = text("amqp").flatMap { UInt16($0) }
     httpPort = text("http").flatMap { UInt16($0) }
     if let address = text("advertise") {
-      if let parsed = ServerAddress(address) {
-        advertised = SocketAddress(host: parsed.host, port: parsed.port)
-      } else {
+      advertised = SocketAddress(hostAndPort: address)
+      if advertised == nil {
         gathered.complain(["advertise"], "advertise must be HOST:PORT, not \"\(address)\"")
       }
     }
