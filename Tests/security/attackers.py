@@ -119,7 +119,7 @@ def apart(function, *arguments):
     process.start()
     theirs.close()
     try:
-        assert ours.poll(250), "the attacker did not end"
+        assert ours.poll(1200), "the attacker did not end"
         return ours.recv()
     finally:
         process.kill()

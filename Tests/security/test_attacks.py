@@ -69,11 +69,20 @@ def asks(secure, topic):
     return Honest(secure.wire, ask)
 
 
-def tell(what, calm, under_attack, memory):
+def calm_figures(honest):
+    """What an honest producer notices of nothing."""
+    time.sleep(1)
+    honest.quantiles()
+    time.sleep(2)
+    return honest.quantiles()
+
+
+def tell(what, before, meanwhile, after, memory):
     """For `make attacks`: what an honest producer noticed. A time is never what a test is about."""
-    print(f"\n{what}: a durable record of others took p50 {calm[0]:.2f} ms before and {under_attack[0]:.2f} ms meanwhile, "
-          f"p99 {calm[1]:.2f} and {under_attack[1]:.2f} ms ({calm[2]} and {under_attack[2]} records); the server held "
-          f"{memory[0] / MIB:.0f} MiB before and {max(memory) / MIB:.0f} MiB at most")
+    print(f"\n{what}: a durable record of others took, before, meanwhile and afterwards, p50 "
+          f"{before[0]:.2f}, {meanwhile[0]:.2f}, {after[0]:.2f} ms, p99 {before[1]:.2f}, {meanwhile[1]:.2f}, {after[1]:.2f} ms ("
+          f"{before[2]}, {meanwhile[2]}, {after[2]} records); the server held {memory[0] / MIB:.0f} MiB before and "
+          f"{max(memory) / MIB:.0f} MiB at most")
 
 
 def test_ten_thousand_half_open_connections_keep_nobody_out(attacked, many_files):
@@ -86,10 +95,7 @@ def test_ten_thousand_half_open_connections_keep_nobody_out(attacked, many_files
     client.send("attacked", b"first").get(30)
     client.close()
     with asks(attacked, "attacked") as honest:
-        time.sleep(2)
-        honest.quantiles()
-        time.sleep(2)
-        calm = honest.quantiles()
+        calm = calm_figures(honest)
         with bounded_memory(attacked.server, 400 * MIB) as memory, HalfOpen(targets, count) as attack:
             # Newcomers who say who they are get in, on each of the listeners.
             for _ in range(3):
@@ -104,8 +110,9 @@ def test_ten_thousand_half_open_connections_keep_nobody_out(attacked, many_files
             assert found["millrace_connections_displaced_total"] > 0
             assert found["millrace_connections_limit"] == 3000
             under_attack = honest.quantiles()
+        after = calm_figures(honest)
     assert attack.closed > count - 3000
-    tell(f"{count} half-open connections ({attack.made} made)", calm, under_attack, memory)
+    tell(f"{count} half-open connections ({attack.made} made)", calm, under_attack, after, memory)
 
 
 def test_floods_of_failed_logins_keep_nobody_out(make_secure, request):
@@ -122,10 +129,7 @@ def test_floods_of_failed_logins_keep_nobody_out(make_secure, request):
     client.send("logins", b"first").get(30)
     client.close()
     with asks(secure, "logins") as honest:
-        time.sleep(2)
-        honest.quantiles()
-        time.sleep(2)
-        calm = honest.quantiles()
+        calm = calm_figures(honest)
         with bounded_memory(secure.server, 200 * MIB) as memory:
             began = time.monotonic()
             apart(flood, address, count, attempt)
@@ -135,6 +139,7 @@ def test_floods_of_failed_logins_keep_nobody_out(make_secure, request):
             newcomer = producer(secure)
             newcomer.send("logins", b"newcomer").get(30)
             newcomer.close()
+        after = calm_figures(honest)
     connection = http.client.HTTPConnection(*address, timeout=30)
     found = metrics(connection, basic(ADMIN, secure.admin_password))
     connection.close()
@@ -142,7 +147,7 @@ def test_floods_of_failed_logins_keep_nobody_out(make_secure, request):
     assert 0 < answered <= count
     audit = secure.server.log_text()
     assert "login refused" in audit and len(audit) < 2 * MIB
-    tell(f"{count} failed logins in {seconds:.1f} s", calm, under_attack, memory)
+    tell(f"{count} failed logins in {seconds:.1f} s", calm, under_attack, after, memory)
 
 
 def nested_table(depth):
