@@ -279,14 +279,15 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
       "LogFuzzers",
       [
         "FuzzStorage", "MillraceModel", "MillraceIO", "MillraceLog", "MillraceDelivery", "MillraceRouting",
-        "MillraceMetadata", "MillraceSimulation",
+        "MillraceMetadata", "MillraceSimulation", "COpenSSL",
       ]),
     fuzzers(
       "BrokerFuzzers",
       [
         "FuzzStorage", "MillraceModel", "MillraceIO", "MillraceLog", "MillraceDelivery", "MillraceRouting",
         "MillraceDataflow", "MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceBroker", "MillraceKafkaServer",
-        "MillraceAMQPServer", "MillraceConnectors", "MillraceServer", "MillraceSimulation", "MillraceStreams",
+        "MillraceAMQPServer", "MillraceConnectors", "Millrace", "MillraceServer", "MillraceSimulation",
+        "MillraceStreams",
       ]),
   ]
 }

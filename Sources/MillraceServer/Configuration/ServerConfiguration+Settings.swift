@@ -12,9 +12,10 @@ extension ServerConfiguration {
   /// The configuration holds what could be understood; a server may be started with it only when no problem is an error. May
   /// block. What is gathered anew when the file is to be read again is the same, with the file as it is then.
   static func gather(
-    _ arguments: Arguments, environment: [String: String] = ServerConfiguration.environment(), readsFile: Bool
+    _ arguments: Arguments, environment: [String: String] = ServerConfiguration.environment(), readsFile: Bool,
+    read: (_ path: String, _ limit: Int) throws(IOError) -> [UInt8] = GatheredConfiguration.contents
   ) -> (configuration: ServerConfiguration, problems: [ConfigurationProblem]) {
-    var gathered = GatheredConfiguration(arguments, environment: environment, readsFile: readsFile)
+    var gathered = GatheredConfiguration(arguments, environment: environment, readsFile: readsFile, read: read)
     var configuration = ServerConfiguration(&gathered)
     configuration.file = gathered.file
     if gathered.file != nil {
