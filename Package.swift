@@ -108,8 +108,8 @@ let package = Package(
       "Millrace",
       [
         "MillraceBase", "MillraceModel", "MillraceCompression", "MillraceIO", "MillraceLog", "MillraceDataflow",
-        "MillraceStreams", "MillraceDelivery", "MillraceRouting", "MillraceQueueing", "MillraceBroker",
-        "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceAMQPProtocol", "MillraceAMQPServer",
+        "MillraceStreams", "MillraceDelivery", "MillraceRouting", "MillraceQueueing", "MillraceMetadata",
+        "MillraceBroker", "MillraceKafkaProtocol", "MillraceKafkaServer", "MillraceAMQPProtocol", "MillraceAMQPServer",
         "MillraceConnectors", "MillraceQueue", "MillraceSecurity", "MillraceHTTPProtocol", "MillraceHTTPServer",
       ]),
     // Floor 9
@@ -178,7 +178,7 @@ let package = Package(
         "MillraceDelivery", "MillraceRouting", "MillraceLog", "MillraceCompression", "MillraceSimulation", "MillraceIO",
         "MillraceModel", "MillraceBase",
       ]),
-    tests("MillraceTests", ["Millrace"]),
+    tests("MillraceTests", ["Millrace", "MillraceIO", "MillraceSecurity"]),
     tests(
       "MillraceServerTests",
       [
@@ -278,14 +278,15 @@ if Context.environment["MILLRACE_FUZZ"] != nil {
       "LogFuzzers",
       [
         "FuzzStorage", "MillraceModel", "MillraceIO", "MillraceLog", "MillraceDelivery", "MillraceRouting",
-        "MillraceMetadata", "MillraceSimulation",
+        "MillraceMetadata", "MillraceSimulation", "COpenSSL",
       ]),
     fuzzers(
       "BrokerFuzzers",
       [
         "FuzzStorage", "MillraceModel", "MillraceIO", "MillraceLog", "MillraceDelivery", "MillraceRouting",
         "MillraceDataflow", "MillraceKafkaProtocol", "MillraceAMQPProtocol", "MillraceBroker", "MillraceKafkaServer",
-        "MillraceAMQPServer", "MillraceConnectors", "MillraceServer", "MillraceSimulation", "MillraceStreams",
+        "MillraceAMQPServer", "MillraceConnectors", "Millrace", "MillraceServer", "MillraceSimulation",
+        "MillraceStreams",
       ]),
   ]
 }

@@ -150,6 +150,20 @@ def amqp_streams():
         yield f"content-{name}", start + b"\x08\0\0\0\0\0\0\xce" + method + header + body
 
 
+def configurations():
+    """The examples of the guides, as files."""
+    for guide in ("configuration", "security"):
+        text = (ROOT / "docs" / "guides" / f"{guide}.md").read_text()
+        for number, block in enumerate(re.findall(r"(?s)```(?:properties|text)\n(.*?)```", text)):
+            yield f"{guide}-{number}", block.encode()
+
+
+def listener_urls():
+    text = "".join((ROOT / "docs" / "guides" / f"{guide}.md").read_text() for guide in ("configuration", "security"))
+    for number, url in enumerate(sorted(set(re.findall(r"(?:kafka|amqp|http)s?(?:\+tls)?://[^\s'`,|)]+", text)))):
+        yield f"guide-{number}", url.encode()
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
@@ -168,6 +182,8 @@ KINDS = {
     "amqp-methods": lambda: amqp_payloads("method"),
     "amqp-tables": amqp_tables,
     "amqp-content-headers": lambda: amqp_payloads("header"),
+    "configuration-files": configurations,
+    "listener-urls": listener_urls,
 }
 
 if __name__ == "__main__":

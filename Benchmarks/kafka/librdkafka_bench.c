@@ -8,7 +8,8 @@
 // `produce`: as fast as it goes, acks=all; with `--keys`, every record updates one of K keys of 8 bytes, drawn evenly.
 // `paced`: open loop, linger 0 unless told, latency from the moment a record was due to its acknowledgement. `consume`:
 // everything from the beginning of each partition on. `mock`: librdkafka's mock cluster inside this process, which `consume`
-// fills first; it keeps about 5 MB of a partition, so take many. Prints one line of JSON.
+// fills first; it keeps about 5 MB of a partition, so take many. Prints one line of JSON. All take `--properties
+// NAME=VALUE,NAME=VALUE…`, librdkafka's own, such as those of TLS.
 #include "measure.h"
 
 #include <librdkafka/rdkafka.h>
@@ -36,6 +37,21 @@ static void set(rd_kafka_conf_t *conf, const char *name, const char *value) {
   if (rd_kafka_conf_set(conf, name, value, why, sizeof why) != RD_KAFKA_CONF_OK) die(name, why);
 }
 
+// Properties of the command line, which hold for every client but the one that fills a mock cluster.
+static const char *properties = "";
+
+static void set_properties(rd_kafka_conf_t *conf) {
+  char *all = strdup(properties), *rest = all;
+  for (char *pair; (pair = strsep(&rest, ",")) != NULL;) {
+    if (*pair == 0) continue;
+    char *value = strchr(pair, '=');
+    if (value == NULL) die(pair, "expected NAME=VALUE");
+    *value++ = 0;
+    set(conf, pair, value);
+  }
+  free(all);
+}
+
 static rd_kafka_t *make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf, const char *bootstrap) {
   char why[512];
   if (strcmp(bootstrap, "mock") == 0) {
@@ -43,6 +59,7 @@ static rd_kafka_t *make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf, cons
     set(conf, "log_level", "3");
   } else {
     set(conf, "bootstrap.servers", bootstrap);
+    set_properties(conf);
   }
   rd_kafka_t *rk = rd_kafka_new(type, conf, why, sizeof why);
   if (rk == NULL) die("librdkafka", why);
@@ -248,6 +265,7 @@ static int consume(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   const char *mode = argc > 1 ? argv[1] : "";
+  properties = option(argc, argv, "properties", "");
   if (strcmp(mode, "produce") == 0) return produce(argc, argv);
   if (strcmp(mode, "paced") == 0) return paced(argc, argv);
   if (strcmp(mode, "consume") == 0) return consume(argc, argv);

@@ -6,7 +6,7 @@ import FuzzHarness
 let fuzzTargets: [FuzzTarget] = [
   connection, amqpConnection, queueCalls, logImages, clientFrames, queueRequests, queueRecords, filePositions,
   recordLines, commandLines, addresses, workerRequests, workerCalls, savepoints,
-  sourcePositions,
+  sourcePositions, configurationFiles, listenerURLs,
 ]
 
 /// libFuzzer's entry before the first input; the harness has the one for each input.

@@ -1,11 +1,11 @@
-// FuzzTargets: the fuzzers of this program: what lies in a data directory.
+// FuzzTargets: the fuzzers of this program: what lies in a data directory, and TLS.
 
 import FuzzHarness
 
 /// Tests hold this list against docs/internals/fuzzing.md and against the parsers in the sources.
 let fuzzTargets: [FuzzTarget] = [
   metadataEvents, journalBlocks, recordings, snapshots, segments, queueStates, encryptionHeaders, encryptedPages,
-  encryptionKeyFiles,
+  encryptionKeyFiles, tlsConnection,
 ]
 
 /// libFuzzer's entry before the first input; the harness has the one for each input.

@@ -194,17 +194,6 @@ package struct BrokerParts: Sendable {
     }
   }
 
-  /// The numeric loopback addresses that `host` stands for; none when it is anything else. Without encryption and
-  /// authentication nothing else is safe to serve.
-  package static func loopback(_ host: String) -> [String] {
-    switch host {
-    case "localhost": ["127.0.0.1", "::1"]
-    case "::1": [host]
-    case _ where host.hasPrefix("127.") && SocketAddress(host: host, port: 0).isNumeric: [host]
-    default: []
-    }
-  }
-
   /// Calls `body` on the reactor and suspends until it answers.
   func ask<Value: Sendable>(
     _ body: @escaping @Sendable (Broker, Answer<Value>) -> Void

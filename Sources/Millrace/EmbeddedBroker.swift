@@ -49,6 +49,8 @@ public final class EmbeddedBroker: Sendable {
   /// The data directory.
   public let directory: String
   let parts: BrokerParts
+  let listeners: ReactorBound<OpenListeners>
+  let logger: Logger
   /// What is known of topics, so that a batch needs no hop to ask.
   let routes = Mutex<[String: TopicRoute]>([:])
   let createsTopics: Bool
@@ -56,6 +58,7 @@ public final class EmbeddedBroker: Sendable {
 
   private init(directory: String, _ configuration: Configuration) throws(MillraceError) {
     self.directory = directory
+    logger = configuration.logger
     var settings = BrokerSettings()
     do throws(BrokerError) {
       for (name, value) in configuration.settings.sorted(by: { $0.key < $1.key }) {
@@ -87,6 +90,10 @@ public final class EmbeddedBroker: Sendable {
       case .data(let error): throw MillraceError(error)
       }
     }
+    let listeners = OpenListeners(parts, logger: configuration.logger)
+    let interval = settings.text("tls.watch.interval.ms").flatMap { Int($0) } ?? 0
+    listeners.certificates.look(every: .milliseconds(interval))
+    self.listeners = ReactorBound(listeners, on: parts.reactor)
     do throws(IOError) {
       try parts.reactor.start()
     } catch {
@@ -139,34 +146,6 @@ public final class EmbeddedBroker: Sendable {
     try await parts.ask(body)
   }
 
-  /// Listens for Kafka clients.
-  ///
-  /// - Parameters:
-  ///   - host: a numeric loopback address or `localhost`: without encryption and authentication nothing else is served.
-  ///   - kafkaPort: 0 takes any free port.
-  /// - Returns: the address with the real port.
-  /// - Throws: `.invalidArgument` for another host, `.network` when the address cannot be bound, `.closed`.
-  @discardableResult
-  public func listen(
-    host: String = "127.0.0.1", kafkaPort: UInt16 = 0
-  ) async throws(MillraceError) -> SocketAddress {
-    let kafka = parts.kafka
-    return try await listen(host, kafkaPort) { (address) throws(IOError) in try kafka.take().listen(address) }
-  }
-
-  /// Listens for AMQP 0-9-1 clients; nothing else makes the broker do that.
-  ///
-  /// - Parameters:
-  ///   - host: a numeric loopback address or `localhost`.
-  ///   - amqpPort: 0 takes any free port; AMQP's own is 5672.
-  /// - Returns: the address with the real port.
-  /// - Throws: `.invalidArgument` for another host, `.network` when the address cannot be bound, `.closed`.
-  @discardableResult
-  public func listen(host: String = "127.0.0.1", amqpPort: UInt16) async throws(MillraceError) -> SocketAddress {
-    let amqp = parts.amqp
-    return try await listen(host, amqpPort) { (address) throws(IOError) in try amqp.take().listen(address) }
-  }
-
   /// Lets workers of stream jobs join (``JobWorker``), and `millrace job`, through a socket in the data directory that belongs
   /// to this user alone. `millrace serve` does so by itself.
   /// - Throws: `.network` when the directory can hold no socket, `.closed`.
@@ -178,22 +157,6 @@ public final class EmbeddedBroker: Sendable {
       do throws(IOError) {
         try workers.take().listen(address)
         answer.give(.success(()))
-      } catch {
-        answer.give(.failure(MillraceError(.network, error.description)))
-      }
-    }
-  }
-
-  private func listen(
-    _ host: String, _ port: UInt16, _ bind: @escaping @Sendable (SocketAddress) throws(IOError) -> SocketAddress
-  ) async throws(MillraceError) -> SocketAddress {
-    guard let address = BrokerParts.loopback(host).first else {
-      throw MillraceError(.invalidArgument, "\(host) is not a loopback address; only those can be listened on")
-    }
-    return try await ask { broker, answer in
-      guard broker.isOpen else { return answer.give(.failure(.closed)) }
-      do throws(IOError) {
-        answer.give(.success(try bind(SocketAddress(host: address, port: port))))
       } catch {
         answer.give(.failure(MillraceError(.network, error.description)))
       }

@@ -14,6 +14,7 @@
 @_exported import enum MillraceConnectors.RowFormat
 @_exported import MillraceDataflow
 @_exported import struct MillraceIO.SocketAddress
+@_exported import struct MillraceIO.TLSConfiguration
 @_exported import enum MillraceModel.CompressionCodec
 @_exported import typealias MillraceModel.Offset
 @_exported import struct MillraceModel.Record
@@ -21,4 +22,10 @@
 @_exported import struct MillraceModel.RecordHeader
 @_exported import MillraceQueue
 @_exported import struct MillraceQueueing.QueueFigures
+@_exported import enum MillraceSecurity.AccessOperation
+@_exported import struct MillraceSecurity.AccessRule
+@_exported import struct MillraceSecurity.Principal
+@_exported import enum MillraceSecurity.ResourceKind
+@_exported import struct MillraceSecurity.ResourcePattern
+@_exported import enum MillraceSecurity.SaslMechanism
 @_exported import MillraceStreams

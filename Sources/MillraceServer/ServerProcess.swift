@@ -80,8 +80,8 @@ public final class ServerProcess {
   let logger: Logger
   private let parts: BrokerParts
   private let signals: Signals
-  private var listeners: OpenListeners
-  private var certificates: CertificateWatch?
+  private let listeners: OpenListeners
+  private var certificates: CertificateWatch { listeners.certificates }
   private var reload: ConfigurationReload?
   /// The level and format of the log that settings ask for; a level that Kafka's clients set for the logger is no setting.
   private var logSettings: [String?]
@@ -96,8 +96,13 @@ public final class ServerProcess {
     self.logger = logger
     for warning in configuration.warnings { logger.log(.warning, "settings", warning) }
     let definitions = try configuration.listenerDefinitions()
-    listeners = try OpenListeners(
-      definitions, files: configuration.tlsFiles, settings: configuration.settings, logger: logger)
+    let prepared: PreparedListeners
+    do throws(ListenerError) {
+      prepared = try PreparedListeners(
+        definitions, files: configuration.tlsFiles, settings: configuration.settings, logger: logger)
+    } catch {
+      throw ServerStartError(error)
+    }
     logSettings = ServerProcess.logSettings(configuration.settings)
     // Before any thread is started, so that all threads leave the signals to the reactor.
     signals = try Signals()
@@ -124,18 +129,20 @@ public final class ServerProcess {
       }
     }
     broker = parts.broker.take()
+    listeners = OpenListeners(parts, logger: logger)
     broker.onFailure = { [unowned self] _ in self.fail() }
     broker.startSampling()
     watchMemory()
-    broker.access.isExposed = definitions.contains { !$0.isLoopback }
-    if listeners.asksForPasswords { try makeAdministrator(configuration.directory) }
-    try listeners.open(parts, advertised: configuration.advertised)
+    if prepared.asksForPasswords { try makeAdministrator(configuration.directory) }
+    do throws(ListenerError) {
+      try listeners.open(prepared, advertised: configuration.advertised)
+    } catch {
+      throw ServerStartError(error)
+    }
     kafkaAddress = listeners.address(of: .kafka) ?? kafkaAddress
     amqpAddress = listeners.address(of: .amqp)
     httpAddress = listeners.address(of: .http)
     listenForWorkers(configuration.directory)
-    let certificates = CertificateWatch(listeners.watched, reactor: reactor, executor: parts.background)
-    if !listeners.watched.isEmpty { self.certificates = certificates }
     reload = ConfigurationReload(configuration, broker: broker, logger: logger, executor: parts.background)
     broker.onSettingsChange = { [unowned self] in self.settingsChanged() }
     settingsChanged()
@@ -213,7 +220,7 @@ public final class ServerProcess {
   /// Takes over the settings that are the program's own and can change while it runs.
   private func settingsChanged() {
     let settings = broker.settings
-    certificates?.look(every: .milliseconds(settings.text("tls.watch.interval.ms").flatMap { Int($0) } ?? 0))
+    certificates.look(every: .milliseconds(settings.text("tls.watch.interval.ms").flatMap { Int($0) } ?? 0))
     let wanted = ServerProcess.logSettings(settings)
     guard wanted != logSettings else { return }
     logSettings = wanted
@@ -223,9 +230,9 @@ public final class ServerProcess {
 
   private func received(_ signal: Int32) {
     // Without files to read again, a hang-up is what it is for other programs: the terminal is gone.
-    if signal == SIGHUP, certificates != nil || reload != nil {
+    if signal == SIGHUP, !certificates.isEmpty || reload != nil {
       guard !isStopping else { return }
-      certificates?.reload()
+      certificates.reload()
       reload?.begin()
       return
     }

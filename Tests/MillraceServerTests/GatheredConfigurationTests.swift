@@ -2,6 +2,7 @@
 
 import MillraceBase
 import MillraceBroker
+import Millrace
 import MillraceIO
 import Testing
 

@@ -1,5 +1,6 @@
 // ListenerDefinitionTests: what a listener's URL says, what it leaves to be filled in, and what is refused with a reason.
 
+import Millrace
 import MillraceIO
 import MillraceSecurity
 import Testing

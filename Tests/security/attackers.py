@@ -2,11 +2,11 @@
 
 import base64
 import multiprocessing
+import os
 import selectors
 import socket
 import statistics
 import struct
-import threading
 import time
 from contextlib import contextmanager
 
@@ -32,6 +32,11 @@ def connect(address, source):
     return one
 
 
+def as_if_elsewhere():
+    """This process attacks: what it computes would be computed by other machines, and is to take nothing from the server."""
+    os.nice(19)
+
+
 class HalfOpen:
     """Connections that say nothing, or the beginning of something; those that the server closes are made anew, so many in a second.
 
@@ -55,6 +60,7 @@ class HalfOpen:
         return self._closed.value
 
     def _run(self):
+        as_if_elsewhere()
         sources = addresses(1000)
         sockets = set()
         selector = selectors.DefaultSelector()
@@ -104,11 +110,16 @@ def apart(function, *arguments):
     """Calls a function in a process of its own, and returns what it returns."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=lambda: theirs.send(function(*arguments)), daemon=True)
+
+    def attack():
+        as_if_elsewhere()
+        theirs.send(function(*arguments))
+
+    process = context.Process(target=attack, daemon=True)
     process.start()
     theirs.close()
     try:
-        assert ours.poll(250), "the attacker did not end"
+        assert ours.poll(1200), "the attacker did not end"
         return ours.recv()
     finally:
         process.kill()
@@ -158,40 +169,58 @@ def flood(address, count, message, at_once=200, waits=False):
 
 
 class Honest:
-    """A client that goes on asking, and how long each answer took."""
+    """A client that goes on asking, in a process of its own, and how long each answer took there: neither its library nor Python's lock is
+    in that time."""
 
-    def __init__(self, ask):
-        self._ask = ask
-        self.times = []
-        self.error = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def __init__(self, open_client, ask):
+        """`open_client` makes what `ask` asks with, in the process of its own."""
+        context = multiprocessing.get_context("fork")
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=self._run, args=(theirs, open_client, ask), daemon=True)
 
-    def _run(self):
+    @staticmethod
+    def _run(pipe, open_client, ask):
+        times = []
         try:
-            while not self._stop.is_set():
-                began = time.monotonic()
-                self._ask()
-                self.times.append(time.monotonic() - began)
-                self._stop.wait(0.002)
+            client = open_client()
+            while True:
+                if pipe.poll(0.002):
+                    if pipe.recv() == "end":
+                        break
+                    pipe.send(times)
+                    times = []
+                began = time.perf_counter()
+                ask(client)
+                times.append(time.perf_counter() - began)
+            pipe.send(None)
         except BaseException as error:  # handed to whoever waits
-            self.error = error
+            pipe.send(repr(error))
 
     def __enter__(self):
-        self._thread.start()
+        self._process.start()
         return self
 
+    def _answer(self, word):
+        self._ours.send(word)
+        assert self._ours.poll(60), "an honest client waits for ever"
+        return self._ours.recv()
+
     def __exit__(self, kind, *_):
-        self._stop.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive(), "an honest client waits for ever"
-        if self.error is not None and kind is None:
-            raise self.error
+        try:
+            if kind is None:
+                error = self._answer("end")
+                assert error is None, f"an honest client was let down: {error}"
+        finally:
+            self._process.kill()
+            self._process.join()
 
     def quantiles(self):
-        """Median and 99th percentile so far, in milliseconds; forgets what it was made of."""
-        times, self.times = sorted(self.times), []
-        return statistics.median(times) * 1000, times[min(len(times) - 1, len(times) * 99 // 100)] * 1000
+        """Median and 99th percentile since the last call, in milliseconds, and of how many."""
+        times = self._answer("times")
+        assert isinstance(times, list), f"an honest client was let down: {times}"
+        times.sort()
+        assert times, "an honest client got no answer"
+        return statistics.median(times) * 1000, times[min(len(times) - 1, len(times) * 99 // 100)] * 1000, len(times)
 
 
 def basic(name, password):
@@ -210,8 +239,9 @@ def metrics(connection, authorization):
 
 @contextmanager
 def bounded_memory(server, most):
-    """The server takes at most so many bytes more in between."""
-    before = server.resident_bytes()
-    yield
-    grown = server.resident_bytes() - before
+    """The server takes at most so many bytes more in between. Gives what it held when it was looked at, to which more may be added."""
+    held = [server.resident_bytes()]
+    yield held
+    held.append(server.resident_bytes())
+    grown = max(held) - held[0]
     assert grown <= most, f"the server took {grown >> 20} MiB more"

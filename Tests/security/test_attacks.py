@@ -11,6 +11,7 @@ import pytest
 from attackers import HalfOpen, Honest, apart, basic, bounded_memory, flood, frame, metrics
 from kafka import KafkaProducer
 from millrace_tests import wire
+from millrace_tests.batches import Record, encode
 from millrace_tests.secure import ADMIN
 
 MIB = 1 << 20
@@ -57,10 +58,31 @@ def figures(secure):
         return metrics(connection, basic(ADMIN, secure.admin_password))
 
 
-def tell(what, calm, under_attack):
+RECORD = encode([Record(b"k", b"v")])
+
+
+def asks(secure, topic):
+    """An honest producer: a durable record after the other, over TLS."""
+    def ask(connection):
+        error, _ = wire.produce(connection, topic, 0, RECORD)
+        assert error == 0, f"producing was answered with error {error}"
+    return Honest(secure.wire, ask)
+
+
+def calm_figures(honest):
+    """What an honest producer notices of nothing."""
+    time.sleep(1)
+    honest.quantiles()
+    time.sleep(2)
+    return honest.quantiles()
+
+
+def tell(what, before, meanwhile, after, memory):
     """For `make attacks`: what an honest producer noticed. A time is never what a test is about."""
-    print(f"\n{what}: a durable record of others took p50 {calm[0]:.2f} ms before and {under_attack[0]:.2f} ms meanwhile, "
-          f"p99 {calm[1]:.2f} and {under_attack[1]:.2f} ms")
+    print(f"\n{what}: a durable record of others took, before, meanwhile and afterwards, p50 "
+          f"{before[0]:.2f}, {meanwhile[0]:.2f}, {after[0]:.2f} ms, p99 {before[1]:.2f}, {meanwhile[1]:.2f}, {after[1]:.2f} ms ("
+          f"{before[2]}, {meanwhile[2]}, {after[2]} records); the server held {memory[0] / MIB:.0f} MiB before and "
+          f"{max(memory) / MIB:.0f} MiB at most")
 
 
 def test_ten_thousand_half_open_connections_keep_nobody_out(attacked, many_files):
@@ -71,25 +93,26 @@ def test_ten_thousand_half_open_connections_keep_nobody_out(attacked, many_files
                (attacked.server.addresses["https"], b"\x16")]
     client = producer(attacked, retries=0)
     client.send("attacked", b"first").get(30)
-    with Honest(lambda: client.send("attacked", b"record").get(30)) as honest:
-        time.sleep(1)
-        calm = honest.quantiles()
-        with bounded_memory(attacked.server, 400 * MIB), HalfOpen(targets, count) as attack:
+    client.close()
+    with asks(attacked, "attacked") as honest:
+        calm = calm_figures(honest)
+        with bounded_memory(attacked.server, 400 * MIB) as memory, HalfOpen(targets, count) as attack:
             # Newcomers who say who they are get in, on each of the listeners.
             for _ in range(3):
                 newcomer = producer(attacked)
                 newcomer.send("attacked", b"newcomer").get(30)
                 newcomer.close()
             found = figures(attacked)
+            memory.append(attacked.server.resident_bytes())
             assert found["millrace_connections_unauthenticated"] > 1000
             # Those that have just been sent away are closed with the end of the turn in which 4 came on each listener.
             assert sum(found[f'millrace_connections{{protocol="{one}"}}'] for one in ("kafka", "amqp", "http")) <= 3000 + 4 * 4
             assert found["millrace_connections_displaced_total"] > 0
             assert found["millrace_connections_limit"] == 3000
-        under_attack = honest.quantiles()
+            under_attack = honest.quantiles()
+        after = calm_figures(honest)
     assert attack.closed > count - 3000
-    client.close()
-    tell(f"{count} half-open connections ({attack.made} made)", calm, under_attack)
+    tell(f"{count} half-open connections ({attack.made} made)", calm, under_attack, after, memory)
 
 
 def test_floods_of_failed_logins_keep_nobody_out(make_secure, request):
@@ -103,19 +126,20 @@ def test_floods_of_failed_logins_keep_nobody_out(make_secure, request):
         return f"GET /api/v1/topics HTTP/1.1\r\nHost: localhost\r\nAuthorization: {wrong}\r\n\r\n".encode()
 
     client = producer(secure, retries=0)
-    with Honest(lambda: client.send("logins", b"record").get(30)) as honest:
-        time.sleep(1)
-        calm = honest.quantiles()
-        with bounded_memory(secure.server, 200 * MIB):
+    client.send("logins", b"first").get(30)
+    client.close()
+    with asks(secure, "logins") as honest:
+        calm = calm_figures(honest)
+        with bounded_memory(secure.server, 200 * MIB) as memory:
             began = time.monotonic()
             apart(flood, address, count, attempt)
             seconds = time.monotonic() - began
+            under_attack = honest.quantiles()
             # Who has the right password comes in meanwhile, and is not taken for one of them.
             newcomer = producer(secure)
             newcomer.send("logins", b"newcomer").get(30)
             newcomer.close()
-        under_attack = honest.quantiles()
-    client.close()
+        after = calm_figures(honest)
     connection = http.client.HTTPConnection(*address, timeout=30)
     found = metrics(connection, basic(ADMIN, secure.admin_password))
     connection.close()
@@ -123,7 +147,7 @@ def test_floods_of_failed_logins_keep_nobody_out(make_secure, request):
     assert 0 < answered <= count
     audit = secure.server.log_text()
     assert "login refused" in audit and len(audit) < 2 * MIB
-    tell(f"{count} failed logins in {seconds:.1f} s", calm, under_attack)
+    tell(f"{count} failed logins in {seconds:.1f} s", calm, under_attack, after, memory)
 
 
 def nested_table(depth):

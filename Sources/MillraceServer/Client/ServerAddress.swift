@@ -18,17 +18,8 @@ struct ServerAddress: Equatable, Sendable, CustomStringConvertible {
 
   /// Reads `HOST:PORT`, with brackets around IPv6; nil when it is none.
   init?(_ text: String) {
-    guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else {
-      return nil
-    }
-    var host = text[..<colon]
-    if host.hasPrefix("["), host.hasSuffix("]") {
-      host = host.dropFirst().dropLast()
-    } else if host.contains(":") {
-      return nil
-    }
-    guard !host.isEmpty else { return nil }
-    self.init(host: String(host), port: port)
+    guard let address = SocketAddress(hostAndPort: text) else { return nil }
+    self.init(host: address.host, port: address.port)
   }
 
   var description: String { SocketAddress(host: host, port: port).description }

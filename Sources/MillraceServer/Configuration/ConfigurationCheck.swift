@@ -1,6 +1,7 @@
 // ConfigurationCheck: what can be seen to be wrong with a configuration from outside: files of TLS, keys of tokens, the data directory.
 
 import Glibc
+import Millrace
 import MillraceBase
 import MillraceBroker
 import MillraceIO

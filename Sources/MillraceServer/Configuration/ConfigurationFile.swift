@@ -26,6 +26,8 @@ struct ConfigurationFile: Equatable {
   let path: String
   private(set) var entries: [Entry] = []
   private(set) var problems: [ConfigurationProblem] = []
+  /// Where each name stands.
+  private var lines: [String: Int] = [:]
 
   /// Reads the bytes of the file at `path`.
   init(_ bytes: [UInt8], path: String) {
@@ -78,9 +80,10 @@ struct ConfigurationFile: Equatable {
     guard !value.unicodeScalars.contains(where: { $0.value < 32 && $0 != "\t" || $0.value == 127 }) else {
       return complain(line, "\(LogRedaction.printable(name)) holds a control character")
     }
-    if let first = entries.first(where: { $0.name == name }) {
-      return complain(line, "\(LogRedaction.printable(name)) stands in line \(first.line) already")
+    if let first = lines[name] {
+      return complain(line, "\(LogRedaction.printable(name)) stands in line \(first) already")
     }
+    lines[name] = line
     entries.append(Entry(name: name, value: value, line: line))
   }
 

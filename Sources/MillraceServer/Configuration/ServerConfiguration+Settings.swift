@@ -1,6 +1,7 @@
 // ServerConfiguration+Settings: from settings to what a server is composed of.
 
 import Glibc
+import Millrace
 import MillraceBase
 import MillraceBroker
 import MillraceIO
@@ -11,9 +12,10 @@ extension ServerConfiguration {
   /// The configuration holds what could be understood; a server may be started with it only when no problem is an error. May
   /// block. What is gathered anew when the file is to be read again is the same, with the file as it is then.
   static func gather(
-    _ arguments: Arguments, environment: [String: String] = ServerConfiguration.environment(), readsFile: Bool
+    _ arguments: Arguments, environment: [String: String] = ServerConfiguration.environment(), readsFile: Bool,
+    read: (_ path: String, _ limit: Int) throws(IOError) -> [UInt8] = GatheredConfiguration.contents
   ) -> (configuration: ServerConfiguration, problems: [ConfigurationProblem]) {
-    var gathered = GatheredConfiguration(arguments, environment: environment, readsFile: readsFile)
+    var gathered = GatheredConfiguration(arguments, environment: environment, readsFile: readsFile, read: read)
     var configuration = ServerConfiguration(&gathered)
     configuration.file = gathered.file
     if gathered.file != nil {
@@ -38,9 +40,8 @@ extension ServerConfiguration {
     amqpPort = text("amqp").flatMap { UInt16($0) }
     httpPort = text("http").flatMap { UInt16($0) }
     if let address = text("advertise") {
-      if let parsed = ServerAddress(address) {
-        advertised = SocketAddress(host: parsed.host, port: parsed.port)
-      } else {
+      advertised = SocketAddress(hostAndPort: address)
+      if advertised == nil {
         gathered.complain(["advertise"], "advertise must be HOST:PORT, not \"\(address)\"")
       }
     }

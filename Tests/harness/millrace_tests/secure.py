@@ -1,9 +1,12 @@
 """Servers whose listeners ask who their clients are, with certificates of their own authority."""
 
+import socket
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import wire
 from .server import run
 
 ADMIN = "admin"
@@ -36,6 +39,18 @@ class Certificates:
         return str(self.directory / f"{name}.pem"), str(self.directory / f"{name}.key")
 
 
+class SecureWire(wire.Wire):
+    """A raw connection to a Kafka listener with TLS, logged in by PLAIN."""
+
+    def __init__(self, address, ca, user, password, timeout_seconds=30):
+        plain = socket.create_connection(address, timeout=timeout_seconds)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = ssl.create_default_context(cafile=ca).wrap_socket(plain, server_hostname="localhost")
+        self.correlation = 0
+        error = wire.log_in(self, user, password)
+        assert error == 0, f"the login was refused with error {error}"
+
+
 class Secure:
     """A started server with its users' passwords."""
 
@@ -49,6 +64,10 @@ class Secure:
     def address(self, scheme):
         host, port = self.server.addresses[scheme]
         return f"{host}:{port}"
+
+    def wire(self):
+        """A raw connection of the administrator's."""
+        return SecureWire(self.server.addresses["kafka+tls"], self.certificates.ca, ADMIN, self.admin_password)
 
     def cli(self, *arguments, scheme="kafka+tls", stdin=None):
         """A command as the administrator."""

@@ -5,9 +5,9 @@ import struct
 
 API = {
     "Produce": 0, "Fetch": 1, "ListOffsets": 2, "Metadata": 3, "OffsetCommit": 8, "OffsetFetch": 9,
-    "FindCoordinator": 10, "JoinGroup": 11, "Heartbeat": 12, "LeaveGroup": 13, "SyncGroup": 14, "ApiVersions": 18,
+    "FindCoordinator": 10, "JoinGroup": 11, "Heartbeat": 12, "LeaveGroup": 13, "SyncGroup": 14, "SaslHandshake": 17, "ApiVersions": 18,
     "CreateTopics": 19, "DeleteTopics": 20, "InitProducerId": 22, "OffsetForLeaderEpoch": 23, "DescribeConfigs": 32,
-    "DescribeClientQuotas": 48, "AlterClientQuotas": 49,
+    "SaslAuthenticate": 36, "DescribeClientQuotas": 48, "AlterClientQuotas": 49,
 }
 
 
@@ -183,6 +183,14 @@ def api_versions(wire):
     if error:
         raise ValueError(f"ApiVersions answered error {error}")
     return ranges
+
+
+def log_in(wire, user, password):
+    """Says who the client is, by PLAIN; returns the error."""
+    fields = wire.call("SaslHandshake", 1, string("PLAIN"))
+    assert fields.int16() == 0
+    message = b"\0" + user.encode() + b"\0" + password.encode()
+    return wire.call("SaslAuthenticate", 0, struct.pack(">i", len(message)) + message).int16()
 
 
 def produce_body(topic, partition, batch, acks=-1, timeout_ms=10_000):

@@ -1,4 +1,4 @@
-// ListenerDefinition: one `--listener`: protocol, address, encryption, and what clients must prove.
+// ListenerDefinition: where clients of a protocol connect: address, encryption, and what they must prove; as a value and as a URL.
 //
 //   SCHEME://HOST:PORT[?NAME=VALUE[&NAME=VALUE…]]
 //
@@ -12,48 +12,77 @@ import MillraceBase
 import MillraceIO
 import MillraceSecurity
 
-/// Where files of TLS are; nil where none was named.
-struct TLSFiles: Equatable, Sendable {
-  var certificate: String?
-  var key: String?
-  var clientAuthority: String?
-  var revocations: String?
+/// Where files of TLS are; nil where none was named. All of them are PEM.
+public struct TLSFiles: Equatable, Sendable {
+  /// The server's certificate, then those between it and its authority, in order.
+  public var certificate: String?
+  /// The private key of that certificate, not encrypted.
+  public var key: String?
+  /// The authorities that clients' certificates must come from.
+  public var clientAuthority: String?
+  /// Lists of clients' certificates that are revoked.
+  public var revocations: String?
+
+  /// Where files are.
+  public init(
+    certificate: String? = nil, key: String? = nil, clientAuthority: String? = nil, revocations: String? = nil
+  ) {
+    self.certificate = certificate
+    self.key = key
+    self.clientAuthority = clientAuthority
+    self.revocations = revocations
+  }
 
   /// These, and where there are none, those of `other`.
-  func completed(by other: TLSFiles) -> TLSFiles {
+  package func completed(by other: TLSFiles) -> TLSFiles {
     TLSFiles(
       certificate: certificate ?? other.certificate, key: key ?? other.key,
       clientAuthority: clientAuthority ?? other.clientAuthority, revocations: revocations ?? other.revocations)
   }
 }
 
-/// A listener as it was asked for.
+/// A listener as it is asked for: of ``EmbeddedBroker/listen(_:allowsInsecure:)``, and of `millrace serve --listener`.
+///
+///     var listener = ListenerDefinition(.kafka, host: "0.0.0.0", port: 9093, isEncrypted: true)
+///     listener.mechanisms = [.scramSHA256, .scramSHA512]
+///     listener.files = TLSFiles(certificate: "server.pem", key: "server.key")
 public struct ListenerDefinition: Equatable, Sendable {
   /// What is spoken there.
-  enum Service: String, CaseIterable, Sendable {
+  public enum Service: String, CaseIterable, Sendable {
+    /// Kafka's protocol.
     case kafka
+    /// AMQP 0-9-1.
     case amqp
+    /// The HTTP API, metrics and health.
     case http
   }
 
   /// Why a text is no listener.
-  struct Problem: Error, Equatable {
-    var text: String
+  public struct Problem: Error, Equatable, CustomStringConvertible {
+    /// What is wrong, with the words that are.
+    public var text: String
     init(_ text: String) { self.text = text }
+    /// What is wrong.
+    public var description: String { text }
   }
 
-  var service: Service
-  /// Numeric, or `localhost`.
-  var host: String
-  /// 0 takes any free one.
-  var port: UInt16
-  var isEncrypted: Bool
-  /// What clients may prove who they are with; nil as ``usualMechanisms`` says, empty for nothing.
-  var mechanisms: [SaslMechanism]?
-  var advertised: SocketAddress?
-  /// Nil: required where a certificate is the only proof, requested where it is one of several, none otherwise.
-  var clientCertificates: TLSConfiguration.ClientCertificates?
-  var files = TLSFiles()
+  /// What is spoken there.
+  public var service: Service
+  /// A numeric address, or `localhost`, which is 127.0.0.1 and ::1.
+  public var host: String
+  /// The port; 0 takes any free one.
+  public var port: UInt16
+  /// Whether connections are encrypted (TLS 1.2 and 1.3); needs ``files``.
+  public var isEncrypted: Bool
+  /// What clients may prove who they are with; empty for nothing. Nil: nothing on this machine without TLS, else passwords.
+  public var mechanisms: [SaslMechanism]?
+  /// What Kafka's clients are told to connect to; nil tells each the address it has connected to.
+  public var advertised: SocketAddress?
+  /// Whether clients show a certificate. Nil: required where one is the only proof, requested where it is one of several, none
+  /// otherwise.
+  public var clientCertificates: TLSConfiguration.ClientCertificates?
+  /// The certificate and the other files of TLS.
+  public var files = TLSFiles()
 
   private static let schemes: [(name: String, service: Service, isEncrypted: Bool)] = [
     ("kafka", .kafka, false), ("kafka+tls", .kafka, true), ("amqp", .amqp, false), ("amqps", .amqp, true),
@@ -61,17 +90,21 @@ public struct ListenerDefinition: Equatable, Sendable {
   ]
 
   /// The word for it in the ready line, and in a definition.
-  var scheme: String {
+  package var scheme: String {
     ListenerDefinition.schemes.first { $0.service == service && $0.isEncrypted == isEncrypted }?.name
       ?? service.rawValue
   }
 
   /// The same with TLS.
-  private var encryptedScheme: String {
+  package var encryptedScheme: String {
     ListenerDefinition.schemes.first { $0.service == service && $0.isEncrypted }?.name ?? scheme
   }
 
-  init(_ service: Service, host: String, port: UInt16, isEncrypted: Bool = false, mechanisms: [SaslMechanism]? = nil) {
+  /// A listener with what cannot be left out.
+  public init(
+    _ service: Service, host: String = "127.0.0.1", port: UInt16 = 0, isEncrypted: Bool = false,
+    mechanisms: [SaslMechanism]? = nil
+  ) {
     self.service = service
     self.host = host
     self.port = port
@@ -79,8 +112,9 @@ public struct ListenerDefinition: Equatable, Sendable {
     self.mechanisms = mechanisms
   }
 
-  /// Reads a definition.
-  init(_ text: String) throws(Problem) {
+  /// Reads a definition: `SCHEME://HOST:PORT[?NAME=VALUE[&NAME=VALUE…]]`, as `millrace serve --listener` takes it.
+  /// - Throws: ``Problem`` with the words that are wrong.
+  public init(_ text: String) throws(Problem) {
     guard let mark = text.firstRange(of: "://") else {
       throw Problem("\"\(text)\" is no SCHEME://HOST:PORT")
     }
@@ -126,10 +160,10 @@ public struct ListenerDefinition: Equatable, Sendable {
     case "auth": mechanisms = try ListenerDefinition.mechanisms(value, of: whole)
     case "advertise":
       guard service == .kafka else { throw Problem("advertise in \"\(whole)\" is for Kafka's clients alone") }
-      guard let address = ServerAddress(value) else {
+      guard let address = SocketAddress(hostAndPort: value) else {
         throw Problem("advertise in \"\(whole)\" must be HOST:PORT, not \"\(value)\"")
       }
-      advertised = SocketAddress(host: address.host, port: address.port)
+      advertised = address
     case "client-certificates":
       switch value {
       case "none": clientCertificates = TLSConfiguration.ClientCertificates.none
@@ -166,81 +200,5 @@ public struct ListenerDefinition: Equatable, Sendable {
       }
     }
     return SaslMechanism.allCases.filter(found.contains)
-  }
-}
-
-// What follows of a definition.
-extension ListenerDefinition {
-  /// The numeric addresses to listen on.
-  var addresses: [String] { host == "localhost" ? ["127.0.0.1", "::1"] : [host] }
-
-  /// Whether only this machine can connect.
-  var isLoopback: Bool {
-    addresses.allSatisfy { $0 == "::1" || $0.hasPrefix("127.") || $0.hasPrefix("::ffff:127.") }
-  }
-
-  /// What clients must prove when nothing was said: nothing on this machine without encryption; else passwords.
-  private var usualMechanisms: [SaslMechanism] {
-    if isLoopback && !isEncrypted { return [] }
-    switch service {
-    case .kafka: return isEncrypted ? [.plain, .scramSHA256, .scramSHA512] : [.scramSHA256, .scramSHA512]
-    case .amqp, .http: return [.plain]
-    }
-  }
-
-  /// What clients must prove.
-  var effectiveMechanisms: [SaslMechanism] { mechanisms ?? usualMechanisms }
-
-  /// Whether clients are asked for certificates.
-  var effectiveClientCertificates: TLSConfiguration.ClientCertificates {
-    if let clientCertificates { return clientCertificates }
-    guard effectiveMechanisms.contains(.external) else { return .none }
-    return effectiveMechanisms == [.external] ? .required : .requested
-  }
-
-  /// What is wrong with it as a whole; nil when nothing is.
-  /// - Parameters:
-  ///   - allowsInsecure: whether others may connect without encryption or proof.
-  ///   - tokenKeys: the file with the keys of whoever signs tokens.
-  func problem(allowsInsecure: Bool, files common: TLSFiles, tokenKeys: String? = nil) -> String? {
-    let files = files.completed(by: common)
-    let mechanisms = effectiveMechanisms
-    let name = "\(scheme)://\(SocketAddress(host: host, port: port))"
-    if isEncrypted {
-      guard files.certificate != nil, files.key != nil else {
-        return "\(name) needs a certificate and its key: --tls-certificate FILE --tls-key FILE; `millrace certs` makes "
-          + "them for a test"
-      }
-      if effectiveClientCertificates != .none, files.clientAuthority == nil {
-        return "\(name) asks clients for certificates, and needs --tls-client-ca FILE to judge them by"
-      }
-    } else {
-      if mechanisms.contains(.external) {
-        return "\(name) cannot see certificates without TLS: write \(encryptedScheme)://"
-      }
-      if self.files != TLSFiles() || clientCertificates != nil {
-        return "\(name) has files of TLS, but none of it: write \(encryptedScheme)://"
-      }
-    }
-    if service != .kafka, mechanisms.contains(where: { $0.scram != nil }) {
-      return "\(name): only Kafka's clients know SCRAM: auth is plain, certificate, oauth, or several of them"
-    }
-    if mechanisms.contains(.external), effectiveClientCertificates == .none {
-      return "\(name) lets certificates prove who clients are, and asks for none: client-certificates=requested"
-    }
-    if mechanisms.contains(.bearer), tokenKeys == nil {
-      return "\(name) takes tokens, and needs the keys of whoever signs them: --set "
-        + "sasl.oauthbearer.jwks.endpoint.url=FILE"
-    }
-    guard !isLoopback, !allowsInsecure else { return nil }
-    if !isEncrypted || mechanisms.isEmpty {
-      let lacks = [isEncrypted ? nil : "encryption", mechanisms.isEmpty ? "authentication" : nil].compactMap { $0 }
-      return
-        "\(name) is open to other machines without \(lacks.joined(separator: " and ")): listen with --listener "
-        + "\(encryptedScheme)://\(SocketAddress(host: host, port: port))?auth="
-        + "\(service == .kafka ? "scram" : "plain") --tls-certificate FILE --tls-key FILE, or say "
-        + "--insecure-listener if everybody may read and write everything"
-    }
-    return nil
   }
 }

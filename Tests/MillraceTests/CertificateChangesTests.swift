@@ -4,7 +4,7 @@ import Foundation
 import MillraceIO
 import Testing
 
-@testable import MillraceServer
+@testable import Millrace
 
 /// Two files that can be replaced.
 private final class Pair {

@@ -4,7 +4,6 @@
 // same, so that what is half written, or a certificate whose key comes a moment later, is waited for. When what was read makes no
 // sense, the one that was read before stays in use, one line says so, and nothing is read before the files change again.
 
-import Millrace
 import MillraceBase
 import MillraceBroker
 import MillraceIO
@@ -43,7 +42,7 @@ struct CertificateChanges: Equatable, Sendable {
 }
 
 /// Files that are read together, and what is known of them. Any thread may use it.
-final class FileChanges: Sendable {
+package final class FileChanges: Sendable {
   private let paths: [String]
   private let changes: Mutex<CertificateChanges>
 
@@ -78,7 +77,8 @@ final class FileChanges: Sendable {
 }
 
 /// Something that is made of files, and again when they have changed. Any thread may use it.
-protocol WatchedFiles: Sendable {
+package protocol WatchedFiles: Sendable {
+  /// What is known of the files.
   var files: FileChanges { get }
   /// Reads the files. What cannot be read leaves what was there, and the log says so. Blocks.
   func read()
@@ -96,9 +96,9 @@ extension WatchedFiles {
 }
 
 /// A listener's TLS.
-final class WatchedTLS: WatchedFiles {
-  let context: TLSContext
-  let files: FileChanges
+package final class WatchedTLS: WatchedFiles {
+  package let context: TLSContext
+  package let files: FileChanges
   private let logger: Logger
 
   /// Reads the files. Blocks.
@@ -112,7 +112,7 @@ final class WatchedTLS: WatchedFiles {
     self.logger = logger
   }
 
-  func read() {
+  package func read() {
     do throws(TLSError) {
       try context.reload()
       logger.log(
@@ -137,8 +137,8 @@ final class WatchedTLS: WatchedFiles {
 }
 
 /// The keys of whoever signs tokens.
-final class WatchedTokenKeys: WatchedFiles {
-  let files: FileChanges
+package final class WatchedTokenKeys: WatchedFiles {
+  package let files: FileChanges
   private let file: TokenKeyFile
   private let first: JSONWebKeys
   private let use = Mutex<(@Sendable (JSONWebKeys) -> Void)?>(nil)
@@ -160,7 +160,7 @@ final class WatchedTokenKeys: WatchedFiles {
     use.withLock { $0 = { keys in reactor.submit { broker.take().authentication.use(keys) } } }
   }
 
-  func read() {
+  package func read() {
     do throws(SecuritySettingError) {
       let keys = try file.read()
       tell(keys)
@@ -183,8 +183,8 @@ final class WatchedTokenKeys: WatchedFiles {
 }
 
 /// Looks at the files of all listeners from time to time. Belongs to the reactor.
-final class CertificateWatch {
-  private let watched: [any WatchedFiles]
+package final class CertificateWatch {
+  private var watched: [any WatchedFiles] = []
   private let reactor: any Reactor
   private let executor: any BlockingExecutor
   private var timer: Timer?
@@ -194,19 +194,32 @@ final class CertificateWatch {
   /// Pause between two looks; zero for none at all.
   private(set) var interval = Duration.zero
 
-  init(_ watched: [any WatchedFiles], reactor: any Reactor, executor: any BlockingExecutor) {
-    self.watched = watched
+  init(reactor: any Reactor, executor: any BlockingExecutor) {
     self.reactor = reactor
     self.executor = executor
   }
 
+  /// Whether there is nothing to look at.
+  package var isEmpty: Bool { watched.isEmpty }
+
+  /// Looks at these files, too, from the next time on.
+  func add(_ more: [any WatchedFiles]) {
+    let isFirst = watched.isEmpty && !more.isEmpty
+    watched += more
+    if isFirst { begin() }
+  }
+
   /// Looks so often from now on.
-  func look(every interval: Duration) {
-    guard interval != self.interval, !watched.isEmpty else { return }
+  package func look(every interval: Duration) {
+    guard interval != self.interval else { return }
     self.interval = interval
+    begin()
+  }
+
+  private func begin() {
     generation += 1
     timer?.cancel()
-    if interval > .zero { wait(generation) }
+    if interval > .zero, !watched.isEmpty { wait(generation) }
   }
 
   private func wait(_ number: Int) {
@@ -225,7 +238,7 @@ final class CertificateWatch {
   }
 
   /// Reads all of them again now.
-  func reload() {
+  package func reload() {
     executor.submit { [watched] in for one in watched { one.reload() } }
   }
 }
