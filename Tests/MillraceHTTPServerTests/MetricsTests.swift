@@ -1,6 +1,7 @@
 // MetricsTests: lines of the text format, numbers as they are, and bounds.
 
 import MillraceBase
+import MillraceQueueing
 import Testing
 
 @testable import MillraceHTTPServer
@@ -55,6 +56,27 @@ func histogram() {
     "h_bucket{le=\"0.00005\"} 1", "h_bucket{le=\"0.0001\"} 2", "h_bucket{le=\"0.0025\"} 2", "h_bucket{le=\"0.005\"} 3",
     "h_bucket{le=\"10\"} 3", "h_bucket{le=\"+Inf\"} 4", "h_count 4", "h_sum 20.0031",
   ] { #expect(text.contains("\n\(line)\n"), "\(line)") }
+}
+
+@Test("a histogram of an entry has its labels before the edge, and counts exactly")
+func labelledHistogram() {
+  var times = TimeBuckets()
+  for milliseconds: Int64 in [1, 2, 4000, 7_200_000, 200_000_000] {
+    times.record(nanoseconds: milliseconds * 1_000_000)
+  }
+  var writer = MetricsWriter()
+  MetricsLabels(("vhost", "/")).withBytes { writer.times("h", $0, times) }
+  let lines = writer.take().text.split(separator: "\n")
+  #expect(lines.count == TimeBuckets.edges.count + 3)
+  for line in [
+    "h_bucket{vhost=\"/\",le=\"0.001\"} 1", "h_bucket{vhost=\"/\",le=\"0.0025\"} 2",
+    "h_bucket{vhost=\"/\",le=\"5\"} 3", "h_bucket{vhost=\"/\",le=\"3600\"} 3", "h_bucket{vhost=\"/\",le=\"21600\"} 4",
+    "h_bucket{vhost=\"/\",le=\"86400\"} 4", "h_bucket{vhost=\"/\",le=\"+Inf\"} 5", "h_sum{vhost=\"/\"} 207204.003",
+    "h_count{vhost=\"/\"} 5",
+  ] { #expect(lines.contains(Substring(line)), "\(line)") }
+  // What the labels say is what the buckets count by.
+  #expect(
+    MetricsWriter.timeEdges.map { Double("\($0)") ?? 0 } == TimeBuckets.edges.map { Double($0) / 1e9 } + [.infinity])
 }
 
 @Test("the time not ready counts from when it was seen until it was seen otherwise")

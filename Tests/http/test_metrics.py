@@ -52,6 +52,9 @@ def test_the_numbers_are_right(busy):
     assert value("millrace_queue_messages_ready" + queue) >= 2
     assert value("millrace_queue_messages_acknowledged_total" + queue) >= 1
     assert value("millrace_queue_waiting_seconds_count" + queue) >= 1
+    waits = [int(line.split()[1]) for line in text.splitlines() if line.startswith('millrace_vhost_waiting_seconds_bucket{vhost="/",')]
+    assert len(waits) == 21 and waits == sorted(waits)
+    assert waits[-1] == value('millrace_vhost_waiting_seconds_count{vhost="/"}') >= 1
     records = sum(value(f'millrace_topic_records_in_total{{topic="metric.topic",partition="{n}"}}') for n in (0, 1))
     assert records % 7 == 0 and records > 0
     assert value('millrace_group_lag_records{group="metric.group",topic="metric.topic"}') >= 3

@@ -37,6 +37,7 @@ extension QueueBroker {
       { [self] error in
         if error == nil {
           for hosted in allQueues where hosted.virtualHost == name { forget(hosted) }
+          times[name] = nil
         }
         completion(error)
       }, givesSpaceBack: true

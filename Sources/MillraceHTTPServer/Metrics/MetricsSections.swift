@@ -2,6 +2,7 @@
 
 import MillraceBase
 import MillraceBroker
+import MillraceQueueing
 
 /// A family of lines, one for each entry.
 struct MetricsFamily<Entry: Sendable>: Sendable {
@@ -16,6 +17,14 @@ struct MetricsFamily<Entry: Sendable>: Sendable {
   {
     (self.name, self.type, self.help) = (name, type, help)
     write = { $0.line($1, "", $2, value($3)) }
+  }
+
+  /// A histogram of times for each entry.
+  init(
+    histogram name: StaticString, _ help: StaticString, _ value: @escaping @Sendable (Entry) -> TimeBuckets
+  ) {
+    (self.name, type, self.help) = (name, "histogram", help)
+    write = { $0.times($1, $2, value($3)) }
   }
 
   /// A summary of times, without quantiles, for each entry.

@@ -18,6 +18,7 @@ final class MetricsText {
     self.server = server
     let limit = server.broker.settings.largestMetrics
     let queues = QueueSection(server, limit: limit)
+    let hosts = VirtualHostSection(server, limit: limit)
     let partitions = PartitionSection(server, limit: limit)
     let groups = GroupSection(server, limit: limit)
     sections = [
@@ -39,6 +40,10 @@ final class MetricsText {
       },
       { _ in partitions.gather() }, { partitions.write(to: &$0) }, { _ in groups.gather() }, { groups.write(to: &$0) },
       { _ in queues.gather() }, { queues.write(to: &$0) },
+      { _ in
+        hosts.gather()
+        return true
+      }, { hosts.write(to: &$0) },
     ]
   }
 
