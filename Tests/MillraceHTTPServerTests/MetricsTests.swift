@@ -88,3 +88,69 @@ func availability() {
   }
   #expect(availability.all == .seconds(10) && availability.ready == .seconds(7))
 }
+
+@Suite struct JobMetricsTests {
+  /// A job as a host tells of it; JobReport+JSON.swift in MillraceConnectors writes it so.
+  private static let told = """
+    {"name":"count","state":"running","epoch":3,"process":7,"stateLogBytes":4096,"recordsIn":10,"recordsOut":4,
+     "bytesIn":900,"bytesOut":80,"lateRecords":1,"failedRecords":2,"steps":6,"commits":5,"stateKeys":8,"lag":12,
+     "watermark":null,"busySeconds":1.5,"waitedForCommitsSeconds":0.25,"commit":{"p50":1500,"p99":20000},
+     "latency":{"p50":2500,"p99":1000000},
+     "chains":[
+      {"operators":[{"number":0,"kind":"RecordInput","name":"a"},{"number":1,"kind":"Map","name":""}],"recordsIn":10,
+       "recordsOut":9,"lateRecords":0,"failedRecords":2,"stateEntries":null,"stateBytes":null,"busySeconds":null,
+       "timedWith":2},
+      {"operators":[{"number":2,"kind":"KeyedAggregate","name":"words"}],"recordsIn":9,"recordsOut":4,"lateRecords":1,
+       "failedRecords":0,"stateEntries":8,"stateBytes":123,"busySeconds":1.5,"timedWith":null}],
+     "inputs":[{"input":"a","partition":0,"lag":5,"timeLagSeconds":2.5},
+      {"input":"a","partition":1,"lag":7,"timeLagSeconds":0.5},
+      {"input":"b","partition":0,"lag":null,"timeLagSeconds":null}]}
+    """
+
+  private func metrics(_ settings: [String: String] = [:], _ jobs: String) throws -> [Substring] {
+    let world = try HTTPWorld(settings)
+    let value = try Bytes(jobs).withBuffer { try JSONValue($0) }
+    world.broker.writesJobs = { value.write(to: &$0) }
+    return try #require(world.connect().ask("GET", "/metrics")).body.split(separator: "\n")
+  }
+
+  @Test("a job's state has its size in the metrics, as a whole and by operator, and what is not known has no line")
+  func state() throws {
+    let idle = #"{"name":"idle","state":"idle","stateLogBytes":0}"#
+    let lines = try metrics([:], "[\(JobMetricsTests.told),\(idle)]")
+    let operators = "job=\"count\",operator=\"2\",kind=\"KeyedAggregate\",name=\"words\""
+    let source = "job=\"count\",operator=\"0\",kind=\"RecordInput\",name=\"a\""
+    for line in [
+      "millrace_job_running{job=\"count\"} 1.0", "millrace_job_running{job=\"idle\"} 0.0",
+      "millrace_job_state_entries{job=\"count\"} 8.0", "millrace_job_state_bytes{job=\"count\"} 123.0",
+      "millrace_job_state_log_bytes{job=\"count\"} 4096.0", "millrace_job_state_log_bytes{job=\"idle\"} 0.0",
+      "millrace_job_commit_latency_seconds{job=\"count\",quantile=\"0.5\"} 0.0015",
+      "millrace_job_commit_latency_seconds{job=\"count\",quantile=\"0.99\"} 0.02",
+      "millrace_job_latency_seconds{job=\"count\",quantile=\"0.99\"} 1.0",
+      "millrace_job_lag_records{job=\"count\"} 12.0", "millrace_job_commit_wait_seconds_total{job=\"count\"} 0.25",
+      "millrace_job_operator_state_bytes{\(operators)} 123.0", "millrace_job_operator_state_entries{\(operators)} 8.0",
+      "millrace_job_operator_records_in_total{\(source)} 10.0",
+      "millrace_job_operator_busy_seconds_total{\(operators)} 1.5",
+      "millrace_job_input_lag_records{job=\"count\",input=\"a\"} 12.0",
+      "millrace_job_input_time_lag_seconds{job=\"count\",input=\"a\"} 2.5",
+    ] { #expect(lines.contains(Substring(line)), "\(line)") }
+    let started = { (prefix: String) in lines.filter { $0.hasPrefix(prefix) } }
+    #expect(started("millrace_job_watermark_lag_seconds{").isEmpty, "it uses no event time")
+    #expect(started("millrace_job_operator_state_bytes{").count == 1, "an input of no event time has no state")
+    #expect(started("millrace_job_operator_busy_seconds_total{").count == 1, "timed with the other")
+    #expect(started("millrace_job_input_lag_records{").count == 1)
+    #expect(started("millrace_job_commit_latency_seconds{").count == 2)
+  }
+
+  @Test("operators and inputs beyond the most that are shown are summed up")
+  func many() throws {
+    let other = JobMetricsTests.told.replacing("\"count\"", with: "\"other\"")
+    let lines = try metrics(["metrics.max.entities": "1"], "[\(JobMetricsTests.told),\(other)]")
+    let nobody = "job=\"\",operator=\"\",kind=\"\",name=\"\""
+    for line in [
+      "millrace_job_operator_state_bytes{\(nobody)} 246.0", "millrace_job_operator_records_in_total{\(nobody)} 28.0",
+      "millrace_job_input_lag_records{job=\"\",input=\"\"} 12.0",
+      "millrace_job_input_time_lag_seconds{job=\"\",input=\"\"} 2.5",
+    ] { #expect(lines.contains(Substring(line)), "\(line)") }
+  }
+}

@@ -3,11 +3,12 @@
 import json
 import re
 import subprocess
+import time
 
 import pytest
 
 from conftest import Client
-from millrace_tests.server import ROOT
+from millrace_tests.server import ROOT, Server, run
 
 MONITORING = ROOT / "docs" / "monitoring"
 
@@ -78,6 +79,41 @@ def test_many_queues_are_summed_up(make_server):
     promtool("check", "metrics", text=text)
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A server whose jobs run in its own process, having counted its words."""
+    directory = tmp_path_factory.mktemp("demo")
+    (directory / "text.txt").write_text("to be or not to be\n" * 100)
+    with Server(directory, command="demo", http=True, arguments=["--input", directory / "text.txt"]) as server:
+        yield server.start()
+        server.stop()
+
+
+def test_a_jobs_state_is_as_large_as_job_show_says(demo):
+    client = Client(demo)
+    for _ in range(200):
+        text = scrape(client)
+        found = re.search(r'^millrace_job_operator_state_bytes{job="word-count",(.*)} (.*)$', text, re.M)
+        if found and float(found[2]) == 4 * 12 + len("tobeornot"):
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail(text)
+    assert found[1] == 'operator="2",kind="KeyedAggregate",name="words"'
+    promtool("check", "metrics", text=text)
+    shown = json.loads(run("job", "show", "word-count", "--data", demo.data, "--json").stdout)
+
+    def value(name, labels='job="word-count"'):
+        return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name}{{{labels}}} "))
+
+    assert value("millrace_job_state_bytes") == sum(chain["stateBytes"] or 0 for chain in shown["chains"])
+    assert value("millrace_job_state_entries") == shown["stateKeys"]
+    assert 0 < value("millrace_job_state_log_bytes") <= shown["stateBytes"]
+    assert value("millrace_job_records_in_total") == shown["recordsIn"] == 100
+    assert value("millrace_job_lag_records") == value("millrace_job_input_lag_records", 'job="word-count",input="lines"') == 0
+    assert 0 < value("millrace_job_commit_latency_seconds", 'job="word-count",quantile="0.5"') < 60
+
+
 def names_in(text):
     return set(re.findall(r"\b(?:millrace|process)_[a-z_]+", text))
 
@@ -91,10 +127,8 @@ def known(text):
     return names
 
 
-def test_rules_and_dashboard_name_metrics_that_there_are(busy):
-    found = known(scrape(busy)) | {
-        "millrace_job_running", "millrace_job_lag_records", "millrace_job_watermark_lag_seconds", "millrace_job_state_bytes",
-        "millrace_job_records_in_total"}
+def test_rules_and_dashboard_name_metrics_that_there_are(busy, demo):
+    found = known(scrape(busy)) | known(scrape(Client(demo)))
     # A family without a series yet is there all the same.
     assert "millrace_authentications_total" in found
     promtool("check", "rules", MONITORING / "alerts.yml")

@@ -1,4 +1,4 @@
-// MetricsSections: the metrics of queues, partitions, groups and jobs: gathered in slices, then written family by family.
+// MetricsSections: the metrics of queues, partitions and groups: gathered in slices, then written family by family.
 
 import MillraceBase
 import MillraceBroker
@@ -297,57 +297,5 @@ final class GroupSection {
     else { return false }
     writer.single("millrace_groups", "gauge", "Groups.", names.count)
     return true
-  }
-}
-
-/// Jobs.
-enum JobSection {
-  static func write(_ server: HTTPServer, to writer: inout MetricsWriter) {
-    let jobs = server.jobs
-    guard !jobs.isEmpty else { return }
-    func family(
-      _ name: StaticString, _ type: StaticString, _ help: StaticString, _ value: (JSONValue) -> Double?
-    ) {
-      writer.head(name, type, help)
-      for job in jobs {
-        guard let number = value(job) else { continue }
-        writer.number(name, number, MetricsLabels(("job", job["name"]?.string ?? "")))
-      }
-    }
-    family("millrace_job_running", "gauge", "1 while the job runs.") {
-      $0["state"]?.string.map { $0 == "running" || $0 == "embedded" || $0 == "stopping" ? 1 : 0 }
-    }
-    family("millrace_job_records_in_total", "counter", "Records that the job has read.") { $0["recordsIn"]?.double }
-    family("millrace_job_records_out_total", "counter", "Records that the job has written.") {
-      $0["recordsOut"]?.double
-    }
-    family("millrace_job_late_records_total", "counter", "Records that came too late.") { $0["lateRecords"]?.double }
-    family("millrace_job_commits_total", "counter", "Commits of the job.") { $0["commits"]?.double }
-    family("millrace_job_busy_seconds_total", "counter", "Time that the job's threads worked.") {
-      $0["busySeconds"]?.double
-    }
-    family("millrace_job_lag_records", "gauge", "Records that the job has not read yet.") { $0["lag"]?.double }
-    family("millrace_job_state_entries", "gauge", "Entries of the job's state.") { $0["stateKeys"]?.double }
-    family("millrace_job_state_bytes", "gauge", "Bytes of the job's state.") { job in
-      job["chains"]?.array.map { $0.reduce(0) { $0 + ($1["stateBytes"]?.double ?? 0) } }
-    }
-    let now = Double(server.broker.reactor.wallClock.milliseconds)
-    family("millrace_job_watermark_lag_seconds", "gauge", "How far the job's event time is behind the clock.") {
-      $0["watermark"]?.double.map { max(0, now - $0) / 1000 }
-    }
-  }
-}
-
-extension HTTPServer {
-  /// What hosts of jobs tell of them: an array of objects as JobReport+JSON.swift in MillraceConnectors shows.
-  var jobs: [JSONValue] {
-    guard let writes = broker.writesJobs else { return [] }
-    var json = JSONWriter()
-    writes(&json)
-    do throws(DecodingError) {
-      return try Bytes(json.bytes).withBuffer { (buffer) throws(DecodingError) in try JSONValue(buffer).array ?? [] }
-    } catch {
-      return []
-    }
   }
 }

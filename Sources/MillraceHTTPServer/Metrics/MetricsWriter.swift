@@ -127,8 +127,11 @@ struct MetricsWriter {
   }
 
   /// A line with a number of any kind.
-  mutating func number(_ name: StaticString, _ value: Double, _ labels: MetricsLabels = MetricsLabels()) {
-    labels.withBytes { begin(name, "", $0) }
+  mutating func number(_ name: StaticString, _ value: Double) { number(name, MetricsText.none, value) }
+
+  /// A line with a number of any kind.
+  mutating func number(_ name: StaticString, _ labels: UnsafeRawBufferPointer, _ value: Double) {
+    begin(name, "", labels)
     putNumber(value)
   }
 
@@ -185,6 +188,14 @@ struct MetricsWriter {
     begin(name, "_bucket", labels, and: "le", edge)
     putNumber(count)
     put(0x0a)
+  }
+
+  /// A line of a summary.
+  mutating func quantile(
+    _ name: StaticString, _ labels: UnsafeRawBufferPointer, _ quantile: StaticString, _ value: Double
+  ) {
+    begin(name, "", labels, and: "quantile", quantile)
+    putNumber(value)
   }
 
   /// Upper edges of `TimeBuckets`, as labels say them.
