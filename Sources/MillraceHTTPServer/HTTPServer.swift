@@ -39,6 +39,8 @@ public final class HTTPServer {
   /// Ends the newest run of a job, which has been stopped; hosts of jobs set it.
   public var stopsJob: ((_ job: String) -> Void)?
   var figures = HTTPFigures()
+  /// Of the reactor's thread, for the quota of it.
+  var processorTime: () -> Duration = { ProcessorTime.thread }
   /// What connections have unsent.
   var answers = AnswerBudget(size: 64 << 20)
   /// Requests that wait for records or events.
