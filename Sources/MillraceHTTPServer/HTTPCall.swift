@@ -110,6 +110,9 @@ public final class HTTPCall {
 
   // MARK: Permission
 
+  /// Who asks, and from where.
+  var client: ClientIdentity { ClientIdentity(principal, from: connection.connection.remoteAddress.host) }
+
   /// Whether the client may do something.
   func allows(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String) -> Bool {
     connection.authenticator.authorize(principal, operation, kind, name, from: connection.connection.remoteAddress)
