@@ -89,6 +89,45 @@ func availability() {
   #expect(availability.all == .seconds(10) && availability.ready == .seconds(7))
 }
 
+@Test("one look after the other tells of the queues that there are, with their own names, however they came and went")
+func queuesComeAndGo() throws {
+  let world = try HTTPWorld(["metrics.max.entities": "3"])
+  let client = world.connect()
+  func told() throws -> [String: String] {
+    let body = try #require(client.ask("GET", "/metrics")).body
+    let lines = body.split(separator: "\n").filter { $0.hasPrefix("millrace_queue_messages_ready{") }
+    return Dictionary(
+      uniqueKeysWithValues: lines.map {
+        (String($0.split(separator: "\"")[2 + 1]), String($0.split(separator: " ")[1]))
+      })
+  }
+  func declare(_ name: String, messages: Int) {
+    #expect(client.ask("PUT", "/api/v1/queues/\(name)")?.status == 201)
+    let list = Array(repeating: #"{"body":"x"}"#, count: messages).joined(separator: ",")
+    #expect(client.ask("POST", "/api/v1/queues/\(name)/messages", "{\"messages\":[\(list)]}")?.status == 201)
+  }
+  declare("a", messages: 1)
+  declare("b", messages: 2)
+  for _ in 0..<3 { #expect(try told() == ["a": "1", "b": "2"]) }
+  #expect(client.ask("DELETE", "/api/v1/queues/a")?.status == 200)
+  declare("c", messages: 3)
+  for _ in 0..<3 { #expect(try told() == ["b": "2", "c": "3"]) }
+  declare("b2", messages: 4)
+  for _ in 0..<2 { #expect(try told() == ["b": "2", "c": "3", "b2": "4"]) }
+  // As many as before, and others.
+  #expect(client.ask("DELETE", "/api/v1/queues/c")?.status == 200)
+  declare("d", messages: 5)
+  for _ in 0..<2 { #expect(try told() == ["b": "2", "d": "5", "b2": "4"]) }
+  // One more than are shown: three, and what is left without a name.
+  declare("e", messages: 6)
+  for _ in 0..<2 {
+    let body = try #require(client.ask("GET", "/metrics")).body
+    let lines = body.split(separator: "\n").filter { $0.hasPrefix("millrace_queue_messages_ready{") }
+    #expect(lines.count == 4 && lines.last?.hasPrefix(#"millrace_queue_messages_ready{vhost="",queue=""} "#) == true)
+    #expect(lines.compactMap { Int($0.split(separator: " ")[1]) }.reduce(0, +) == 17)
+  }
+}
+
 @Suite struct JobMetricsTests {
   /// A job as a host tells of it; JobReport+JSON.swift in MillraceConnectors writes it so.
   private static let told = """

@@ -20,7 +20,16 @@ import MillraceRouting
 /// Message queues of a broker. Everything belongs to the broker's reactor.
 public final class QueueBroker {
   unowned let broker: Broker
-  var queues: [QueueName: HostedQueue] = [:]
+  var queues: [QueueName: HostedQueue] = [:] {
+    didSet {
+      metered = nil
+      queueListVersion &+= 1
+    }
+  }
+  /// All of them for whoever measures; nil until somebody asks again after a change, so that none that is deleted is kept here.
+  var metered: [MeteredQueue]?
+  /// Changes with the queues that there are.
+  public private(set) var queueListVersion: UInt64 = 0
   /// By the number under which credit pools know them.
   var byID: [Int: HostedQueue] = [:]
   var nextID = 1

@@ -44,11 +44,20 @@ struct MetricsFamily<Entry: Sendable>: Sendable {
 /// Entries with their labels, and how far their families are written.
 struct MetricsEntries<Entry: Sendable> {
   private var entries: [Entry] = []
-  private var labels = MetricsLabelList()
+  private(set) var labels: MetricsLabelList
   private var family = 0
   private var index = 0
 
   var count: Int { entries.count }
+
+  /// - Parameter labels: of all entries that will be appended without any, when they are known already.
+  init(labels: MetricsLabelList = MetricsLabelList(), capacity: Int = 0) {
+    self.labels = labels
+    entries.reserveCapacity(capacity)
+  }
+
+  /// The next entry that has its labels already.
+  mutating func append(_ entry: Entry) { entries.append(entry) }
 
   mutating func append(_ entry: Entry, _ labels: [(name: StaticString, value: String)]) {
     entries.append(entry)
@@ -82,6 +91,10 @@ final class QueueSection {
   private var queues: [MeteredQueue] = []
   private var next = 0
   private var isBegun = false
+  /// The labels were made by an earlier look, and the queues are the same: their names, which lie here and there in memory,
+  /// would cost a third of the whole.
+  private var isLabelled = false
+  private var version: UInt64 = 0
   private var entries = MetricsEntries<QueueMetrics>()
   private var others: QueueMetrics?
   private var total = 0
@@ -131,19 +144,34 @@ final class QueueSection {
     },
   ]
 
+  private func begin() {
+    isBegun = true
+    let broker: QueueBroker = server.broker.queues
+    queues = broker.meteredQueues
+    total = queues.count
+    version = broker.queueListVersion
+    let shown = min(total, limit) + 1
+    if let known = server.queueLabels, known.version == version, known.limit == limit {
+      isLabelled = true
+      entries = MetricsEntries(labels: known.labels, capacity: shown)
+    } else {
+      entries = MetricsEntries(capacity: shown)
+    }
+  }
+
   /// Looks at some more queues.
   /// - Returns: whether all were looked at.
   func gather() -> Bool {
-    if !isBegun {
-      isBegun = true
-      queues = server.broker.queues.meteredQueues
-      total = queues.count
-    }
+    if !isBegun { begin() }
     let end = min(queues.count, next + QueueSection.slice)
     for queue in queues[next..<end] {
       let metrics = queue.metrics
       if entries.count < limit {
-        entries.append(metrics, [("vhost", queue.virtualHost), ("queue", queue.name)])
+        if isLabelled {
+          entries.append(metrics)
+        } else {
+          entries.append(metrics, [("vhost", queue.virtualHost), ("queue", queue.name)])
+        }
       } else if others == nil {
         others = metrics
       } else {
@@ -152,6 +180,7 @@ final class QueueSection {
     }
     next = end
     guard end == queues.count else { return false }
+    if !isLabelled { server.queueLabels = (version, limit, entries.labels) }
     queues = []
     if let others { entries.append(others, [("vhost", ""), ("queue", "")]) }
     return true
