@@ -175,6 +175,7 @@ extension AMQPChannel {
   /// Writes deliveries, few enough that the connection need not be looked at in between.
   func deliver(_ deliveries: ArraySlice<Delivery>, of queueConsumer: QueueConsumer, to consumer: AMQPConsumer) {
     guard isOpen, !deliveries.isEmpty else { return }
+    let since = connection.timeToCharge()
     let type = queueConsumer.queueType
     for index in deliveries.indices {
       let message = deliveries[index].message
@@ -193,6 +194,7 @@ extension AMQPChannel {
     }
     connection.hasWritten()
     connection.chargeDelivered(deliveries.reduce(0) { $0 + $1.message.properties.count + $1.message.body.count })
+    if let since { connection.chargeDelivering(since: since) }
     connection.checkDeliveries()
   }
 

@@ -46,7 +46,7 @@ extension AMQPChannel {
       key: fields.routingKey, arguments: RoutingTable(fields.arguments))
     try permitted { access throws(RoutingError) in try access.requireBinding(binding) }
     queues.bind(
-      binding, in: virtualHost, owner: connection.owner,
+      binding, in: virtualHost, owner: connection.owner, by: connection.session.identity,
       completion: waiting(ExchangeBind.id) { [self] in if !fields.noWait { write(ExchangeBindOk()) } })
   }
 
@@ -56,7 +56,7 @@ extension AMQPChannel {
       key: fields.routingKey, arguments: RoutingTable(fields.arguments))
     try permitted { access throws(RoutingError) in try access.requireBinding(binding) }
     queues.unbind(
-      binding, in: virtualHost, owner: connection.owner,
+      binding, in: virtualHost, owner: connection.owner, by: connection.session.identity,
       completion: waiting(ExchangeUnbind.id) { [self] in if !fields.noWait { write(ExchangeUnbindOk()) } })
   }
 
@@ -106,7 +106,7 @@ extension AMQPChannel {
     let binding = try binding(fields.queue, fields.exchange, fields.routingKey, fields.arguments)
     try permitted { access throws(RoutingError) in try access.requireBinding(binding) }
     queues.bind(
-      binding, in: virtualHost, owner: connection.owner,
+      binding, in: virtualHost, owner: connection.owner, by: connection.session.identity,
       completion: waiting(QueueBind.id) { [self] in if !fields.noWait { write(QueueBindOk()) } })
   }
 
@@ -114,7 +114,7 @@ extension AMQPChannel {
     let binding = try binding(fields.queue, fields.exchange, fields.routingKey, fields.arguments)
     try permitted { access throws(RoutingError) in try access.requireBinding(binding) }
     queues.unbind(
-      binding, in: virtualHost, owner: connection.owner,
+      binding, in: virtualHost, owner: connection.owner, by: connection.session.identity,
       completion: waiting(QueueUnbind.id) { [self] in write(QueueUnbindOk()) })
   }
 

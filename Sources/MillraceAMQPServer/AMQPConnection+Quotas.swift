@@ -3,6 +3,9 @@
 // The same limits as for Kafka's clients hold: `producer_byte_rate` of what is published, `consumer_byte_rate` of what is delivered; a
 // client's id is the name that it gives its connection (`connection_name` of its properties). Who has published too much is
 // not read from for a time, and told `connection.blocked` when that takes long; who has got too much gets nothing for a time.
+//
+// `request_percentage` is of the reactor's time: that of taking what the client has sent, for which it is not read from, and that
+// of writing deliveries to it, for which it gets none. What the broker does for all at the end of a turn is nobody's.
 
 import MillraceAMQPProtocol
 import MillraceBase
@@ -50,7 +53,11 @@ extension AMQPConnection {
     guard broker.quotas.isLimiting(.consumerBytes) else { return }
     let wait = charge(.consumerBytes, bytes())
     guard wait > .zero, !isOver else { return }
-    outputQuota.extend(wait, on: reactor) { [weak self] in
+    holdOutput(for: wait)
+  }
+
+  private func holdOutput(for time: Duration) {
+    outputQuota.extend(time, on: reactor) { [weak self] in
       guard let self else { return }
       outputQuota.end()
       throttle()
@@ -64,6 +71,34 @@ extension AMQPConnection {
     let wait = charge(.consumerBytes, bytes)
     guard wait > .zero, !isOver else { return }
     holdInput(for: wait)
+  }
+
+  /// The thread's time, from which on what is done for the client is charged; nil when nobody is limited in it, so that the
+  /// clock need not be read. What is done within something else that is charged counts with that.
+  func timeToCharge() -> Duration? {
+    guard broker.quotas.isLimiting(.requestTime), state == .running, !isReceiving else { return nil }
+    return server.processorTime()
+  }
+
+  /// Counts the time of taking what the client has sent.
+  func chargeTaking(since: Duration) {
+    let wait = chargeTime(since: since)
+    guard wait > .zero, !isOver else { return }
+    holdInput(for: wait)
+    if wait >= AMQPConnection.toldWait { tellBlocked("quota \(ClientQuotas.Limit.requestTime.rawValue)") }
+  }
+
+  /// Counts the time of writing deliveries.
+  func chargeDelivering(since: Duration) {
+    let wait = chargeTime(since: since)
+    guard wait > .zero, !isOver else { return }
+    holdOutput(for: wait)
+  }
+
+  private func chargeTime(since: Duration) -> Duration {
+    let seconds = max(0, Double((server.processorTime() - since).inNanoseconds) / 1e9)
+    return broker.quotas.charge(
+      .requestTime, user: session.principal.name, clientID: clientID, seconds, isUntilPaid: true, now: reactor.now)
   }
 
   private func holdInput(for time: Duration) {

@@ -52,7 +52,7 @@ final class AMQPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
   private var answering: [AMQPChannel] = []
   /// Channels in the middle of a content at the end of the input.
   private var torn: [AMQPChannel] = []
-  private var isReceiving = false
+  private(set) var isReceiving = false
   private var isFlushing = false
   private var isReleased = false
 
@@ -128,6 +128,12 @@ final class AMQPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
   // MARK: Input
 
   func connectionReceived(_ input: inout InputBuffer) {
+    let since = timeToCharge()
+    receive(&input)
+    if let since { chargeTaking(since: since) }
+  }
+
+  private func receive(_ input: inout InputBuffer) {
     receivedAt = reactor.now
     if takenAt != receivedAt {
       takenAt = receivedAt

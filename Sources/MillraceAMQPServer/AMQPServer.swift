@@ -11,6 +11,8 @@ public final class AMQPServer {
   let logger: Logger
   /// Most bytes of a message's body.
   let largestMessage: UInt64
+  /// Of the reactor's thread, for the quota of it.
+  var processorTime: () -> Duration = { ProcessorTime.thread }
   /// What connections have unsent.
   var answers = AnswerBudget(size: 256 << 20)
   /// What clients have sent and the broker is not done with.

@@ -41,7 +41,9 @@ extension Broker {
     if changes.isEmpty { return whenDurable(completion) }
     record(.topicConfigured(id: topic.id, changes: changes)) { [self] error in
       if error == nil {
-        logger.log(.info, "broker", "topic configured", ["topic": topic.name, "changes": Broker.text(changes)])
+        logger.log(
+          .info, "broker", "topic configured",
+          ["topic": topic.name, "changes": Broker.text(changes, of: TopicSettings.table)])
       }
       completion(error)
     }
@@ -89,7 +91,10 @@ extension Broker {
       if error == nil {
         logger.log(
           .info, "broker", "settings changed",
-          ["kind": "\(resource.kind)", "name": resource.name, "changes": Broker.text(changes)])
+          [
+            "kind": "\(resource.kind)", "name": resource.name,
+            "changes": Broker.text(changes, of: resource.kind.settings),
+          ])
       }
       completion(error)
     }
@@ -117,10 +122,11 @@ extension Broker {
   }
 
   /// Changes for a log line; values that are secrets are left out.
-  private static func text(_ changes: [String: String?]) -> String {
+  /// - Parameter table: where settings of the resource are found.
+  static func text(_ changes: [String: String?], of table: [Setting]) -> String {
     changes.sorted { $0.key < $1.key }.map { name, value in
-      let isSecret = BrokerSettings.setting(name)?.isSecret ?? false
-      return "\(name)=\(value.map { isSecret ? LogRedaction.mark : $0 } ?? "(standard)")"
+      let setting = table.first { $0.name == name }
+      return "\(name)=\(value.map { setting?.shown($0) ?? LogRedaction.mark } ?? "(standard)")"
     }.joined(separator: " ")
   }
 

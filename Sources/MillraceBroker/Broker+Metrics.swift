@@ -146,9 +146,14 @@ extension Broker {
 }
 
 extension QueueBroker {
-  /// All queues there are, in no order.
-  /// - Complexity: O(queues).
-  public var meteredQueues: [MeteredQueue] { queues.values.map { MeteredQueue(hosted: $0) } }
+  /// All queues there are, in an order that stays as long as ``queueListVersion`` does.
+  /// - Complexity: O(queues) when that has changed since the last call.
+  public var meteredQueues: [MeteredQueue] {
+    if let metered { return metered }
+    let all = queues.values.map { MeteredQueue(hosted: $0) }
+    metered = all
+    return all
+  }
   /// How many queues there are.
   public var queueCount: Int { queues.count }
 }

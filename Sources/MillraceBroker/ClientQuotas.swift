@@ -7,8 +7,9 @@
 // Two kinds of waits are bounded, as in Kafka. A connection that comes too early costs nothing and is turned away, after a wait
 // of a window at most: were it to be served later, those who come and go would push everybody's turn at their address (or
 // behind it) further and further away. Who used too much time waits a window at most before each request, until no more is
-// owed; what is owed beyond ten windows is forgiven, because one slow request is seldom its client's fault. Waits for bytes
-// and mutations last until they are paid for. Source: Kafka, `QuotaUtils.boundedThrottleTime`, `ConnectionQuotas`,
+// owed; what is owed beyond ten windows is forgiven, because one slow request is seldom its client's fault. (AMQP and HTTP, which
+// need not say a wait in an answer, let the client wait until that is paid for.) Waits for bytes and mutations last until they
+// are paid for. Source: Kafka, `QuotaUtils.boundedThrottleTime`, `ConnectionQuotas`,
 // `ClientRequestQuotaManager`.
 //
 // Which limit holds for a client, the first that is set:
@@ -122,16 +123,18 @@ public struct ClientQuotas {
   }
 
   /// Counts what a client has used.
+  /// - Parameter isUntilPaid: for time, the wait is as long as the client owes something, not a window at most.
   /// - Returns: how long it has to wait before it may go on; zero when it is within its limit, or has none.
   public mutating func charge(
-    _ limit: Limit, user: String = Principal.anonymous.name, clientID: String, _ amount: Double, now: MonotonicTime
+    _ limit: Limit, user: String = Principal.anonymous.name, clientID: String, _ amount: Double,
+    isUntilPaid: Bool = false, now: MonotonicTime
   ) -> Duration {
     guard isLimiting(limit), let (value, entity) = find(limit, user: user, clientID: clientID) else { return .zero }
     let key = Key(limit: limit, entity: entity)
     let rate = limit.rate(value)
     guard limit == .requestTime else { return counted(limit, charge(key, rate, amount, now)) }
-    return counted(
-      limit, min(charge(key, rate, amount, mostOwed: rate * ClientQuotas.mostOwedSeconds, now), ClientQuotas.window))
+    let wait = charge(key, rate, amount, mostOwed: rate * ClientQuotas.mostOwedSeconds, now)
+    return counted(limit, isUntilPaid ? wait : min(wait, ClientQuotas.window))
   }
 
   /// Counts a connection from an address, unless it comes too early.

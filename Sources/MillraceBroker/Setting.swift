@@ -101,6 +101,11 @@ public struct Setting: Sendable {
 
   /// What is wrong with `value`, nil when it is allowed. A secret value is not repeated.
   public func problem(with value: String) -> String? {
+    guard let fault = fault(in: value) else { return nil }
+    return isSecret ? "\(name) has a value that is not allowed" : fault
+  }
+
+  private func fault(in value: String) -> String? {
     switch type {
     case .boolean:
       guard value == "true" || value == "false" else {

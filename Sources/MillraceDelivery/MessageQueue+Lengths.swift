@@ -17,6 +17,13 @@ extension MessageQueue {
   /// through their hosts would otherwise copy each of them, part by part, for every number.
   /// - Complexity: O(lanes).
   public mutating func lengths() -> QueueLengths {
-    QueueLengths(ready: length, readyBytes: lengthBytes, inFlight: inFlightCount, consumers: consumerCount)
+    var lengths = QueueLengths(ready: 0, readyBytes: 0, inFlight: 0, consumers: consumerCount)
+    for index in lanes.indices {
+      let inFlight = lanes[index].inFlight
+      lengths.inFlight += inFlight
+      lengths.ready += lanes[index].undone - inFlight
+      lengths.readyBytes += lanes[index].undoneBytes - lanes[index].inFlightBytes
+    }
+    return lengths
   }
 }

@@ -122,7 +122,8 @@ final class DefinitionsImport {
       queues.bind(
         Binding(
           source: entry["source"]?.string ?? "", destination: destination, key: entry["routing_key"]?.string ?? "",
-          arguments: RoutingTable(entry["arguments"])), in: host, owner: nil, completion: routed)
+          arguments: RoutingTable(entry["arguments"])), in: host, owner: nil, by: call.client,
+        completion: routed)
     }
   }
 

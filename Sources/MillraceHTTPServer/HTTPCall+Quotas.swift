@@ -1,21 +1,27 @@
 // HTTPCall+Quotas: users who used more than their quota, and publishers while memory is short, are told to come again later.
 //
 // The limits are those of Kafka's clients, for the user; HTTP's clients have no ids. What was used is counted when it is known, and
-// whoever owes then is answered 429 with `Retry-After`. A stream of events waits instead.
+// whoever owes then is answered 429 with `Retry-After`. A stream of events waits instead. What is said of bytes holds for routes that
+// use them; of time all routes use some, except those that are for everybody.
 
 import MillraceBase
 import MillraceBroker
 import MillraceHTTPProtocol
 
 extension HTTPCall {
-  /// - Throws: 429 as long as the user owes something of the quota that the route uses; 503 for what is to be kept while memory
+  /// - Throws: 429 as long as the user owes something of the quotas that the route uses; 503 for what is to be kept while memory
   ///   is short.
   func checkUse(_ route: HTTPRoute) throws(HTTPProblem) {
+    if route.access != .everybody { try checkOwed(.requestTime) }
     guard let use = route.use else { return }
     if use == .producerBytes, broker.memory.isLow {
       throw HTTPCall.later(
         HTTPProblem(.unavailable, "low-on-memory", "memory is short: nothing is taken for now"), after: .seconds(1))
     }
+    try checkOwed(use)
+  }
+
+  private func checkOwed(_ use: ClientQuotas.Limit) throws(HTTPProblem) {
     let wait = owed(use)
     guard wait > .zero else { return }
     throw HTTPCall.later(

@@ -20,6 +20,8 @@ public final class HTTPCall {
   var isProven = false
   /// When the client's proof ends; nil when it does not end by itself.
   var expires: Timestamp?
+  /// Its time on the reactor's thread is its user's.
+  var isTimed = false
   /// The body, whole by the time a handler is called.
   public internal(set) var body = Bytes()
   private(set) var status: HTTPStatus?
@@ -108,6 +110,9 @@ public final class HTTPCall {
 
   // MARK: Permission
 
+  /// Who asks, and from where.
+  var client: ClientIdentity { ClientIdentity(principal, from: connection.connection.remoteAddress.host) }
+
   /// Whether the client may do something.
   func allows(_ operation: AccessOperation, _ kind: ResourceKind, _ name: String) -> Bool {
     connection.authenticator.authorize(principal, operation, kind, name, from: connection.connection.remoteAddress)
@@ -143,9 +148,11 @@ public final class HTTPCall {
   /// Answers with JSON.
   func answer(_ status: HTTPStatus = .ok, _ body: (inout JSONWriter) -> Void) {
     guard !isOver else { return }
-    var json = JSONWriter()
-    body(&json)
-    answer(status, "application/json", Bytes(json.bytes))
+    connection.measured {
+      var json = JSONWriter()
+      body(&json)
+      answer(status, "application/json", Bytes(json.bytes))
+    }
   }
 
   /// Answers with an object of JSON.
@@ -237,8 +244,8 @@ public final class HTTPCall {
 
   private func pump(_ next: @escaping () -> Bytes?) {
     guard !isOver, !mustWait else { return }
-    guard let piece = next() else { return endStream() }
-    write(piece)
+    connection.measured { if let piece = next() { write(piece) } else { endStream() } }
+    guard !isOver else { return }
     reactor.atEndOfTurn { [self] in
       // What did not leave by now waits for room, and onDrained follows.
       pump(next)

@@ -45,6 +45,9 @@ final class HTTPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
   private(set) var isPeerFinished = false
   private(set) var isInputEnded = false
 
+  /// Of the thread, while something is done for the client that is charged; see HTTPConnection+RequestTime.swift.
+  var timedSince: Duration?
+
   // Time; see HTTPConnection+Flow.swift.
   /// When the client began to have a head to send: at the start, and with the first byte of another.
   var headSince: MonotonicTime?
@@ -80,7 +83,9 @@ final class HTTPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
 
   // MARK: Input
 
-  func connectionReceived(_ input: inout InputBuffer) {
+  func connectionReceived(_ input: inout InputBuffer) { measured { receive(&input) } }
+
+  private func receive(_ input: inout InputBuffer) {
     if takenAt != reactor.now {
       takenAt = reactor.now
       takenAtOnce = 0
@@ -150,7 +155,7 @@ final class HTTPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
     authenticator.authenticate(
       HTTPCredentials(authorization: head["authorization"], connection: connection)
     ) { [self] identity in
-      identified(call, identity)
+      measured { identified(call, identity) }
       if !isReceiving { throttle() }
     }
   }
@@ -182,6 +187,7 @@ final class HTTPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
     try server.checkSite(call)
     try call.checkAccess(route)
     try call.checkUse(route)
+    if route.access != .everybody { call.isTimed = true }
     try server.checkParameters(call, route)
     switch route.request {
     case nil: largestBody = 0
@@ -293,6 +299,7 @@ final class HTTPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
   func answered(_ call: HTTPCall) {
     guard self.call === call, !isOver else { return }
     server.count(call)
+    chargeTime()
     call.release()
     self.call = nil
     hold(-heldBytes)

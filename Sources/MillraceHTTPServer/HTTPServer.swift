@@ -39,6 +39,10 @@ public final class HTTPServer {
   /// Ends the newest run of a job, which has been stopped; hosts of jobs set it.
   public var stopsJob: ((_ job: String) -> Void)?
   var figures = HTTPFigures()
+  /// Labels of the queues' metrics as of the last look, with what they were made for.
+  var queueLabels: (version: UInt64, limit: Int, labels: MetricsLabelList)?
+  /// Of the reactor's thread, for the quota of it.
+  var processorTime: () -> Duration = { ProcessorTime.thread }
   /// What connections have unsent.
   var answers = AnswerBudget(size: 64 << 20)
   /// Requests that wait for records or events.

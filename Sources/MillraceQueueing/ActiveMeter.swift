@@ -114,41 +114,54 @@ struct ActiveMeter: Sendable {
 
   /// Counts a delivery, and what the message waited, as far as that is known.
   /// - Parameter entry: what was known of the message before.
-  private mutating func deliver(_ entry: DeliveryTimes.Entry?, arrivedAt: Int64, isRedelivered: Bool, now: Int64) {
+  /// - Returns: nanoseconds that it waited, if that is known.
+  private mutating func deliver(
+    _ entry: DeliveryTimes.Entry?, arrivedAt: Int64, isRedelivered: Bool, now: Int64
+  ) -> Int64? {
     advance(now)
     totals.delivered += 1
     window.count(.delivery, now: monotonic(now))
     if isRedelivered || entry != nil { totals.redelivered += 1 }
+    let waited: Int64
     switch entry?.state {
-    case .returned: waiting.record(nanoseconds: elapsed(entry?.since ?? now, now))
+    case .returned: waited = elapsed(entry?.since ?? now, now)
     // It came back without a word, so nobody knows since when it waited.
-    case .inFlight: break
-    case .free, nil: waiting.record(nanoseconds: elapsed(arrivedAt, now))
+    case .inFlight: return nil
+    case .free, nil: waited = elapsed(arrivedAt, now)
     }
+    waiting.record(nanoseconds: waited)
+    return waited
   }
 
   mutating func delivered(
     _ key: MessageKey, arrivedAt: Int64, isRedelivered: Bool, to consumer: inout ConsumerMeter, now: Int64
-  ) {
+  ) -> Int64? {
     let arrivedAt = min(arrivedAt, now)
     let entry = times.deliver(key, arrivedAt: arrivedAt, since: now)
-    deliver(entry, arrivedAt: arrivedAt, isRedelivered: isRedelivered, now: now)
+    let waited = deliver(entry, arrivedAt: arrivedAt, isRedelivered: isRedelivered, now: now)
     if consumer.delivered(now: now), consumer.isServer { busy += 1 }
+    return waited
   }
 
-  mutating func deliveredForGood(_ key: MessageKey, arrivedAt: Int64, isRedelivered: Bool, now: Int64) {
+  mutating func deliveredForGood(_ key: MessageKey, arrivedAt: Int64, isRedelivered: Bool, now: Int64) -> Int64? {
     let entry = times.remove(key)
     let arrivedAt = entry?.arrivedAt ?? min(arrivedAt, now)
-    deliver(entry, arrivedAt: arrivedAt, isRedelivered: isRedelivered, now: now)
+    let waited = deliver(entry, arrivedAt: arrivedAt, isRedelivered: isRedelivered, now: now)
     totals.acknowledged += 1
     window.count(.settlement, now: monotonic(now))
     depart(arrivedAt: arrivedAt)
+    return waited
   }
 
-  mutating func settled(_ key: MessageKey, by consumer: inout ConsumerMeter, isDone: Bool, now: Int64) {
+  mutating func settled(_ key: MessageKey, by consumer: inout ConsumerMeter, isDone: Bool, now: Int64) -> Int64? {
     advance(now)
     let entry = isDone ? times.remove(key) : times[key]
-    if let entry, entry.state == .inFlight { processing.record(nanoseconds: elapsed(entry.since, now)) }
+    var processed: Int64?
+    if let entry, entry.state == .inFlight {
+      let time = elapsed(entry.since, now)
+      processing.record(nanoseconds: time)
+      processed = time
+    }
     if consumer.isServer {
       if consumer.settled(now: now, service: &service) { busy -= 1 }
     } else {
@@ -164,6 +177,7 @@ struct ActiveMeter: Sendable {
       sums.returns += 1
       if let entry { times.set(key, arrivedAt: entry.arrivedAt, since: now, state: .returned) }
     }
+    return processed
   }
 
   mutating func removed(

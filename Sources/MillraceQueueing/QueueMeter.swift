@@ -65,35 +65,45 @@ public struct QueueMeter: Sendable {
   ///   - arrivedAt: when it came into the queue, as ``arrived(_:receivedAt:now:)`` was told; from before the meter's
   ///     start for a message of the backlog.
   ///   - isRedelivered: it may have been delivered before.
+  /// - Returns: nanoseconds that it waited since it came, or came back; nil when nobody knows.
+  @discardableResult
   public mutating func delivered(
     _ key: MessageKey, arrivedAt: MonotonicTime, isRedelivered: Bool, to consumer: inout ConsumerMeter,
     now: MonotonicTime
-  ) {
+  ) -> Int64? {
     activate()
-    active[0].delivered(
+    return active[0].delivered(
       key, arrivedAt: arrivedAt.nanoseconds, isRedelivered: isRedelivered, to: &consumer, now: now.nanoseconds)
   }
 
   /// A message went to a consumer that does not settle, and so has left the queue.
+  /// - Returns: as of ``delivered(_:arrivedAt:isRedelivered:to:now:)``.
+  @discardableResult
   public mutating func deliveredForGood(
     _ key: MessageKey, arrivedAt: MonotonicTime, isRedelivered: Bool, now: MonotonicTime
-  ) {
+  ) -> Int64? {
     activate()
-    active[0].deliveredForGood(
+    return active[0].deliveredForGood(
       key, arrivedAt: arrivedAt.nanoseconds, isRedelivered: isRedelivered, now: now.nanoseconds)
   }
 
   /// A delivery was acknowledged, and the message has left the queue.
-  public mutating func acknowledged(_ key: MessageKey, by consumer: inout ConsumerMeter, now: MonotonicTime) {
+  /// - Returns: nanoseconds since it was delivered; nil when nobody knows.
+  @discardableResult
+  public mutating func acknowledged(
+    _ key: MessageKey, by consumer: inout ConsumerMeter, now: MonotonicTime
+  ) -> Int64? {
     activate()
-    active[0].settled(key, by: &consumer, isDone: true, now: now.nanoseconds)
+    return active[0].settled(key, by: &consumer, isDone: true, now: now.nanoseconds)
   }
 
   /// A consumer gave a delivery back or discarded it. Until ``removed(_:reason:isDeadLettered:arrivedAt:now:)`` the
   /// message is in the queue.
-  public mutating func returned(_ key: MessageKey, by consumer: inout ConsumerMeter, now: MonotonicTime) {
+  /// - Returns: as of ``acknowledged(_:by:now:)``.
+  @discardableResult
+  public mutating func returned(_ key: MessageKey, by consumer: inout ConsumerMeter, now: MonotonicTime) -> Int64? {
     activate()
-    active[0].settled(key, by: &consumer, isDone: false, now: now.nanoseconds)
+    return active[0].settled(key, by: &consumer, isDone: false, now: now.nanoseconds)
   }
 
   /// A message left the queue without being acknowledged.

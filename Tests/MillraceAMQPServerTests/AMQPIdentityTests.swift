@@ -4,6 +4,7 @@
 import MillraceAMQPProtocol
 import MillraceBase
 import MillraceBroker
+import MillraceModel
 import MillraceRouting
 import MillraceSecurity
 import TestTokens
@@ -181,5 +182,64 @@ import Testing
     client.send(publication(key: "r", body: [3]))
     client.pass(.seconds(1))
     #expect(told.isEmpty, "\(told)")
+  }
+
+  /// What the audit has of bindings.
+  private func bindingsTold() throws -> [String] {
+    world.world.run(for: .seconds(3))
+    guard let topic = world.broker.topic(AuditLog.topic) else { return [] }
+    let log = try #require(world.broker.partition(topic, 0))
+    let target = FetchTarget(partition: log, offset: 0, limit: 1 << 20, isCommittedOnly: true)
+    var fetched: [FetchedPartition]?
+    _ = world.broker.fetch([target], minimum: 0, limit: { 1 << 20 }, wait: .zero) { fetched = $0 }
+    try #require(world.world.run { fetched != nil })
+    var told: [String] = []
+    for bytes in fetched?.first?.batches ?? [] {
+      var run = RecordBatchRun(bytes)
+      while let (batch, _) = try run.next() {
+        told += try Broker.records(of: batch).map { $0.value?.text ?? "" }
+      }
+    }
+    return told.filter { $0.contains("bind\"") }
+  }
+
+  @Test("a binding that is made or taken away is told to the audit, once, and one that changes nothing is not")
+  func bindingsAreTold() throws {
+    try set("root", tags: ["administrator"])
+    let client = try open(connect([.plain], "root", "secret"))
+    client.send([
+      .queueDeclare(QueueDeclare(queue: "q")), .exchangeDeclare(ExchangeDeclare(exchange: "e")),
+      .queueBind(QueueBind(queue: "q", exchange: "amq.direct", routingKey: "k\"1")),
+      .queueBind(QueueBind(queue: "q", exchange: "amq.direct", routingKey: "k\"1")),
+      .exchangeBind(ExchangeBind(destination: "e", source: "amq.topic", routingKey: "a.#")),
+      .queueUnbind(QueueUnbind(queue: "q", exchange: "amq.direct", routingKey: "other")),
+      .queueUnbind(QueueUnbind(queue: "q", exchange: "amq.direct", routingKey: "k\"1")),
+      .exchangeUnbind(ExchangeUnbind(destination: "e", source: "amq.topic", routingKey: "a.#")),
+    ])
+    try client.wait(8)
+    let nobody = try world.open()
+    nobody.send([.queueDeclare(QueueDeclare(queue: "r")), .queueBind(QueueBind(queue: "r", exchange: "amq.fanout"))])
+    try nobody.wait(2)
+    let root = #""principal":"User:root","host":"127.0.0.1","operation":"#
+    let told = try bindingsTold().map { String($0.drop { $0 != "," }.dropFirst().dropLast()) }
+    #expect(
+      told == [
+        #"\#(root)"bind","resource":"exchange","name":"%2F/amq.direct","destination":"q","kind":"queue","key":"k\"1","allowed":true,"count":1"#,
+        #"\#(root)"bind","resource":"exchange","name":"%2F/amq.topic","destination":"e","kind":"exchange","key":"a.#","allowed":true,"count":1"#,
+        #"\#(root)"unbind","resource":"exchange","name":"%2F/amq.direct","destination":"q","kind":"queue","key":"k\"1","allowed":true,"count":1"#,
+        #"\#(root)"unbind","resource":"exchange","name":"%2F/amq.topic","destination":"e","kind":"exchange","key":"a.#","allowed":true,"count":1"#,
+      ])
+    // A binding that is refused is a denial, of what it lacked, and none that was made.
+    try set("carol", tags: [])
+    world.broker.access.isExposed = true
+    try rules(adding: [
+      AccessRule(.init(.virtualHost, "/"), Principal("carol"), .describe),
+      AccessRule(.init(.queue, "%2F/q"), Principal("carol"), .write),
+    ])
+    let carol = try open(connect([.plain], "carol", "secret"))
+    carol.send([.queueBind(QueueBind(queue: "q", exchange: "amq.fanout"))])
+    carol.pass(.seconds(1))
+    #expect(carol.names == ["channel.close"])
+    #expect(try bindingsTold().count == 4)
   }
 }

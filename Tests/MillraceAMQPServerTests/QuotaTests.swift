@@ -99,6 +99,81 @@ import Testing
     #expect(client.connection.isReading)
   }
 
+  /// Time of the thread that goes on by so much with each look at it, and how often it was looked at.
+  private final class TimeSpent {
+    var looks = 0
+    var step = Duration.zero
+    private var time = Duration.zero
+
+    func look() -> Duration {
+      looks += 1
+      time += step
+      return time
+    }
+  }
+
+  @Test("who takes more of the thread's time than its quota is not read from until that is paid, ten windows' at most")
+  func requestTime() throws {
+    let spent = TimeSpent()
+    world.server.processorTime = spent.look
+    let client = try world.open()
+    try queue(client)
+    client.send(publication(key: "q", body: [1]))
+    #expect(spent.looks == 0, "without such a quota no clock is read")
+    limit(.requestTime, 10)
+    spent.step = .milliseconds(60)
+    client.send(publication(key: "q", body: [2]))
+    #expect(spent.looks == 2 && client.connection.isReading, "a tenth of a second is free")
+    client.send(publication(key: "q", body: [3]))
+    #expect(!client.connection.isReading && client.commands.isEmpty, "0.02 s at 10 % is not worth telling")
+    client.pass(.milliseconds(190))
+    #expect(!client.connection.isReading)
+    client.pass(.milliseconds(20))
+    #expect(client.connection.isReading)
+    spent.step = .seconds(60)
+    client.send(publication(key: "q", body: [4]))
+    client.pass(.milliseconds(1))
+    #expect(!client.connection.isReading && client.names == ["connection.blocked"])
+    guard case .connectionBlocked(let blocked) = client.commands[0].method else {
+      throw Unexpected(client.commands[0].method)
+    }
+    #expect(blocked.reason == "quota request_percentage")
+    client.pass(.milliseconds(9_900))
+    #expect(!client.connection.isReading)
+    client.pass(.milliseconds(200))
+    #expect(client.connection.isReading && client.names == ["connection.blocked", "connection.unblocked"])
+    #expect(world.broker.quotas.waits[.requestTime]?.count == 2)
+    client.commands.removeAll()
+    spent.step = .zero
+    client.send([.queueDeclare(QueueDeclare(queue: "q", passive: true))])
+    guard case .queueDeclareOk(let fields) = try client.wait()[0] else { return }
+    #expect(fields.messageCount == 4, "nothing is lost")
+  }
+
+  @Test("the time of writing deliveries is the consumer's: it gets them no faster, and others are not held up")
+  func deliveryTime() throws {
+    let client = try world.open()
+    try queue(client)
+    for _ in 0..<200 { client.send(publication(key: "q", body: [7])) }
+    let spent = TimeSpent()
+    client.send([
+      .basicConsume(BasicConsume(queue: "q", consumerTag: "c", noAck: true))
+    ])
+    // Before it is delivered to: its deliveries come at the end of the turn.
+    limit(.requestTime, 50)
+    world.server.processorTime = spent.look
+    spent.step = .seconds(2)
+    client.pass(.milliseconds(100))
+    let first = client.names.count { $0 == "basic.deliver" }
+    #expect(first > 0 && first < 200, "\(first)")
+    #expect(client.connection.isReading)
+    client.pass(.seconds(2))
+    #expect(client.names.count { $0 == "basic.deliver" } == first, "1.5 s at 50 % take 3 s")
+    spent.step = .zero
+    client.pass(.seconds(2))
+    #expect(client.names.count { $0 == "basic.deliver" } == 200)
+  }
+
   @Test("a connection that is gone waits for nothing any more")
   func gone() throws {
     let client = try world.open()

@@ -77,4 +77,51 @@ import Testing
     #expect(figures.length == 0 && figures.consumers == 0)
     #expect(abs(figures.littlesLaw.relativeResidual) < 0.01, "\(figures.littlesLaw)")
   }
+
+  /// How many durations lie at or below each edge, by its seconds.
+  private func cumulated(_ times: TimeBuckets) -> [Double: UInt64] {
+    var seen: UInt64 = 0
+    var out: [Double: UInt64] = [:]
+    for (edge, held) in zip(TimeBuckets.edges, times.counts) {
+      seen += held
+      out[Double(edge) / 1e9] = seen
+    }
+    return out
+  }
+
+  @Test("a virtual host's histograms have the waits of all its queues, deleted ones too, and nothing of others")
+  func virtualHostTimes() throws {
+    let world = try QueueHostWorld()
+    try world.check { world.queues.createVirtualHost("other", completion: $0) }
+    for name in ["a", "b"] { try world.declare(name, isDurable: false) }
+    // Known waits: a message comes, so much time passes, and somebody takes it.
+    let waits: [(queue: String, time: Duration, isNoAck: Bool)] = [
+      ("a", .milliseconds(4), true), ("b", .milliseconds(40), true), ("a", .seconds(20), false),
+      ("b", .seconds(7200), true),
+    ]
+    for (queue, time, isNoAck) in waits {
+      _ = try world.publish("m", to: queue)
+      try world.pass(.zero)
+      try world.pass(time)
+      let getter = try world.queues.attach(queue, in: "/", owner: nil, sink: DeliveryNotes())
+      let got = try #require(try world.machine.wait { getter.get(isNoAck: isNoAck, completion: $0) })
+      // One that is settled takes a consumer three quarters of a second.
+      if !isNoAck {
+        try world.pass(.milliseconds(750))
+        #expect(getter.settle(got.delivery.position, .acknowledge))
+      }
+      getter.close(isFailure: false)
+    }
+    let times = try #require(world.queues.virtualHostTimes("/"))
+    let waited = cumulated(times.waiting)
+    #expect(times.waiting.count == 4)
+    #expect(waited[0.0025] == 0 && waited[0.005] == 1 && waited[0.025] == 1 && waited[0.05] == 2)
+    #expect(waited[10] == 2 && waited[30] == 3 && waited[3600] == 3 && waited[21600] == 4)
+    #expect(abs(Double(times.waiting.sumNanoseconds) / 1e9 - 7220.044) < 0.01)
+    #expect(times.processing.count == 1 && cumulated(times.processing)[0.5] == 0 && cumulated(times.processing)[1] == 1)
+    #expect(world.queues.timedVirtualHosts == ["/"] && world.queues.virtualHostTimes("other") == nil)
+    // A counter that went back with a queue would look like a restart.
+    _ = try world.machine.wait { world.queues.delete("a", in: "/", owner: nil, completion: $0) }.get()
+    #expect(world.queues.virtualHostTimes("/")?.waiting.count == 4)
+  }
 }

@@ -1,5 +1,6 @@
 // SettingsReloadTests: where values come from, which of several counts, and what a file that is read again may change.
 
+import MillraceBase
 import MillraceMetadata
 import Testing
 
@@ -117,8 +118,25 @@ func allContradictions() throws {
 }
 
 @Test("a secret is not shown")
-func secretsAreNotShown() {
+func secretsAreNotShown() throws {
   let setting = Setting("x.y", .string, "", isSecret: true, "A secret.")
   #expect(setting.shown("hunter2") == "(redacted)" && setting.shown("").isEmpty)
   #expect(BrokerSettings.setting("num.partitions")?.shown("3") == "3")
+  // Nor where it is refused, and where a line tells what was changed; what nobody knows may be one.
+  let chosen = Setting("x.z", .string, "a", words: ["a", "b"], isSecret: true, "A secret.")
+  #expect(chosen.problem(with: "a") == nil && chosen.problem(with: "hunter2") == "x.z has a value that is not allowed")
+  let changes: [String: String?] = ["x.y": "hunter2", "num.partitions": "3", "gone": "hunter2", "y": nil]
+  let table = [setting, try #require(BrokerSettings.setting("num.partitions"))]
+  #expect(Broker.text(changes, of: table) == "gone=(redacted) num.partitions=3 x.y=(redacted) y=(standard)")
+}
+
+@Test("every setting whose name is one of a secret is marked as one, or names a file or says no secret")
+func everySecretIsMarked() {
+  // Of files the paths are shown: an administrator has to know which they are. What lies in them is nobody's.
+  let harmless: Set<String> = ["tls.key", "encryption.key"]
+  let tables = [BrokerSettings.table, TopicSettings.table] + ConfigResource.Kind.allCases.map(\.settings)
+  for setting in tables.joined() where LogRedaction.isSecret(setting.name) && !harmless.contains(setting.name) {
+    #expect(setting.isSecret, "\(setting.name)")
+  }
+  #expect(harmless.allSatisfy { BrokerSettings.setting($0)?.text.contains("file") == true })
 }

@@ -61,6 +61,66 @@ import Testing
     #expect(client.output(after: .seconds(5)).contains("id: 4"))
   }
 
+  /// Time of the thread that goes on by so much with each look at it, and how often it was looked at.
+  private final class TimeSpent {
+    var looks = 0
+    var step = Duration.zero
+    private var time = Duration.zero
+
+    func look() -> Duration {
+      looks += 1
+      time += step
+      return time
+    }
+  }
+
+  @Test("who takes more of the thread's time than its quota is told when to come again; health is for everybody")
+  func requestTime() throws {
+    let spent = TimeSpent()
+    world.server.processorTime = spent.look
+    let client = world.connect()
+    #expect(client.ask("GET", "/api/v1/topics")?.status == 200)
+    #expect(spent.looks == 0, "without such a quota no clock is read")
+    limit(.requestTime, 10)
+    spent.step = .milliseconds(90)
+    #expect(client.ask("GET", "/api/v1/topics")?.status == 200)
+    let looks = spent.looks
+    #expect(looks >= 2)
+    #expect(client.ask("GET", "/api/v1/topics")?.status == 200, "a tenth of a second is free")
+    spent.step = .milliseconds(400)
+    let refused = try #require(client.ask("GET", "/api/v1/topics"))
+    // Twice 0.09 s less the 0.1 s that are free: 0.08 s at 10 %.
+    #expect(refused.status == 429 && refused.fields["retry-after"] == "1", "\(refused)")
+    #expect(refused.body.contains("quota request_percentage"), "\(refused)")
+    #expect(client.ask("GET", "/health/live")?.status == 200)
+    world.world.run(for: .seconds(1))
+    #expect(client.ask("GET", "/metrics")?.status == 200, "what was turned away did not cost anything")
+    // Each piece of that stream took 0.4 s; no more than ten windows' worth is owed, and it is paid for in as many seconds.
+    #expect(client.ask("GET", "/metrics")?.status == 429)
+    world.world.run(for: .milliseconds(9_000))
+    #expect(client.ask("GET", "/metrics")?.status == 429)
+    world.world.run(for: .milliseconds(1_100))
+    #expect(client.ask("GET", "/api/v1/topics")?.status == 200)
+    #expect(world.broker.quotas.waits[.requestTime].map { $0.count > 0 } == true)
+  }
+
+  @Test("what is answered later is its user's time, too")
+  func laterTime() throws {
+    let spent = TimeSpent()
+    world.server.processorTime = spent.look
+    limit(.requestTime, 100)
+    let client = world.connect()
+    // Taken without an answer, which comes when the record is durable.
+    client.send(
+      "POST /api/v1/topics/t/records?partition=0 HTTP/1.1\r\nHost: localhost:8080\r\nContent-Type: text/plain\r\n"
+        + "Content-Length: 1\r\n\r\nx")
+    let before = spent.looks
+    spent.step = .seconds(3)
+    #expect(client.response(to: "POST")?.status == 201)
+    #expect(spent.looks > before)
+    #expect(client.ask("GET", "/api/v1/topics")?.status == 429)
+  }
+
   @Test("while memory is short nothing is taken, and all can be read")
   func memory() throws {
     let client = world.connect()

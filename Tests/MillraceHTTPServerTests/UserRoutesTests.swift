@@ -284,3 +284,43 @@ func lostRight() throws {
   let rest = streaming.output(after: .seconds(1))
   #expect(!rest.contains("secret") && rest.hasSuffix("0\r\n\r\n"), "\(rest)")
 }
+
+@Test("bindings that are made and taken away over HTTP, by whichever route, are told to the audit with who did it")
+func bindingsAreTold() throws {
+  let world = try HTTPWorld()
+  #expect(world.ask("PUT", "/api/v1/users/root", #"{"password":"secret","tags":["administrator"]}"#)?.status == 200)
+  world.authenticator = BrokerAuthenticator(broker: world.broker, security: ListenerSecurity(mechanisms: [.plain]))
+  let field = "Authorization: Basic \(Data("root:secret".utf8).base64EncodedString())\r\n"
+  func ask(_ method: String, _ path: String, _ body: String? = nil) -> Response? {
+    world.connect().ask(method, path, body, fields: field)
+  }
+  #expect(ask("PUT", "/api/v1/queues/q")?.status == 201)
+  let v1 = "/api/v1/exchanges/amq.direct/bindings"
+  #expect(ask("POST", v1, #"{"destination":"q","kind":"queue","key":"k"}"#)?.status == 201)
+  #expect(ask("POST", v1, #"{"destination":"q","kind":"queue","key":"k"}"#)?.status == 201)
+  #expect(ask("POST", "\(v1)/remove", #"{"destination":"q","kind":"queue","key":"k"}"#)?.status == 204)
+  let management = "/api/bindings/%2F/e/amq.topic/q/q"
+  #expect(ask("POST", management, #"{"routing_key":"m"}"#)?.status == 201)
+  #expect(ask("DELETE", "\(management)/m")?.status == 204)
+  let definitions = #"{"bindings":[{"source":"amq.fanout","vhost":"/","destination":"q","destination_type":"queue"}]}"#
+  #expect(ask("POST", "/api/v1/definitions", definitions).map { $0.status < 300 } == true)
+  world.world.run(for: .seconds(3))
+  let audit = try #require(ask("GET", "/api/v1/topics/__audit/partitions/0/records?limit=1000"))
+  let told = ((audit.json["records"] as? [[String: Any]]) ?? []).compactMap { record -> String? in
+    guard
+      let value = record["value"] as? String,
+      let one = (try? JSONSerialization.jsonObject(with: Data(value.utf8))) as? [String: Any],
+      let operation = one["operation"] as? String, operation.hasSuffix("bind")
+    else { return nil }
+    let names = ["principal", "host", "name", "destination", "kind", "key"].map { one[$0] as? String ?? "?" }
+    return ([operation] + names).joined(separator: " ") + " \(one["allowed"] ?? "?") \(one["count"] ?? "?")"
+  }
+  #expect(
+    told == [
+      "bind User:root 127.0.0.1 %2F/amq.direct q queue k 1 1",
+      "unbind User:root 127.0.0.1 %2F/amq.direct q queue k 1 1",
+      "bind User:root 127.0.0.1 %2F/amq.topic q queue m 1 1",
+      "unbind User:root 127.0.0.1 %2F/amq.topic q queue m 1 1",
+      "bind User:root 127.0.0.1 %2F/amq.fanout q queue  1 1",
+    ], "\(audit)")
+}

@@ -6,6 +6,7 @@ import Millrace
 import MillraceIO
 import Testing
 
+@testable import MillraceBroker
 @testable import MillraceServer
 
 private func arguments(_ words: [String]) throws -> Arguments {
@@ -219,4 +220,15 @@ func printedSettingsAgree() throws {
   for setting in BrokerSettings.table {
     #expect(again.settings.text(setting.name) == one.settings.text(setting.name), "\(setting.name)")
   }
+}
+
+@Test("what check-config prints has no value of a secret, wherever it was given, and its line is a comment")
+func secretsAreComments() {
+  let setting = Setting("x.password", .string, "standard-secret", isSecret: true, "A secret.")
+  let given = BrokerSettings.Given(source: .file, value: "hunter2", place: "millrace.conf:3")
+  #expect(ConfigurationText.line(setting, given) == "# millrace.conf:3\n#x.password=(redacted)\n")
+  let standard = BrokerSettings.Given(source: .standard, value: "standard-secret", place: "")
+  #expect(ConfigurationText.line(setting, standard) == "#x.password=(redacted)\n")
+  let plain = Setting("x.y", .string, "", "No secret.")
+  #expect(ConfigurationText.line(plain, given) == "# millrace.conf:3\nx.y=hunter2\n")
 }

@@ -3,11 +3,12 @@
 import json
 import re
 import subprocess
+import time
 
 import pytest
 
 from conftest import Client
-from millrace_tests.server import ROOT
+from millrace_tests.server import ROOT, Server, run
 
 MONITORING = ROOT / "docs" / "monitoring"
 
@@ -52,6 +53,9 @@ def test_the_numbers_are_right(busy):
     assert value("millrace_queue_messages_ready" + queue) >= 2
     assert value("millrace_queue_messages_acknowledged_total" + queue) >= 1
     assert value("millrace_queue_waiting_seconds_count" + queue) >= 1
+    waits = [int(line.split()[1]) for line in text.splitlines() if line.startswith('millrace_vhost_waiting_seconds_bucket{vhost="/",')]
+    assert len(waits) == 21 and waits == sorted(waits)
+    assert waits[-1] == value('millrace_vhost_waiting_seconds_count{vhost="/"}') >= 1
     records = sum(value(f'millrace_topic_records_in_total{{topic="metric.topic",partition="{n}"}}') for n in (0, 1))
     assert records % 7 == 0 and records > 0
     assert value('millrace_group_lag_records{group="metric.group",topic="metric.topic"}') >= 3
@@ -75,6 +79,40 @@ def test_many_queues_are_summed_up(make_server):
     promtool("check", "metrics", text=text)
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A server whose jobs run in its own process, having counted its words."""
+    directory = tmp_path_factory.mktemp("demo")
+    (directory / "text.txt").write_text("to be or not to be\n" * 100)
+    with Server(directory, command="demo", http=True, arguments=["--input", directory / "text.txt"]) as server:
+        yield server.start()
+        server.stop()
+
+
+def test_a_jobs_state_is_as_large_as_job_show_says(demo):
+    client = Client(demo)
+    for _ in range(200):
+        text = scrape(client)
+        labels = 'job="word-count",operator="2",kind="KeyedAggregate",name="words"'
+        if f"millrace_job_operator_state_bytes{{{labels}}} {4 * 12 + len('tobeornot')}.0\n" in text:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail(text)
+    promtool("check", "metrics", text=text)
+    shown = json.loads(run("job", "show", "word-count", "--data", demo.data, "--json").stdout)
+
+    def value(name, labels='job="word-count"'):
+        return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name}{{{labels}}} "))
+
+    assert value("millrace_job_state_bytes") == sum(chain["stateBytes"] or 0 for chain in shown["chains"])
+    assert value("millrace_job_state_entries") == shown["stateKeys"]
+    assert 0 < value("millrace_job_state_log_bytes") <= shown["stateBytes"]
+    assert value("millrace_job_records_in_total") == shown["recordsIn"] == 100
+    assert value("millrace_job_lag_records") == value("millrace_job_input_lag_records", 'job="word-count",input="lines"') == 0
+    assert 0 < value("millrace_job_commit_latency_seconds", 'job="word-count",quantile="0.5"') < 60
+
+
 def names_in(text):
     return set(re.findall(r"\b(?:millrace|process)_[a-z_]+", text))
 
@@ -88,10 +126,8 @@ def known(text):
     return names
 
 
-def test_rules_and_dashboard_name_metrics_that_there_are(busy):
-    found = known(scrape(busy)) | {
-        "millrace_job_running", "millrace_job_lag_records", "millrace_job_watermark_lag_seconds", "millrace_job_state_bytes",
-        "millrace_job_records_in_total"}
+def test_rules_and_dashboard_name_metrics_that_there_are(busy, demo):
+    found = known(scrape(busy)) | known(scrape(Client(demo)))
     # A family without a series yet is there all the same.
     assert "millrace_authentications_total" in found
     promtool("check", "rules", MONITORING / "alerts.yml")

@@ -5,6 +5,8 @@
 // succeeds is told once a minute for each user, address and mechanism. Each record is one JSON object:
 //   {"time":"2026-11-28T12:00:00.000Z","principal":"User:alice","host":"10.0.0.1","operation":"write",
 //    "resource":"topic","name":"orders","allowed":false,"count":1}
+// Of a binding that such a client made or took away, "operation" is "bind" or "unbind", the resource the exchange that it leads from, and
+// "destination", "kind" (queue, exchange or topic) and "key" are its own. One that was there, or was not, is not told.
 // A configuration file that is read again is an alter-configs of the cluster without a principal and a host, with "file", the
 // "settings" that changed, and "reason" when it was refused.
 // A login has "operation":"authenticate", "mechanism" and "protocol" in place of resource and name, and of a refusal "reason".
@@ -14,6 +16,7 @@
 import MillraceBase
 import MillraceMetadata
 import MillraceModel
+import MillraceRouting
 import MillraceSecurity
 
 /// What was asked of the server by whom, kept for whoever has to know it. Belongs to the broker's reactor.
@@ -22,6 +25,8 @@ public final class AuditLog {
   enum Entry: Hashable {
     case decision(AccessControl.Decision)
     case login(String?, host: String, SaslMechanism, protocolName: String, reason: String?)
+    /// A binding was made, or taken away.
+    case binding(ClientIdentity, isMade: Bool, exchange: String, destination: String, kind: String, key: String)
     /// The configuration file was read again.
     case reload(file: String, settings: String, reason: String?)
     /// What there was no room for.
@@ -70,6 +75,15 @@ public final class AuditLog {
     add(
       .login(
         principal?.description, host: host, mechanism, protocolName: protocolName, reason: error?.code.rawValue))
+  }
+
+  /// A binding was made, or taken away. Told of clients who said who they are.
+  func bound(_ binding: Binding, in virtualHost: String, isMade: Bool, by client: ClientIdentity) {
+    guard client.principal != .anonymous else { return }
+    add(
+      .binding(
+        client, isMade: isMade, exchange: ResourceName.inVirtualHost(virtualHost, binding.source),
+        destination: binding.destination.name, kind: binding.destination.kind, key: binding.key.text))
   }
 
   /// The configuration file was read again by whoever runs the program.
@@ -169,6 +183,17 @@ public final class AuditLog {
         if let reason { string("reason", reason, &json) }
         json.name("allowed")
         json.bool(reason == nil)
+      case .binding(let client, let isMade, let exchange, let destination, let kind, let key):
+        string("principal", client.principal.description, &json)
+        string("host", client.host, &json)
+        string("operation", isMade ? "bind" : "unbind", &json)
+        string("resource", ResourceKind.exchange.word, &json)
+        string("name", String(exchange.prefix(AuditLog.longestName)), &json)
+        string("destination", String(destination.prefix(AuditLog.longestName)), &json)
+        string("kind", kind, &json)
+        string("key", String(key.prefix(AuditLog.longestName)), &json)
+        json.name("allowed")
+        json.bool(true)
       case .reload(let file, let settings, let reason):
         string("operation", AccessOperation.alterConfigs.word, &json)
         string("resource", ResourceKind.cluster.word, &json)

@@ -9,6 +9,12 @@ public struct ClientIdentity: Hashable, Sendable {
   public let principal: Principal
   /// The address it comes from, as rules name it.
   public let host: String
+
+  /// - Parameter address: the peer's numeric address.
+  public init(_ principal: Principal, from address: String) {
+    self.principal = principal
+    host = ClientSession.host(address)
+  }
 }
 
 /// Who is at the other end of a connection, from where, and what that one may do.
@@ -62,7 +68,7 @@ public final class ClientSession {
   }
 
   /// Who it is, for whoever decides about it later, without its connection.
-  public var identity: ClientIdentity { ClientIdentity(principal: principal, host: host) }
+  public var identity: ClientIdentity { ClientIdentity(principal, from: host) }
 
   /// Changes whenever an answer may; at other times what was answered once need not be asked again.
   public var version: UInt64 { access.version }

@@ -50,7 +50,7 @@ final class HostedConsumer: QueueConsumer {
     var settled: [Position] = []
     settled.reserveCapacity(positions.count)
     hosted.queue.acknowledge(positions, by: id, now: queues.now) { settled.append($0) }
-    for position in settled { hosted.meter.acknowledged(MessageKey(position), by: &meter, now: now) }
+    for position in settled { hosted.measure(.acknowledge, of: position, by: self, now: now) }
     queues.touched(hosted)
     queues.gaveBack(pool)
     if isCancelled { forgetWhenDone() }

@@ -23,23 +23,27 @@ extension HostedQueue {
   /// A delivery is on its way.
   func measure(_ delivery: Delivery, to consumer: HostedConsumer, isNoAck: Bool, now: MonotonicTime) {
     let key = MessageKey(delivery.position)
+    let waited: Int64?
     if isNoAck {
-      meter.deliveredForGood(
+      waited = meter.deliveredForGood(
         key, arrivedAt: delivery.message.arrivedAt, isRedelivered: delivery.isRedelivered, now: now)
     } else {
-      meter.delivered(
+      waited = meter.delivered(
         key, arrivedAt: delivery.message.arrivedAt, isRedelivered: delivery.isRedelivered, to: &consumer.meter, now: now
       )
     }
+    if let waited { times.waiting.record(nanoseconds: waited) }
   }
 
   /// A delivery was settled. What is discarded, or returned too often, leaves with the next commit.
   func measure(_ settlement: Settlement, of position: Position, by consumer: HostedConsumer, now: MonotonicTime) {
+    let processed: Int64?
     if case .acknowledge = settlement {
-      meter.acknowledged(MessageKey(position), by: &consumer.meter, now: now)
+      processed = meter.acknowledged(MessageKey(position), by: &consumer.meter, now: now)
     } else {
-      meter.returned(MessageKey(position), by: &consumer.meter, now: now)
+      processed = meter.returned(MessageKey(position), by: &consumer.meter, now: now)
     }
+    if let processed { times.processing.record(nanoseconds: processed) }
   }
 
   /// What is to be made durable; what leaves with it is counted.

@@ -31,6 +31,8 @@ final class HostedQueue {
   /// The rules, and the state in force.
   @exclusivity(unchecked) var queue: MessageQueue
   @exclusivity(unchecked) private var measured: QueueMeter
+  /// What is counted for all queues of its virtual host.
+  let times: QueueTimes
   /// Messages that came at one moment and are not measured yet.
   @exclusivity(unchecked) private var arrivals = 0
   @exclusivity(unchecked) private var arrivedAt = MonotonicTime(nanoseconds: 0)
@@ -66,7 +68,7 @@ final class HostedQueue {
 
   init(
     declaration: QueueDeclaration, arguments: QueueArguments, number: Int64?, logs: [PartitionLog], owner: QueueOwner?,
-    queue: MessageQueue, now: MonotonicTime
+    queue: MessageQueue, times: QueueTimes, now: MonotonicTime
   ) {
     self.declaration = declaration
     self.arguments = arguments
@@ -78,6 +80,7 @@ final class HostedQueue {
     highestLane = options.lane(forPriority: .max)
     self.owner = owner
     self.queue = queue
+    self.times = times
     measured = QueueMeter(now: now, backlog: queue.length)
   }
 

@@ -37,6 +37,7 @@ extension QueueBroker {
       { [self] error in
         if error == nil {
           for hosted in allQueues where hosted.virtualHost == name { forget(hosted) }
+          times[name] = nil
         }
         completion(error)
       }, givesSpaceBack: true
@@ -76,14 +77,18 @@ extension QueueBroker {
   }
 
   /// Binds a queue or exchange to an exchange. Errors: as ``Routing/checkBind(_:to:in:)``; 405 for a queue of somebody else.
+  /// - Parameter client: who does it, for the audit; nil for the program itself.
   public func bind(
-    _ binding: Binding, in virtualHost: String, owner: QueueOwner?, completion: @escaping Completion
+    _ binding: Binding, in virtualHost: String, owner: QueueOwner?, by client: ClientIdentity? = nil,
+    completion: @escaping Completion
   ) {
-    change(completion) { [self] () throws(RoutingError) in
+    let told = Told(client)
+    change(telling(told, isMade: true, in: virtualHost, completion)) { [self] () throws(RoutingError) in
       let binding = resolved(binding, in: virtualHost)
       switch try routing.checkBind(binding, to: try state(of: binding, in: virtualHost, owner), in: virtualHost) {
       case .exists: return .nothing
       case .new(let isDurable):
+        told.binding = binding
         guard !isDurable else { return .event(.bound(virtualHost: virtualHost, binding)) }
         return .transient { $0.applyBind(binding, isDurable: false, in: virtualHost) }
       }
@@ -91,13 +96,37 @@ extension QueueBroker {
   }
 
   /// Takes a binding away; nothing changes when there is none. Errors: as ``Routing/checkUnbind(_:in:)``.
+  /// - Parameter client: who does it, for the audit; nil for the program itself.
   public func unbind(
-    _ binding: Binding, in virtualHost: String, owner: QueueOwner?, completion: @escaping Completion
+    _ binding: Binding, in virtualHost: String, owner: QueueOwner?, by client: ClientIdentity? = nil,
+    completion: @escaping Completion
   ) {
-    change(completion) { [self] () throws(RoutingError) in
+    let told = Told(client)
+    change(telling(told, isMade: false, in: virtualHost, completion)) { [self] () throws(RoutingError) in
       let binding = resolved(binding, in: virtualHost)
       try routing.checkUnbind(binding, in: virtualHost)
-      return removal(of: .binding(binding), in: virtualHost)
+      let removal = removal(of: .binding(binding), in: virtualHost)
+      if case .nothing = removal {} else { told.binding = binding }
+      return removal
+    }
+  }
+
+  /// A change of a binding for the audit: who makes it, and what it is once that is known.
+  private final class Told {
+    let client: ClientIdentity?
+    var binding: Binding?
+
+    init(_ client: ClientIdentity?) { self.client = client }
+  }
+
+  private func telling(
+    _ told: Told, isMade: Bool, in virtualHost: String, _ completion: @escaping Completion
+  ) -> Completion {
+    { [self] error in
+      if error == nil, let client = told.client, let binding = told.binding {
+        broker.audit.bound(binding, in: virtualHost, isMade: isMade, by: client)
+      }
+      completion(error)
     }
   }
 

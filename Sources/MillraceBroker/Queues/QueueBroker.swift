@@ -20,10 +20,21 @@ import MillraceRouting
 /// Message queues of a broker. Everything belongs to the broker's reactor.
 public final class QueueBroker {
   unowned let broker: Broker
-  var queues: [QueueName: HostedQueue] = [:]
+  var queues: [QueueName: HostedQueue] = [:] {
+    didSet {
+      metered = nil
+      queueListVersion &+= 1
+    }
+  }
+  /// All of them for whoever measures; nil until somebody asks again after a change, so that none that is deleted is kept here.
+  var metered: [MeteredQueue]?
+  /// Changes with the queues that there are.
+  public private(set) var queueListVersion: UInt64 = 0
   /// By the number under which credit pools know them.
   var byID: [Int: HostedQueue] = [:]
   var nextID = 1
+  /// By virtual host.
+  var times: [String: QueueTimes] = [:]
   /// Queues whose creation or deletion is on its way into the journal, and who waits for that.
   var changing: [QueueName: [() -> Void]] = [:]
   var formats: [UInt8: any MessageFormat] = [:]
@@ -177,7 +188,7 @@ public final class QueueBroker {
       state: durable?.state ?? QueueState(), backlog: backlog, now: now, seed: random.next())
     let hosted = HostedQueue(
       declaration: declaration, arguments: arguments, number: durable?.definition.number,
-      logs: logs, owner: owner, queue: queue, now: exactNow)
+      logs: logs, owner: owner, queue: queue, times: times(of: declaration.virtualHost), now: exactNow)
     queues[QueueName(virtualHost: declaration.virtualHost, name: declaration.name)] = hosted
     byID[id] = hosted
     if let owner, hosted.isExclusive {

@@ -149,6 +149,8 @@ public final class WorkerServer {
       for job in broker.jobNames {
         json.object { json in
           entry(job).writeMembers(to: &json)
+          json.name("stateLogBytes")
+          json.number(broker.stateLog(ofJob: job)?.size ?? 0)
           (broker.figures(ofJob: job) as? JobReport)?.writeMembers(to: &json)
         }
       }

@@ -294,7 +294,7 @@ extension ManagementRoutes {
       let binding = Binding(
         source: call.path("exchange"), destination: destination(call), key: key, arguments: try arguments(body))
       try ExchangeRoutes.checkDestination(binding, call)
-      call.broker.queues.bind(binding, in: call.virtualHost, owner: nil) { done($0, .created, call) }
+      call.broker.queues.bind(binding, in: call.virtualHost, owner: nil, by: call.client) { done($0, .created, call) }
     },
     route(
       .delete, bindingPath + "/{properties}", "Takes a binding away, by its `properties_key`.", onExchange(.alter),
@@ -312,7 +312,9 @@ extension ManagementRoutes {
         throw HTTPProblem(.notFound, "not-found", "there is no such binding", at: "path properties")
       }
       try ExchangeRoutes.checkDestination(binding, call)
-      call.broker.queues.unbind(binding, in: call.virtualHost, owner: nil) { done($0, .noContent, call) }
+      call.broker.queues.unbind(binding, in: call.virtualHost, owner: nil, by: call.client) {
+        done($0, .noContent, call)
+      }
     },
   ]
 

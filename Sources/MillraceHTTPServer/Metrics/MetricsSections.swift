@@ -1,7 +1,8 @@
-// MetricsSections: the metrics of queues, partitions, groups and jobs: gathered in slices, then written family by family.
+// MetricsSections: the metrics of queues, partitions and groups: gathered in slices, then written family by family.
 
 import MillraceBase
 import MillraceBroker
+import MillraceQueueing
 
 /// A family of lines, one for each entry.
 struct MetricsFamily<Entry: Sendable>: Sendable {
@@ -16,6 +17,14 @@ struct MetricsFamily<Entry: Sendable>: Sendable {
   {
     (self.name, self.type, self.help) = (name, type, help)
     write = { $0.line($1, "", $2, value($3)) }
+  }
+
+  /// A histogram of times for each entry.
+  init(
+    histogram name: StaticString, _ help: StaticString, _ value: @escaping @Sendable (Entry) -> TimeBuckets
+  ) {
+    (self.name, type, self.help) = (name, "histogram", help)
+    write = { $0.times($1, $2, value($3)) }
   }
 
   /// A summary of times, without quantiles, for each entry.
@@ -35,11 +44,20 @@ struct MetricsFamily<Entry: Sendable>: Sendable {
 /// Entries with their labels, and how far their families are written.
 struct MetricsEntries<Entry: Sendable> {
   private var entries: [Entry] = []
-  private var labels = MetricsLabelList()
+  private(set) var labels: MetricsLabelList
   private var family = 0
   private var index = 0
 
   var count: Int { entries.count }
+
+  /// - Parameter labels: of all entries that will be appended without any, when they are known already.
+  init(labels: MetricsLabelList = MetricsLabelList(), capacity: Int = 0) {
+    self.labels = labels
+    entries.reserveCapacity(capacity)
+  }
+
+  /// The next entry that has its labels already.
+  mutating func append(_ entry: Entry) { entries.append(entry) }
 
   mutating func append(_ entry: Entry, _ labels: [(name: StaticString, value: String)]) {
     entries.append(entry)
@@ -73,6 +91,10 @@ final class QueueSection {
   private var queues: [MeteredQueue] = []
   private var next = 0
   private var isBegun = false
+  /// The labels were made by an earlier look, and the queues are the same: their names, which lie here and there in memory,
+  /// would cost a third of the whole.
+  private var isLabelled = false
+  private var version: UInt64 = 0
   private var entries = MetricsEntries<QueueMetrics>()
   private var others: QueueMetrics?
   private var total = 0
@@ -122,19 +144,34 @@ final class QueueSection {
     },
   ]
 
+  private func begin() {
+    isBegun = true
+    let broker: QueueBroker = server.broker.queues
+    queues = broker.meteredQueues
+    total = queues.count
+    version = broker.queueListVersion
+    let shown = min(total, limit) + 1
+    if let known = server.queueLabels, known.version == version, known.limit == limit {
+      isLabelled = true
+      entries = MetricsEntries(labels: known.labels, capacity: shown)
+    } else {
+      entries = MetricsEntries(capacity: shown)
+    }
+  }
+
   /// Looks at some more queues.
   /// - Returns: whether all were looked at.
   func gather() -> Bool {
-    if !isBegun {
-      isBegun = true
-      queues = server.broker.queues.meteredQueues
-      total = queues.count
-    }
+    if !isBegun { begin() }
     let end = min(queues.count, next + QueueSection.slice)
     for queue in queues[next..<end] {
       let metrics = queue.metrics
       if entries.count < limit {
-        entries.append(metrics, [("vhost", queue.virtualHost), ("queue", queue.name)])
+        if isLabelled {
+          entries.append(metrics)
+        } else {
+          entries.append(metrics, [("vhost", queue.virtualHost), ("queue", queue.name)])
+        }
       } else if others == nil {
         others = metrics
       } else {
@@ -143,6 +180,7 @@ final class QueueSection {
     }
     next = end
     guard end == queues.count else { return false }
+    if !isLabelled { server.queueLabels = (version, limit, entries.labels) }
     queues = []
     if let others { entries.append(others, [("vhost", ""), ("queue", "")]) }
     return true
@@ -288,57 +326,5 @@ final class GroupSection {
     else { return false }
     writer.single("millrace_groups", "gauge", "Groups.", names.count)
     return true
-  }
-}
-
-/// Jobs.
-enum JobSection {
-  static func write(_ server: HTTPServer, to writer: inout MetricsWriter) {
-    let jobs = server.jobs
-    guard !jobs.isEmpty else { return }
-    func family(
-      _ name: StaticString, _ type: StaticString, _ help: StaticString, _ value: (JSONValue) -> Double?
-    ) {
-      writer.head(name, type, help)
-      for job in jobs {
-        guard let number = value(job) else { continue }
-        writer.number(name, number, MetricsLabels(("job", job["name"]?.string ?? "")))
-      }
-    }
-    family("millrace_job_running", "gauge", "1 while the job runs.") {
-      $0["state"]?.string.map { $0 == "running" || $0 == "embedded" || $0 == "stopping" ? 1 : 0 }
-    }
-    family("millrace_job_records_in_total", "counter", "Records that the job has read.") { $0["recordsIn"]?.double }
-    family("millrace_job_records_out_total", "counter", "Records that the job has written.") {
-      $0["recordsOut"]?.double
-    }
-    family("millrace_job_late_records_total", "counter", "Records that came too late.") { $0["lateRecords"]?.double }
-    family("millrace_job_commits_total", "counter", "Commits of the job.") { $0["commits"]?.double }
-    family("millrace_job_busy_seconds_total", "counter", "Time that the job's threads worked.") {
-      $0["busySeconds"]?.double
-    }
-    family("millrace_job_lag_records", "gauge", "Records that the job has not read yet.") { $0["lag"]?.double }
-    family("millrace_job_state_entries", "gauge", "Entries of the job's state.") { $0["stateKeys"]?.double }
-    family("millrace_job_state_bytes", "gauge", "Bytes of the job's state.") { job in
-      job["chains"]?.array.map { $0.reduce(0) { $0 + ($1["stateBytes"]?.double ?? 0) } }
-    }
-    let now = Double(server.broker.reactor.wallClock.milliseconds)
-    family("millrace_job_watermark_lag_seconds", "gauge", "How far the job's event time is behind the clock.") {
-      $0["watermark"]?.double.map { max(0, now - $0) / 1000 }
-    }
-  }
-}
-
-extension HTTPServer {
-  /// What hosts of jobs tell of them: an array of objects as JobReport+JSON.swift in MillraceConnectors shows.
-  var jobs: [JSONValue] {
-    guard let writes = broker.writesJobs else { return [] }
-    var json = JSONWriter()
-    writes(&json)
-    do throws(DecodingError) {
-      return try Bytes(json.bytes).withBuffer { (buffer) throws(DecodingError) in try JSONValue(buffer).array ?? [] }
-    } catch {
-      return []
-    }
   }
 }

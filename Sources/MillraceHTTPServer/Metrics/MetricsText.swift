@@ -18,6 +18,8 @@ final class MetricsText {
     self.server = server
     let limit = server.broker.settings.largestMetrics
     let queues = QueueSection(server, limit: limit)
+    let jobs = JobSection(server, limit: limit)
+    let hosts = VirtualHostSection(server, limit: limit)
     let partitions = PartitionSection(server, limit: limit)
     let groups = GroupSection(server, limit: limit)
     sections = [
@@ -33,12 +35,16 @@ final class MetricsText {
         SecuritySection.write(server, to: &$0)
         return true
       },
-      {
-        JobSection.write(server, to: &$0)
+      { _ in
+        jobs.gather()
         return true
-      },
+      }, { jobs.write(to: &$0) },
       { _ in partitions.gather() }, { partitions.write(to: &$0) }, { _ in groups.gather() }, { groups.write(to: &$0) },
       { _ in queues.gather() }, { queues.write(to: &$0) },
+      { _ in
+        hosts.gather()
+        return true
+      }, { hosts.write(to: &$0) },
     ]
   }
 

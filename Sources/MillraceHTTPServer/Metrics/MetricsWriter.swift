@@ -5,6 +5,7 @@
 //   name{label="value",…} 17
 
 import MillraceBase
+import MillraceQueueing
 
 /// Writes into memory that is handed on piece by piece.
 struct MetricsWriter {
@@ -126,8 +127,15 @@ struct MetricsWriter {
   }
 
   /// A line with a number of any kind.
-  mutating func number(_ name: StaticString, _ value: Double, _ labels: MetricsLabels = MetricsLabels()) {
-    labels.withBytes { begin(name, "", $0) }
+  mutating func number(_ name: StaticString, _ value: Double) { number(name, MetricsText.none, value) }
+
+  /// A line with a number of any kind.
+  mutating func number(_ name: StaticString, _ labels: UnsafeRawBufferPointer, _ value: Double) {
+    begin(name, "", labels)
+    putNumber(value)
+  }
+
+  private mutating func putNumber(_ value: Double) {
     putText(value.isNaN ? "NaN" : value.isInfinite ? (value > 0 ? "+Inf" : "-Inf") : "\(value)")
     reserve(1)
     put(0x0a)
@@ -147,22 +155,73 @@ struct MetricsWriter {
   }
 
   /// Upper edges of latencies, in nanoseconds, as labels say them.
-  static let edges: [(nanoseconds: UInt64, label: String)] = [
+  static let edges: [(nanoseconds: UInt64, label: StaticString)] = [
     (50_000, "0.00005"), (100_000, "0.0001"), (250_000, "0.00025"), (500_000, "0.0005"), (1_000_000, "0.001"),
     (2_500_000, "0.0025"), (5_000_000, "0.005"), (10_000_000, "0.01"), (25_000_000, "0.025"), (50_000_000, "0.05"),
     (100_000_000, "0.1"), (250_000_000, "0.25"), (500_000_000, "0.5"), (1_000_000_000, "1"), (2_500_000_000, "2.5"),
     (5_000_000_000, "5"), (10_000_000_000, "10"),
   ]
 
+  private mutating func begin(
+    _ name: StaticString, _ suffix: StaticString, _ labels: UnsafeRawBufferPointer, and label: StaticString,
+    _ value: StaticString
+  ) {
+    reserve(name.utf8CodeUnitCount + labels.count + value.utf8CodeUnitCount + 64)
+    put(name)
+    put(suffix)
+    if labels.count == 0 {
+      put("{")
+    } else {
+      put(UnsafeRawBufferPointer(rebasing: labels.dropLast()))
+      put(",")
+    }
+    put(label)
+    put("=\"")
+    put(value)
+    put("\"} ")
+  }
+
+  /// A line of a histogram: how many values lie at or below `edge`.
+  mutating func bucket(
+    _ name: StaticString, _ labels: UnsafeRawBufferPointer, _ edge: StaticString, _ count: UInt64
+  ) {
+    begin(name, "_bucket", labels, and: "le", edge)
+    putNumber(count)
+    put(0x0a)
+  }
+
+  /// A line of a summary.
+  mutating func quantile(
+    _ name: StaticString, _ labels: UnsafeRawBufferPointer, _ quantile: StaticString, _ value: Double
+  ) {
+    begin(name, "", labels, and: "quantile", quantile)
+    putNumber(value)
+  }
+
+  /// Upper edges of `TimeBuckets`, as labels say them.
+  static let timeEdges: [StaticString] = [
+    "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30", "60", "300",
+    "1800", "3600", "21600", "86400", "+Inf",
+  ]
+
+  /// The lines of a histogram of times, without its head.
+  mutating func times(_ name: StaticString, _ labels: UnsafeRawBufferPointer, _ times: TimeBuckets) {
+    var seen: UInt64 = 0
+    for (edge, held) in zip(MetricsWriter.timeEdges, times.counts) {
+      seen += held
+      bucket(name, labels, edge, seen)
+    }
+    seconds(name, "_sum", labels, nanoseconds: times.sumNanoseconds)
+    line(name, "_count", labels, seen)
+  }
+
   /// A histogram of nanoseconds as seconds.
   mutating func histogram(_ name: StaticString, _ help: StaticString, _ histogram: Histogram) {
     head(name, "histogram", help)
     let counts = histogram.counts(upTo: MetricsWriter.edges.map(\.nanoseconds))
-    for (edge, count) in zip(MetricsWriter.edges, counts) {
-      MetricsLabels(("le", edge.label)).withBytes { line(name, "_bucket", $0, count) }
-    }
-    MetricsLabels(("le", "+Inf")).withBytes { line(name, "_bucket", $0, histogram.count) }
     let none = UnsafeRawBufferPointer(start: nil, count: 0)
+    for (edge, count) in zip(MetricsWriter.edges, counts) { bucket(name, none, edge.label, count) }
+    bucket(name, none, "+Inf", histogram.count)
     seconds(name, "_sum", none, nanoseconds: histogram.sum)
     line(name, "_count", none, histogram.count)
   }

@@ -204,7 +204,7 @@ enum ExchangeRoutes {
   static func bind(_ call: HTTPCall) throws(HTTPProblem) {
     let binding = try binding(call)
     try checkDestination(binding, call)
-    call.broker.queues.bind(binding, in: call.virtualHost, owner: nil) { error in
+    call.broker.queues.bind(binding, in: call.virtualHost, owner: nil, by: call.client) { error in
       if let error { return call.fail(HTTPProblem(error)) }
       call.answer(.created) { write(binding, to: &$0) }
     }
@@ -213,7 +213,7 @@ enum ExchangeRoutes {
   static func unbind(_ call: HTTPCall) throws(HTTPProblem) {
     let binding = try binding(call)
     try checkDestination(binding, call)
-    call.broker.queues.unbind(binding, in: call.virtualHost, owner: nil) { error in
+    call.broker.queues.unbind(binding, in: call.virtualHost, owner: nil, by: call.client) { error in
       if let error { call.fail(HTTPProblem(error)) } else { call.answerNothing() }
     }
   }

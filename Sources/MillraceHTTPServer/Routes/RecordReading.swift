@@ -58,9 +58,13 @@ final class RecordReading {
       self.wait = nil
       guard let first = fetched.first else { return finish(.success(Page(nextOffset: offset))) }
       if let error = first.error { return finish(.failure(HTTPProblem(error))) }
+      var made: Result<Page, BrokerError> = .success(Page(nextOffset: offset))
+      call.connection.measured {
+        made = Result { () throws(BrokerError) in try RecordReading.page(first, from: offset, limit: limit) }
+      }
       let page: Page
       do throws(BrokerError) {
-        page = try RecordReading.page(first, from: offset, limit: limit)
+        page = try made.get()
       } catch {
         return finish(.failure(HTTPProblem(error)))
       }
@@ -157,7 +161,7 @@ final class RecordEvents {
         end()
         return call.endStream()
       case .success(let page):
-        send(page)
+        call.connection.measured { send(page) }
       }
       // Also when this was called at once: the client may send no more, or be gone.
       if call.connection.isPeerFinished {
@@ -176,7 +180,7 @@ final class RecordEvents {
   /// Reads on once its user owes nothing; looks every second whether the client is still there.
   private func goOn() {
     guard !isPaused else { return }
-    let owed = call.isOver ? .zero : call.owed(.consumerBytes)
+    let owed = call.isOver ? .zero : max(call.owed(.consumerBytes), call.owed(.requestTime))
     guard owed > .zero else { return next() }
     isPaused = true
     call.reactor.schedule(after: min(owed, .seconds(1))) { [self] in

@@ -118,22 +118,28 @@ extension KafkaConnection {
     _ table: [Setting], _ resource: Resource, _ request: DescribeConfigsRequest, isBroker: Bool = false,
     _ values: (Setting) -> [ConfigValue]
   ) -> [Entry] {
-    table.filter { resource.configurationKeys?.contains($0.name) ?? true }.map { setting in
-      let all = values(setting)
-      var entry = Entry(
-        name: setting.name, value: setting.isSecret ? nil : all[0].value, readOnly: isBroker && !setting.isDynamic,
-        configSource: all[0].source, isSensitive: setting.isSecret, configType: setting.type.rawValue,
-        documentation: nil)
-      if request.includeSynonyms {
-        entry.synonyms = all.map {
-          .init(name: $0.name, value: setting.isSecret ? nil : $0.value, source: $0.source)
-        }
-      }
-      if request.includeDocumentation {
-        entry.documentation = setting.isHonoured ? setting.text : setting.text + " Accepted, but without effect."
-      }
-      return entry
+    table.filter { resource.configurationKeys?.contains($0.name) ?? true }.map {
+      KafkaConnection.entry($0, values($0), request, isBroker: isBroker)
     }
+  }
+
+  /// A setting with its values, the one that counts first. Those of a secret are not told.
+  static func entry(
+    _ setting: Setting, _ all: [ConfigValue], _ request: DescribeConfigsRequest, isBroker: Bool
+  ) -> DescribeConfigsResponse.DescribeConfigsResourceResult {
+    var entry = Entry(
+      name: setting.name, value: setting.isSecret ? nil : all[0].value, readOnly: isBroker && !setting.isDynamic,
+      configSource: all[0].source, isSensitive: setting.isSecret, configType: setting.type.rawValue,
+      documentation: nil)
+    if request.includeSynonyms {
+      entry.synonyms = all.map {
+        .init(name: $0.name, value: setting.isSecret ? nil : $0.value, source: $0.source)
+      }
+    }
+    if request.includeDocumentation {
+      entry.documentation = setting.isHonoured ? setting.text : setting.text + " Accepted, but without effect."
+    }
+    return entry
   }
 
   /// Settings of a topic or group are that one's; all others are the cluster's. Source: Kafka, `ConfigHelper`.

@@ -80,10 +80,10 @@ extension KafkaConnection {
     case .listExchanges(let after): answer(try listExchanges(in: virtualHost, after: after))
     case .bind(let binding):
       try access.requireBinding(binding)
-      queues.bind(binding, in: virtualHost, owner: nil, completion: done)
+      queues.bind(binding, in: virtualHost, owner: nil, by: client.identity, completion: done)
     case .unbind(let binding):
       try access.requireBinding(binding)
-      queues.unbind(binding, in: virtualHost, owner: nil, completion: done)
+      queues.unbind(binding, in: virtualHost, owner: nil, by: client.identity, completion: done)
     case .listBindings(let after): answer(try listBindings(in: virtualHost, after: after))
     case .publish(let publication): try publish(publication, in: virtualHost, answer)
     case .take(let queue, let limit):

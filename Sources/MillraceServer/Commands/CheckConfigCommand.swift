@@ -52,13 +52,14 @@ enum ConfigurationText {
     var standard = ""
     for setting in BrokerSettings.table {
       guard let value = settings.values(of: setting.name).first else { continue }
-      if value.source == .standard {
-        standard += "#\(setting.name)=\(value.value)\n"
-      } else {
-        given += "# \(value.place.isEmpty ? value.source.name : value.place)\n"
-        given += setting.isSecret ? "#\(setting.name)=\(LogRedaction.mark)\n" : "\(setting.name)=\(value.value)\n"
-      }
+      if value.source == .standard { standard += line(setting, value) } else { given += line(setting, value) }
     }
     return given + (given.isEmpty ? "" : "\n") + "# Standard values\n" + standard
+  }
+
+  static func line(_ setting: Setting, _ value: BrokerSettings.Given) -> String {
+    if value.source == .standard { return "#\(setting.name)=\(setting.shown(value.value))\n" }
+    return "# \(value.place.isEmpty ? value.source.name : value.place)\n"
+      + (setting.isSecret ? "#" : "") + "\(setting.name)=\(setting.shown(value.value))\n"
   }
 }

@@ -113,14 +113,13 @@ struct GatheredConfiguration: Sendable {
   }
 
   private mutating func set(_ name: String, _ value: String, _ source: BrokerSettings.Source, _ place: String) {
-    guard let setting = BrokerSettings.setting(name) else {
+    guard BrokerSettings.setting(name) != nil else {
       return problems.append(ConfigurationProblem(place: place, text: GatheredConfiguration.unknown(name)))
     }
     do throws(BrokerError) {
       try settings.set(name, value, from: source, at: place)
     } catch {
-      let text = setting.isSecret ? "\(name) has a value that is not allowed" : error.reason
-      problems.append(ConfigurationProblem(place: place, text: LogRedaction.printable(text)))
+      problems.append(ConfigurationProblem(place: place, text: LogRedaction.printable(error.reason)))
     }
   }
 

@@ -86,7 +86,10 @@ class Server:
         return ["--no-amqp"] if self.command == "serve" else []
 
     def _http(self):
-        return [] if self.http_port is None else ["--http", str(self.http_port)]
+        if self.http_port is None:
+            return []
+        # Other commands than `serve` have no option for it.
+        return ["--http", str(self.http_port)] if self.command == "serve" else ["--set", f"http={self.http_port}"]
 
     def start(self, timeout_seconds=30):
         """Starts the program and returns once it printed its ready line."""
