@@ -1,7 +1,6 @@
 // GatheredConfigurationTests: options, environment and file together: what counts, what is refused, and where it stood.
 
 import MillraceBase
-import MillraceBroker
 import Millrace
 import MillraceIO
 import Testing
