@@ -17,10 +17,14 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
-// A release of a program runs on a machine without Swift's libraries. That is said where it is linked alone, so that all that
-// is built for a release shares its modules: programs, examples, and the packages of the tutorial. What uses Foundation would have
-// to say it where it is compiled, too.
-func program(
+func program(_ name: String, path: String, _ dependencies: [Target.Dependency]) -> Target {
+  tool(name, path: path, dependencies)
+}
+
+// A program that stands on no floor. A release runs on a machine without Swift's libraries; that is said where it is linked alone,
+// so that all that is built for a release shares its modules: programs, examples, and the packages of the tutorial. What uses
+// Foundation would have to say it where it is compiled, too.
+func tool(
   _ name: String, path: String, _ dependencies: [Target.Dependency], usesFoundation: Bool = false
 ) -> Target {
   .executableTarget(
@@ -134,7 +138,7 @@ let package = Package(
       ],
       path: "Simulator/BrokerSimulation", swiftSettings: settings),
     .target(name: "TransactionHistory", path: "Simulator/TransactionHistory", swiftSettings: settings),
-    program(
+    tool(
       "Simulator", path: "Simulator/Simulator",
       ["BrokerSimulation", "MillraceSimulation", "MillraceIO", "MillraceBase"]),
     // Tests
@@ -219,26 +223,26 @@ let package = Package(
         "TestTokens",
       ]),
     // Jobs as workers, which Tests/crash kills
-    program("CrashWorker", path: "Tests/crash/worker", ["Millrace"]),
+    tool("CrashWorker", path: "Tests/crash/worker", ["Millrace"]),
     // Benchmarks
-    program(
+    tool(
       "WordCountBenchmark", path: "Benchmarks/WordCountBenchmark",
       ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams"], usesFoundation: true),
-    program(
+    tool(
       "CodecBenchmark", path: "Benchmarks/CodecBenchmark",
       ["MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceNexmark"]),
-    program(
+    tool(
       "LogBidsBenchmark", path: "Benchmarks/LogBidsBenchmark", ["Millrace", "MillraceNexmark"], usesFoundation: true),
-    program(
+    tool(
       "StateBenchmark", path: "Benchmarks/StateBenchmark",
       [
         "MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "Millrace",
       ], usesFoundation: true),
-    program("TLSBenchmark", path: "Benchmarks/TLSBenchmark", ["MillraceIO", "MillraceBase"]),
-    program(
+    tool("TLSBenchmark", path: "Benchmarks/TLSBenchmark", ["MillraceIO", "MillraceBase"]),
+    tool(
       "EncryptionBenchmark", path: "Benchmarks/EncryptionBenchmark",
       ["MillraceLog", "MillraceModel", "MillraceIO", "MillraceBase"]),
-    program(
+    tool(
       "NexmarkBenchmark", path: "Benchmarks/NexmarkBenchmark",
       ["MillraceBase", "MillraceDataflow", "MillraceNexmark", "MillraceNexmarkQueries"]),
   ]

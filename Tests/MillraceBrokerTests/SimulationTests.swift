@@ -6,8 +6,7 @@ import Testing
 @Test("recovers: what a broker promised holds through crashes")
 func recoversThroughCrashes() {
   var counts: [String: Int] = [:]
-  // The Simulator runs many more, optimized.
-  for seed: UInt64 in 1...8 {
+  for seed: UInt64 in 1...20 {
     let outcome = BrokerScenario(seed: seed).run()
     #expect(
       outcome.violations.isEmpty, "seed \(seed), repeat with: Simulator --from \(seed) --seeds 1: \(outcome.violations)"
