@@ -47,6 +47,17 @@ func sourcesCount() throws {
       == ["command-line --set 4", "environment MILLRACE_NUM_PARTITIONS 3", "file f:1 2", "standard  1"])
 }
 
+@Test("a value is told without what it would do to a terminal")
+func problemsAreText() throws {
+  let (_, problems) = ServerConfiguration.gather(
+    try arguments(["--config", "f"]), environment: [:], readsFile: true,
+    read: { _, _ in Array("data=d\nlisteners=kafka://a\tb\u{1b}[2J:1\n".utf8) })
+  #expect(problems.contains { $0.description.contains(#"a\u{9}b\u{1b}[2J"#) })
+  for problem in problems {
+    #expect((problem.description + problem.line).unicodeScalars.allSatisfy { $0.value >= 32 })
+  }
+}
+
 @Test("each option of serve stands for the setting of its name")
 func optionsAreSettings() throws {
   for option in Command.serveOptions where !["--config", "--set", "--no-amqp", "--listener"].contains(option.name) {
