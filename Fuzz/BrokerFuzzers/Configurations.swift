@@ -1,6 +1,7 @@
 // Configurations: a server's configuration file, and URLs of listeners.
 
 import FuzzHarness
+import Glibc
 import MillraceBase
 
 @testable import Millrace
@@ -17,6 +18,21 @@ private let arguments: Arguments = {
   }
 }()
 
+/// Whether others may connect without encryption or proof; judged by the address's bytes, not by what is looked at here.
+private func isOpenToOthers(_ definition: ListenerDefinition) -> Bool {
+  if definition.isEncrypted && !definition.effectiveMechanisms.isEmpty { return false }
+  if definition.host == "localhost" { return false }
+  var four = in_addr()
+  if inet_pton(AF_INET, definition.host, &four) == 1 { return withUnsafeBytes(of: four) { $0[0] != 127 } }
+  var six = in6_addr()
+  guard inet_pton(AF_INET6, definition.host, &six) == 1 else { return true }
+  return withUnsafeBytes(of: six) { bytes in
+    let isLoopback = bytes[..<15].allSatisfy { $0 == 0 } && bytes[15] == 1
+    let isMapped = bytes[..<10].allSatisfy { $0 == 0 } && bytes[10] == 255 && bytes[11] == 255 && bytes[12] == 127
+    return !isLoopback && !isMapped
+  }
+}
+
 /// A configuration file; what was understood of it means the same when it is written anew, and errors name lines that there are.
 let configurationFiles = FuzzTarget(
   name: "configuration-files", allowance: 8 << 20, limit: .milliseconds(400),
@@ -25,6 +41,7 @@ let configurationFiles = FuzzTarget(
       "data=d\nnum.partitions = 3\n# a comment\n! another\nlisteners=kafka://127.0.0.1:9092,\\\n  amqp://127.0.0.1:5672\n",
       "data=d\nlisteners=kafka+tls://[::1]:1?auth=scram,plain&certificate=c&key=k,https://0.0.0.0:2?auth=none\ninsecure.listener=true\n",
       "\u{feff}data=d\r\nnum.partitons=3\r\nnum.partitions=x\r\nnum.partitions=4\r\n",
+      "data=d\nlisteners=kafka://a\tb\u{1b}[2J:1?auth=x\ty\n",
       "kafka=70000\nhost=nowhere\nadvertise=a:1\n", "a\\",
       "tls.certificate=c\ntls.key=k\nsasl.oauthbearer.jwks.endpoint.url=file:///k\nssl.principal.mapping.rules=RULE:^CN=(.*)$/$1/L\n",
     ].map { Array($0.utf8) }
@@ -51,10 +68,8 @@ let configurationFiles = FuzzTarget(
     precondition(problem.description.utf8.allSatisfy { $0 >= 32 && $0 != 127 }, "a message with a control character")
   }
   if problems.isEmpty {
-    for definition in configuration.definitions {
-      precondition(
-        definition.isLoopback || configuration.allowsInsecureListeners || !definition.isInsecure,
-        "\(definition.url) is open to others")
+    for definition in configuration.definitions where !configuration.allowsInsecureListeners {
+      precondition(!isOpenToOthers(definition), "\(definition.url) is open to others")
     }
   }
 }
@@ -79,6 +94,6 @@ let listenerURLs = FuzzTarget(
         && again.host == definition.host
         && again.port == definition.port, "\(definition.url) is another listener")
     let flaw = definition.flaw(allowsInsecure: false, files: TLSFiles(), tokenKeys: nil)
-    precondition(flaw != nil || !definition.isInsecure, "\(definition.url) is open to others")
+    precondition(flaw != nil || !isOpenToOthers(definition), "\(definition.url) is open to others")
   } catch { precondition(!error.text.isEmpty, "no reason") }
 }
