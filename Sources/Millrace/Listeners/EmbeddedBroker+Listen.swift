@@ -87,6 +87,7 @@ extension MillraceError {
       case .encryption: "set `isEncrypted`"
       case .otherMechanisms: "its clients know .plain, .external and .bearer"
       case .clientCertificates: "`clientCertificates` must be .requested or .required"
+      case .advertised: "`advertised` is a host and a port that Kafka's clients can connect to"
       case .tokenKeys: "set sasl.oauthbearer.jwks.endpoint.url"
       case .closing: "set `isEncrypted` and `mechanisms`, or pass `allowsInsecure: true` if everybody may connect"
       }
