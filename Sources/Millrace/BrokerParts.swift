@@ -67,6 +67,8 @@ package struct BrokerParts: Sendable {
   package let background: ThreadPool
   /// Checks passwords, one after the other: what that costs is no other work's time.
   let passwords: ThreadPool
+  /// Bytes of memory that the process may have; nil when the system does not say.
+  private let memoryLimit: Int64?
 
   /// Opens the broker; blocks while the log is replayed.
   ///
@@ -155,6 +157,7 @@ package struct BrokerParts: Sendable {
     self.writer = writer
     self.background = background
     self.passwords = passwords
+    memoryLimit = MachineMemory.limit
   }
 
   /// The file system of the data directory, encrypted where keys are given and everything in it can be opened with them.
@@ -192,6 +195,18 @@ package struct BrokerParts: Sendable {
     } catch {
       throw BrokerError(error)
     }
+  }
+
+  /// Begins what a broker with clients does every second: it takes the samples that rates are made from, and lets producers wait while
+  /// the process holds more than its share of the memory that it may have. Does nothing when it has begun. Call it on the reactor,
+  /// or before that runs.
+  func beginWatching() {
+    let broker = broker.take()
+    broker.startSampling()
+    guard broker.memory.limit == nil, let memoryLimit else { return }
+    broker.memory.watch(
+      limit: memoryLimit, resident: { ProcessMemory.resident },
+      relieve: { [background] in background.submit { ProcessMemory.trim() } })
   }
 
   /// Calls `body` on the reactor and suspends until it answers.

@@ -11,10 +11,11 @@ extension EmbeddedBroker {
   /// users log in over all protocols. To hash takes some 20 ms, on a thread of its own.
   /// - Parameters:
   ///   - name: 1 to 255 printable ASCII characters.
-  ///   - isAdministrator: allowed everything, without rules.
+  ///   - isAdministrator: whether the user is allowed everything, without rules. Nil leaves that as it is, so that a new password
+  ///     takes nothing away; a new user is none. Other tags that clients have given the user stay in any case.
   /// - Throws: `.invalidArgument` for a name or password that nobody can have, `.storage`, `.closed`.
   public func setUser(
-    _ name: String, password: String, isAdministrator: Bool = false
+    _ name: String, password: String, isAdministrator: Bool? = nil
   ) async throws(MillraceError) {
     let secret = Secret(password)
     let credentials = try await EmbeddedBroker.onThread("millrace-user") {
@@ -28,10 +29,14 @@ extension EmbeddedBroker {
     }.get()
     try await ask { (broker, answer: Answer<Void>) in
       guard broker.isOpen else { return answer.give(.failure(.closed)) }
+      var tags = broker.user(name)?.tags ?? []
+      if let isAdministrator {
+        tags.removeAll { $0 == User.administratorTag }
+        if isAdministrator { tags.append(User.administratorTag) }
+      }
       do throws(BrokerError) {
-        try broker.setUser(
-          name, tags: isAdministrator ? [User.administratorTag] : [], credentials: credentials, isReplacing: true
-        ) { error in answer.give(error) }
+        try broker.setUser(name, tags: tags, credentials: credentials, isReplacing: true) { error in answer.give(error)
+        }
       } catch {
         answer.give(.failure(MillraceError(error)))
       }

@@ -91,8 +91,10 @@ public final class EmbeddedBroker: Sendable {
       }
     }
     let listeners = OpenListeners(parts, logger: configuration.logger)
-    let interval = settings.text("tls.watch.interval.ms").flatMap { Int($0) } ?? 0
-    listeners.certificates.look(every: .milliseconds(interval))
+    // Those that clients have set, this time or earlier, among them.
+    let opened = parts.broker.take()
+    opened.onSettingsChange = { [weak listeners, unowned opened] in listeners?.take(opened.settings) }
+    listeners.take(opened.settings)
     self.listeners = ReactorBound(listeners, on: parts.reactor)
     do throws(IOError) {
       try parts.reactor.start()
@@ -152,14 +154,21 @@ public final class EmbeddedBroker: Sendable {
   public func listenForWorkers() async throws(MillraceError) {
     let workers = parts.workers
     let address = WorkerProtocol.address(directory: directory)
-    try await ask { (broker, answer: Answer<Void>) in
-      guard broker.isOpen else { return answer.give(.failure(.closed)) }
+    try await ask { [self] (broker, answer: Answer<Void>) in
+      guard isOpen, broker.isOpen else { return answer.give(.failure(.closed)) }
       do throws(IOError) {
         try workers.take().listen(address)
         answer.give(.success(()))
       } catch {
         answer.give(.failure(MillraceError(.network, error.description)))
       }
+    }
+  }
+
+  /// Whether nobody has begun to close it. The broker behind it stays open for a while longer, until jobs and connections have ended.
+  var isOpen: Bool {
+    state.withLock { state in
+      if case .open = state.life { true } else { false }
     }
   }
 

@@ -131,8 +131,6 @@ public final class ServerProcess {
     broker = parts.broker.take()
     listeners = OpenListeners(parts, logger: logger)
     broker.onFailure = { [unowned self] _ in self.fail() }
-    broker.startSampling()
-    watchMemory()
     if prepared.asksForPasswords { try makeAdministrator(configuration.directory) }
     do throws(ListenerError) {
       try listeners.open(prepared, advertised: configuration.advertised)
@@ -147,15 +145,6 @@ public final class ServerProcess {
     broker.onSettingsChange = { [unowned self] in self.settingsChanged() }
     settingsChanged()
     _ = try signals.watch(on: reactor) { [unowned self] signal in self.received(signal) }
-  }
-
-  /// Lets producers wait when the process holds more than its share of the memory that it may have.
-  private func watchMemory() {
-    let machine = MemoryFigures(ProcFile.text("/proc/meminfo")).total
-    guard let limit = [machine, ControlGroups.memoryLimit].compactMap(\.self).min() else { return }
-    let background = parts.background
-    broker.memory.watch(
-      limit: limit, resident: { ProcessMemory.resident }, relieve: { background.submit { ProcessMemory.trim() } })
   }
 
   /// Lets workers of stream jobs join. A server whose directory can hold no socket serves everybody else.
@@ -220,7 +209,7 @@ public final class ServerProcess {
   /// Takes over the settings that are the program's own and can change while it runs.
   private func settingsChanged() {
     let settings = broker.settings
-    certificates.look(every: .milliseconds(settings.text("tls.watch.interval.ms").flatMap { Int($0) } ?? 0))
+    listeners.take(settings)
     let wanted = ServerProcess.logSettings(settings)
     guard wanted != logSettings else { return }
     logSettings = wanted

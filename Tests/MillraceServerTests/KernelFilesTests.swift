@@ -1,5 +1,6 @@
 // KernelFilesTests: what the kernel's files say, as they are on machines of several kinds.
 
+import Millrace
 import MillraceIO
 import Testing
 

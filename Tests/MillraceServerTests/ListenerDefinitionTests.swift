@@ -106,6 +106,21 @@ func contradictions() throws {
       .contains("--tls-certificate") == true)
 }
 
+@Test("what is advertised is an address, and of Kafka's listeners, also where no URL was read")
+func advertisedAddresses() {
+  func problem(_ service: ListenerDefinition.Service, _ host: String, _ port: UInt16) -> String? {
+    var one = ListenerDefinition(service, port: 1)
+    one.advertised = SocketAddress(host: host, port: port)
+    return one.problem(allowsInsecure: false, files: files)
+  }
+  #expect(problem(.kafka, "broker.example.com", 1) == nil)
+  for service in [ListenerDefinition.Service.amqp, .http] {
+    #expect(problem(service, "broker.example.com", 1)?.contains("Kafka's clients") == true)
+  }
+  #expect(problem(.kafka, "broker.example.com", 0)?.contains("without a host or a port") == true)
+  #expect(problem(.kafka, "", 1)?.contains("without a host or a port") == true)
+}
+
 @Test("proofs and certificates that nobody named follow from who can connect, and how")
 func fillsIn() throws {
   func filled(_ text: String) throws -> ([SaslMechanism], TLSConfiguration.ClientCertificates) {

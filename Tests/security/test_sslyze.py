@@ -186,6 +186,7 @@ def weak_server(directory):
          "-legacy_renegotiation", "-client_renegotiation", "-early_data", "-no_anti_replay"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "OPENSSL_CONF": "/dev/null"})
+    drain = None
     try:
         for line in process.stdout:
             if found := re.match(r"ACCEPT 127\.0\.0\.1:(\d+)", line):
@@ -198,7 +199,8 @@ def weak_server(directory):
     finally:
         process.kill()
         process.wait()
-        drain.wait()
+        if drain is not None:
+            drain.wait()
 
 
 def test_sslyze_finds_the_weaknesses_of_a_weak_server(tmp_path, certificates):

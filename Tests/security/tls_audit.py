@@ -33,12 +33,18 @@ EXPLAINED = {
 def audit(address, authority, file):
     """All findings of one listener."""
     host, port = address
+    # An earlier run's findings say nothing of this one.
+    file.unlink(missing_ok=True)
     done = subprocess.run(
         [PROGRAM, "--quiet", "--color", "0", "--warnings", "batch", "--nodns", "none", "--add-ca", authority, "--jsonfile", str(file),
          "--ip", host, f"localhost:{port}"], capture_output=True, text=True, timeout=1800)
     if not file.exists():
         raise SystemExit(f"testssl.sh wrote no findings: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return json.loads(file.read_text())
+    findings = json.loads(file.read_text())
+    # The last thing that testssl.sh writes. Without it, it gave up somewhere.
+    if not any(one["id"] == "scanTime" for one in findings):
+        raise SystemExit(f"testssl.sh did not come to its end: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return findings
 
 
 def judge(found):

@@ -16,7 +16,7 @@ extension EmbeddedBroker {
   ///
   /// On return clients can connect. From the first listener on that other machines can reach, what no rule is about is denied to
   /// clients, unless the setting `allow.everyone.if.no.acl.found` says otherwise; calls of this object are never asked. Files of TLS
-  /// are looked at every five seconds, and read again when they have changed. Whom a client's certificate stands for says
+  /// are looked at every five seconds (`tls.watch.interval.ms`, which clients can set), and read again when they have changed. Whom a client's certificate stands for says
   /// `ssl.principal.mapping.rules`, and whose tokens are taken `sasl.oauthbearer.jwks.endpoint.url`, both settings of
   /// ``Configuration/settings``.
   /// - Parameter allowsInsecure: lets other machines connect without encryption, or without saying who they are.
@@ -27,8 +27,8 @@ extension EmbeddedBroker {
   public func listen(
     _ listener: ListenerDefinition, allowsInsecure: Bool = false
   ) async throws(MillraceError) -> SocketAddress {
-    let settings = try await ask { (broker, answer: Answer<BrokerSettings>) in
-      answer.give(broker.isOpen ? .success(broker.settings) : .failure(.closed))
+    let settings = try await ask { [self] (broker, answer: Answer<BrokerSettings>) in
+      answer.give(isOpen && broker.isOpen ? .success(broker.settings) : .failure(.closed))
     }
     if let flaw = listener.flaw(allowsInsecure: allowsInsecure, files: TLSFiles(), tokenKeys: settings.tokenKeyFile) {
       throw MillraceError(flaw)
@@ -38,9 +38,9 @@ extension EmbeddedBroker {
       Result { () throws(ListenerError) in try PreparedListeners([listener], settings: settings, logger: logger) }
         .mapError { MillraceError(.invalidArgument, $0.reason) }
     }.get()
-    let listeners = listeners
-    return try await ask { broker, answer in
-      guard broker.isOpen else { return answer.give(.failure(.closed)) }
+    return try await ask { [self] broker, answer in
+      // One that opened while the broker is being closed would let clients into what is about to go.
+      guard isOpen, broker.isOpen else { return answer.give(.failure(.closed)) }
       do throws(ListenerError) {
         answer.give(.success(try listeners.take().open(prepared)[0]))
       } catch {
@@ -52,7 +52,7 @@ extension EmbeddedBroker {
   /// Listens for Kafka clients on this machine, which are asked for nothing.
   ///
   /// - Parameters:
-  ///   - host: a numeric loopback address or `localhost`. For others there is ``listen(_:allowsInsecure:)``.
+  ///   - host: a numeric loopback address or `localhost`, which is 127.0.0.1 and ::1. For others there is ``listen(_:allowsInsecure:)``.
   ///   - kafkaPort: 0 takes any free port.
   /// - Returns: the address with the real port.
   /// - Throws: `.invalidArgument` for another host, `.network` when the address cannot be bound, `.closed`.
@@ -66,7 +66,7 @@ extension EmbeddedBroker {
   /// Listens for AMQP 0-9-1 clients on this machine, which are asked for nothing; nothing else makes the broker do that.
   ///
   /// - Parameters:
-  ///   - host: a numeric loopback address or `localhost`. For others there is ``listen(_:allowsInsecure:)``.
+  ///   - host: a numeric loopback address or `localhost`, which is 127.0.0.1 and ::1. For others there is ``listen(_:allowsInsecure:)``.
   ///   - amqpPort: 0 takes any free port; AMQP's own is 5672.
   /// - Returns: the address with the real port.
   /// - Throws: `.invalidArgument` for another host, `.network` when the address cannot be bound, `.closed`.
@@ -87,6 +87,7 @@ extension MillraceError {
       case .encryption: "set `isEncrypted`"
       case .otherMechanisms: "its clients know .plain, .external and .bearer"
       case .clientCertificates: "`clientCertificates` must be .requested or .required"
+      case .advertised: "`advertised` is a host and a port that Kafka's clients can connect to"
       case .tokenKeys: "set sasl.oauthbearer.jwks.endpoint.url"
       case .closing: "set `isEncrypted` and `mechanisms`, or pass `allowsInsecure: true` if everybody may connect"
       }

@@ -19,6 +19,8 @@ package struct ListenerFlaw: Equatable, Sendable {
     case otherMechanisms
     /// Clients asked for certificates.
     case clientCertificates
+    /// An address for Kafka's clients.
+    case advertised
     /// The keys of whoever signs tokens.
     case tokenKeys
     /// Encryption and authentication, or the word of whoever starts it.
@@ -87,6 +89,14 @@ extension ListenerDefinition {
     }
     guard addresses.allSatisfy({ SocketAddress(host: $0, port: port).isNumeric }) else {
       return flaw("has neither a numeric address nor localhost", .numericHost)
+    }
+    if let advertised {
+      guard service == .kafka else {
+        return flaw("advertises an address, which only Kafka's clients ask for", .advertised)
+      }
+      guard advertised.port != 0, !advertised.host.isEmpty else {
+        return flaw("advertises an address without a host or a port", .advertised)
+      }
     }
     let files = files.completed(by: common)
     let mechanisms = effectiveMechanisms

@@ -122,8 +122,13 @@ package final class OpenListeners {
     bound.first { $0.service == service }?.address
   }
 
+  /// Takes over the settings of a broker's listeners that can change while they are open.
+  package func take(_ settings: BrokerSettings) {
+    certificates.look(every: .milliseconds(settings.text("tls.watch.interval.ms").flatMap { Int($0) } ?? 0))
+  }
+
   /// Opens them in order. With the first that other machines can reach, what no rule is about is denied from then on, unless
-  /// settings say otherwise.
+  /// settings say otherwise. With the first of all, the broker begins to watch its memory and to take samples.
   /// - Parameter advertised: what Kafka's clients are told where a listener does not say it.
   /// - Returns: the first address of each, with the port that was bound.
   /// - Throws: when one cannot be bound; those before it stay open.
@@ -131,7 +136,6 @@ package final class OpenListeners {
   package func open(
     _ prepared: PreparedListeners, advertised: SocketAddress? = nil
   ) throws(ListenerError) -> [SocketAddress] {
-    if prepared.all.contains(where: { !$0.definition.isLoopback }) { parts.broker.take().access.isExposed = true }
     if let keys = prepared.tokenKeys, !takesTokens {
       takesTokens = true
       keys.begin(parts)
@@ -166,6 +170,10 @@ package final class OpenListeners {
       do throws(IOError) {
         let address = try listen(SocketAddress(host: host, port: first?.port ?? definition.port))
         if first == nil { first = address }
+        // Before anybody can have connected, because nothing else runs until this turn is over; and not before something is open,
+        // because that would deny everything to the clients of this machine for nothing.
+        if !definition.isLoopback { parts.broker.take().access.isExposed = true }
+        parts.beginWatching()
       } catch {
         // A machine without IPv6 still has the other address.
         guard first != nil else {

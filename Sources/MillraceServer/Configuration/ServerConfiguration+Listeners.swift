@@ -43,6 +43,7 @@ extension ListenerDefinition {
       case .encryption: "write \(encryptedScheme)://"
       case .otherMechanisms: "auth is plain, certificate, oauth, or several of them"
       case .clientCertificates: "client-certificates=requested"
+      case .advertised: "advertise=HOST:PORT is for Kafka's clients"
       case .tokenKeys: "--set sasl.oauthbearer.jwks.endpoint.url=FILE"
       case .closing:
         "listen with --listener \(encryptedScheme)://\(SocketAddress(host: host, port: port))?auth="

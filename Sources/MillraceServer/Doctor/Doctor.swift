@@ -1,6 +1,7 @@
 // Doctor: looks at a machine as a server on it would find it.
 
 import Glibc
+import Millrace
 import MillraceBase
 import MillraceBroker
 import MillraceIO

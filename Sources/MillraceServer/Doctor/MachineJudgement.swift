@@ -1,5 +1,6 @@
 // MachineJudgement: what figures of clock and memory mean for a server.
 
+import Millrace
 import MillraceIO
 
 /// Judges the clock.

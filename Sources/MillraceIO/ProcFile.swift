@@ -1,13 +1,12 @@
 // ProcFile: the kernel's files about itself, whose size nobody knows before they were read.
 
 import MillraceBase
-import MillraceIO
 
 /// Reads files under /proc and /sys.
-enum ProcFile {
+package enum ProcFile {
   /// A file's text; empty when it cannot be read. May block.
   /// - Parameter limit: bytes that are read at most.
-  static func text(_ path: String, limit: Int = 1 << 22) -> String {
+  package static func text(_ path: String, limit: Int = 1 << 22) -> String {
     do throws(IOError) {
       let file = try LinuxFileSystem().open(path, .read)
       defer { file.close() }
