@@ -136,6 +136,7 @@ final class AMQPChannel {
   func serveBacklog() {
     guard !isServing else { return }
     isServing = true
+    let since = backlog.isEmpty ? nil : connection.timeToCharge()
     while isOpen, !isWaiting, let next = backlog.first, !mustWait(next.method) {
       // Their answers would pile up.
       if connection.holdsBackCommands() { break }
@@ -150,6 +151,7 @@ final class AMQPChannel {
       }
     }
     isServing = false
+    if let since { connection.chargeTaking(since: since) }
     if isOpen, !isBusy { connection.channelIsIdle() }
     connection.throttle()
   }

@@ -75,6 +75,8 @@ final class AMQPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
   /// It has published, or got, more than its quota; see AMQPConnection+Quotas.swift.
   var inputQuota = QuotaWait()
   var outputQuota = QuotaWait()
+  /// The time of what is done now is charged.
+  var isTimed = false
   /// Where it is counted among all connections.
   var place: ConnectionCensus.Place?
   /// Bytes of unsent output that the server's budget counts for this connection.

@@ -69,7 +69,8 @@ public struct ClientQuotas {
   private var limited: Set<Limit> = []
   private var buckets: [Key: Bucket] = [:]
   /// Charges that made a client wait, and how long in all, since the start.
-  /// The time is what they were told; who goes on charging while it waits is told again.
+  /// The time is what they were told; who goes on charging while it waits is told again. Where who owes something is told only
+  /// when it asks next, it counts then.
   public private(set) var waits: [Limit: (count: UInt64, time: Duration)] = [:]
 
   /// No quotas.
@@ -123,18 +124,27 @@ public struct ClientQuotas {
   }
 
   /// Counts what a client has used.
-  /// - Parameter isUntilPaid: for time, the wait is as long as the client owes something, not a window at most.
+  /// - Parameters:
+  ///   - isUntilPaid: for time, the wait is as long as the client owes something, not a window at most.
+  ///   - isCounted: the client is told to wait now; when not, ``countWait(_:_:isAnother:)`` follows when it is.
   /// - Returns: how long it has to wait before it may go on; zero when it is within its limit, or has none.
   public mutating func charge(
     _ limit: Limit, user: String = Principal.anonymous.name, clientID: String, _ amount: Double,
-    isUntilPaid: Bool = false, now: MonotonicTime
+    isUntilPaid: Bool = false, isCounted: Bool = true, now: MonotonicTime
   ) -> Duration {
     guard isLimiting(limit), let (value, entity) = find(limit, user: user, clientID: clientID) else { return .zero }
     let key = Key(limit: limit, entity: entity)
     let rate = limit.rate(value)
-    guard limit == .requestTime else { return counted(limit, charge(key, rate, amount, now)) }
-    let wait = charge(key, rate, amount, mostOwed: rate * ClientQuotas.mostOwedSeconds, now)
-    return counted(limit, isUntilPaid ? wait : min(wait, ClientQuotas.window))
+    let mostOwed = limit == .requestTime ? rate * ClientQuotas.mostOwedSeconds : .infinity
+    var wait = charge(key, rate, amount, mostOwed: mostOwed, now)
+    if limit == .requestTime, !isUntilPaid { wait = min(wait, ClientQuotas.window) }
+    return isCounted ? counted(limit, wait) : wait
+  }
+
+  /// Counts that a client was told to wait, or goes on waiting.
+  public mutating func countWait(_ limit: Limit, _ wait: Duration, isAnother: Bool = true) {
+    let before = waits[limit] ?? (0, .zero)
+    waits[limit] = (before.count + (isAnother ? 1 : 0), before.time + wait)
   }
 
   /// Counts a connection from an address, unless it comes too early.
@@ -153,9 +163,7 @@ public struct ClientQuotas {
   }
 
   private mutating func counted(_ limit: Limit, _ wait: Duration) -> Duration {
-    guard wait > .zero else { return wait }
-    let before = waits[limit] ?? (0, .zero)
-    waits[limit] = (before.count + 1, before.time + wait)
+    if wait > .zero { countWait(limit, wait) }
     return wait
   }
 

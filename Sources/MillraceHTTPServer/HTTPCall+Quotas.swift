@@ -2,7 +2,8 @@
 //
 // The limits are those of Kafka's clients, for the user; HTTP's clients have no ids. What was used is counted when it is known, and
 // whoever owes then is answered 429 with `Retry-After`. A stream of events waits instead. What is said of bytes holds for routes that
-// use them; of time all routes use some, except those that are for everybody.
+// use them; of time all routes use some, except those that are for everybody, and metrics. Waits count in the metrics when a
+// client is told of them, or a stream begins to wait.
 
 import MillraceBase
 import MillraceBroker
@@ -12,7 +13,7 @@ extension HTTPCall {
   /// - Throws: 429 as long as the user owes something of the quotas that the route uses; 503 for what is to be kept while memory
   ///   is short.
   func checkUse(_ route: HTTPRoute) throws(HTTPProblem) {
-    if route.access != .everybody { try checkOwed(.requestTime) }
+    if route.isTimed { try checkOwed(.requestTime) }
     guard let use = route.use else { return }
     if use == .producerBytes, broker.memory.isLow {
       throw HTTPCall.later(
@@ -24,6 +25,7 @@ extension HTTPCall {
   private func checkOwed(_ use: ClientQuotas.Limit) throws(HTTPProblem) {
     let wait = owed(use)
     guard wait > .zero else { return }
+    broker.quotas.countWait(use, wait)
     throw HTTPCall.later(
       HTTPProblem(
         .tooManyRequests, "quota-exceeded",
@@ -45,6 +47,7 @@ extension HTTPCall {
   /// Counts bytes for the quota that the route uses.
   func charge(_ bytes: Int) {
     guard let use = route?.use, broker.quotas.isLimiting(use) else { return }
-    _ = broker.quotas.charge(use, user: principal.name, clientID: "", Double(bytes), now: reactor.now)
+    _ = broker.quotas.charge(
+      use, user: principal.name, clientID: "", Double(bytes), isCounted: false, now: reactor.now)
   }
 }

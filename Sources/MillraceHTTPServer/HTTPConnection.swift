@@ -187,7 +187,7 @@ final class HTTPConnection: ConnectionHandler, RequestHolder, AdmittedConnection
     try server.checkSite(call)
     try call.checkAccess(route)
     try call.checkUse(route)
-    if route.access != .everybody { call.isTimed = true }
+    call.isTimed = route.isTimed
     try server.checkParameters(call, route)
     switch route.request {
     case nil: largestBody = 0

@@ -106,6 +106,8 @@ public struct HTTPRoute: Sendable {
   public let response: HTTPContent
   /// Which quota its bytes count for: those of the body, or those of the answer.
   public let use: ClientQuotas.Limit?
+  /// Whether its time counts for the quota of its user.
+  public let isTimed: Bool
   let handler: @Sendable (HTTPCall) throws(HTTPProblem) -> Void
 
   /// Most bytes of JSON: it is read on the broker's own thread, and takes some 30 times its size in memory.
@@ -117,7 +119,7 @@ public struct HTTPRoute: Sendable {
     request: HTTPContent? = nil, isBodyOptional: Bool = false,
     largestBody: @escaping @Sendable (HTTPServer) -> Int = { _ in HTTPRoute.largestJSON },
     status: HTTPStatus = .ok, response: HTTPContent, use: ClientQuotas.Limit? = nil,
-    handler: @escaping @Sendable (HTTPCall) throws(HTTPProblem) -> Void
+    isTimed: Bool = true, handler: @escaping @Sendable (HTTPCall) throws(HTTPProblem) -> Void
   ) {
     self.method = method
     self.template = template
@@ -133,6 +135,7 @@ public struct HTTPRoute: Sendable {
     self.status = status
     self.response = response
     self.use = use
+    self.isTimed = isTimed && access != .everybody
     self.handler = handler
   }
 

@@ -128,12 +128,12 @@ final class AMQPServerWorld {
   func connect() -> AMQPClient { AMQPClient(self) }
 
   /// A client whose connection is open, with channel 1.
-  func open(heartbeat: UInt16 = 0, frameMax: UInt32 = 131_072, channels: ClosedRange<UInt16> = 1...1) throws
-    -> AMQPClient
-  {
+  func open(
+    heartbeat: UInt16 = 0, frameMax: UInt32 = 131_072, channels: ClosedRange<UInt16> = 1...1, name: String? = nil
+  ) throws -> AMQPClient {
     let client = connect()
     client.send(ProtocolHeader.bytes.array)
-    client.send(channel: 0, [.connectionStartOk(AMQPClient.login("guest"))])
+    client.send(channel: 0, [.connectionStartOk(AMQPClient.login("guest", name: name))])
     client.send(
       channel: 0,
       [
@@ -169,11 +169,12 @@ final class AMQPClient {
     _ password: String,
     capabilities: AMQPFieldTable = [
       "authentication_failure_close": true, "consumer_cancel_notify": true, "connection.blocked": true,
-    ]
+    ], name: String? = nil
   ) -> ConnectionStartOk {
-    ConnectionStartOk(
-      clientProperties: ["capabilities": .table(capabilities)], mechanism: "PLAIN",
-      response: Bytes("\0guest\0\(password)"))
+    let capabilities = AMQPValue.table(capabilities)
+    return ConnectionStartOk(
+      clientProperties: name.map { ["capabilities": capabilities, "connection_name": .string($0)] }
+        ?? ["capabilities": capabilities], mechanism: "PLAIN", response: Bytes("\0guest\0\(password)"))
   }
 
   func send(_ bytes: [UInt8], piecewise: Bool = false) {

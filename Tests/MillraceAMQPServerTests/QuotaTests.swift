@@ -150,9 +150,60 @@ import Testing
     #expect(fields.messageCount == 4, "nothing is lost")
   }
 
+  @Test("commands that wait for an earlier one, and are taken when that is durable, take their client's time as well")
+  func laterTime() throws {
+    let spent = TimeSpent()
+    world.server.processorTime = spent.look
+    let client = try world.open()
+    limit(.requestTime, 10)
+    spent.step = .milliseconds(60)
+    let publications = (0..<50).flatMap { _ in publication(key: "q", body: [1]) }
+    client.send(frames([.queueDeclare(QueueDeclare(queue: "q", durable: true))]) + publications)
+    #expect(spent.looks == 2 && client.connection.isReading && client.commands.isEmpty, "a tenth of a second is free")
+    try client.wait()
+    #expect(spent.looks == 4 && !client.connection.isReading, "0.02 s at 10 %, of commands that waited")
+    client.pass(.milliseconds(210))
+    #expect(client.connection.isReading)
+    spent.step = .zero
+    client.send([.queueDeclare(QueueDeclare(queue: "q", passive: true))])
+    guard case .queueDeclareOk(let fields) = try client.wait()[0] else { return }
+    #expect(fields.messageCount == 50, "nothing is lost")
+  }
+
+  @Test("who waits for days goes on within a second when its limit is raised or taken away")
+  func raisedLimit() throws {
+    let client = try world.open()
+    try queue(client)
+    limit(.producerBytes, 1)
+    client.send(publication(key: "q", body: Array(repeating: 7, count: 400_000)))
+    #expect(client.names == ["connection.blocked"])
+    client.pass(.seconds(20))
+    #expect(!client.connection.isReading)
+    limit(.producerBytes, 1_000_000)
+    client.pass(.milliseconds(1_100))
+    #expect(client.connection.isReading && client.names == ["connection.blocked", "connection.unblocked"])
+    for _ in 0..<3 { client.send(publication(key: "q", body: Array(repeating: 7, count: 100_000))) }
+    client.commands.removeAll()
+    limit(.consumerBytes, 1)
+    client.send([.basicQos(BasicQos(prefetchCount: 1)), .basicConsume(BasicConsume(queue: "q", consumerTag: "c"))])
+    client.pass(.seconds(20))
+    client.send([.basicAck(BasicAck(deliveryTag: 1))])
+    client.pass(.seconds(20))
+    #expect(client.names.count { $0 == "basic.deliver" } == 1, "the second waits for days")
+    world.broker.quotas.set([:])
+    client.pass(.milliseconds(1_100))
+    #expect(client.names.count { $0 == "basic.deliver" } == 2)
+  }
+
   @Test("the time of writing deliveries is the consumer's: it gets them no faster, and others are not held up")
   func deliveryTime() throws {
-    let client = try world.open()
+    let client = try world.open(name: "slow")
+    let other = try world.open()
+    other.send([
+      .queueDeclare(QueueDeclare(queue: "others")),
+      .basicConsume(BasicConsume(queue: "others", consumerTag: "c", noAck: true)),
+    ])
+    try other.wait(2)
     try queue(client)
     for _ in 0..<200 { client.send(publication(key: "q", body: [7])) }
     let spent = TimeSpent()
@@ -160,14 +211,17 @@ import Testing
       .basicConsume(BasicConsume(queue: "q", consumerTag: "c", noAck: true))
     ])
     // Before it is delivered to: its deliveries come at the end of the turn.
-    limit(.requestTime, 50)
+    world.broker.quotas.set([QuotaEntity(clientID: .named("slow")): [ClientQuotas.Limit.requestTime.rawValue: 50]])
     world.server.processorTime = spent.look
     spent.step = .seconds(2)
     client.pass(.milliseconds(100))
     let first = client.names.count { $0 == "basic.deliver" }
     #expect(first > 0 && first < 200, "\(first)")
     #expect(client.connection.isReading)
-    client.pass(.seconds(2))
+    for _ in 0..<3 { other.send(publication(key: "others", body: [8])) }
+    other.pass(.seconds(1))
+    #expect(other.names.count { $0 == "basic.deliver" } == 3 && other.connection.isReading)
+    client.pass(.seconds(1))
     #expect(client.names.count { $0 == "basic.deliver" } == first, "1.5 s at 50 % take 3 s")
     spent.step = .zero
     client.pass(.seconds(2))

@@ -45,6 +45,22 @@ func pieces() {
   #expect(!writer.isFull)
 }
 
+@Test("a piece that is full where a family ends does not begin the next one twice")
+func familyBorder() {
+  var entries = MetricsEntries<UInt64>()
+  entries.append(1, [("queue", String(repeating: "q", count: MetricsWriter.pieceSize))])
+  let families: [MetricsFamily<UInt64>] = [.init("a", "gauge", "A.") { $0 }, .init("b", "gauge", "B.") { $0 }]
+  var writer = MetricsWriter()
+  var text = ""
+  var isDone = false
+  while !isDone {
+    isDone = entries.write(families, to: &writer)
+    text += writer.take().text
+  }
+  let heads = text.split(separator: "\n").filter { $0.hasPrefix("#") }
+  #expect(heads == ["# HELP a A.", "# TYPE a gauge", "# HELP b B.", "# TYPE b gauge"])
+}
+
 @Test("a histogram counts what lies at or below each edge, and all at infinity")
 func histogram() {
   var values = Histogram()
@@ -157,21 +173,23 @@ func queuesComeAndGo() throws {
   func state() throws {
     let idle = #"{"name":"idle","state":"idle","stateLogBytes":0}"#
     let lines = try metrics([:], "[\(JobMetricsTests.told),\(idle)]")
-    let operators = "job=\"count\",operator=\"2\",kind=\"KeyedAggregate\",name=\"words\""
-    let source = "job=\"count\",operator=\"0\",kind=\"RecordInput\",name=\"a\""
+    let operators = "stream_job=\"count\",operator=\"2\",kind=\"KeyedAggregate\",name=\"words\""
+    let source = "stream_job=\"count\",operator=\"0\",kind=\"RecordInput\",name=\"a\""
     for line in [
-      "millrace_job_running{job=\"count\"} 1.0", "millrace_job_running{job=\"idle\"} 0.0",
-      "millrace_job_state_entries{job=\"count\"} 8.0", "millrace_job_state_bytes{job=\"count\"} 123.0",
-      "millrace_job_state_log_bytes{job=\"count\"} 4096.0", "millrace_job_state_log_bytes{job=\"idle\"} 0.0",
-      "millrace_job_commit_latency_seconds{job=\"count\",quantile=\"0.5\"} 0.0015",
-      "millrace_job_commit_latency_seconds{job=\"count\",quantile=\"0.99\"} 0.02",
-      "millrace_job_latency_seconds{job=\"count\",quantile=\"0.99\"} 1.0",
-      "millrace_job_lag_records{job=\"count\"} 12.0", "millrace_job_commit_wait_seconds_total{job=\"count\"} 0.25",
+      "millrace_job_running{stream_job=\"count\"} 1.0", "millrace_job_running{stream_job=\"idle\"} 0.0",
+      "millrace_job_state_entries{stream_job=\"count\"} 8.0", "millrace_job_state_bytes{stream_job=\"count\"} 123.0",
+      "millrace_job_state_log_bytes{stream_job=\"count\"} 4096.0",
+      "millrace_job_state_log_bytes{stream_job=\"idle\"} 0.0",
+      "millrace_job_commit_latency_seconds{stream_job=\"count\",quantile=\"0.5\"} 0.0015",
+      "millrace_job_commit_latency_seconds{stream_job=\"count\",quantile=\"0.99\"} 0.02",
+      "millrace_job_latency_seconds{stream_job=\"count\",quantile=\"0.99\"} 1.0",
+      "millrace_job_lag_records{stream_job=\"count\"} 12.0",
+      "millrace_job_commit_wait_seconds_total{stream_job=\"count\"} 0.25",
       "millrace_job_operator_state_bytes{\(operators)} 123.0", "millrace_job_operator_state_entries{\(operators)} 8.0",
       "millrace_job_operator_records_in_total{\(source)} 10.0",
       "millrace_job_operator_busy_seconds_total{\(operators)} 1.5",
-      "millrace_job_input_lag_records{job=\"count\",input=\"a\"} 12.0",
-      "millrace_job_input_time_lag_seconds{job=\"count\",input=\"a\"} 2.5",
+      "millrace_job_input_lag_records{stream_job=\"count\",input=\"a\"} 12.0",
+      "millrace_job_input_time_lag_seconds{stream_job=\"count\",input=\"a\"} 2.5",
     ] { #expect(lines.contains(Substring(line)), "\(line)") }
     let started = { (prefix: String) in lines.filter { $0.hasPrefix(prefix) } }
     #expect(started("millrace_job_watermark_lag_seconds{").isEmpty, "it uses no event time")
@@ -181,15 +199,25 @@ func queuesComeAndGo() throws {
     #expect(started("millrace_job_commit_latency_seconds{").count == 2)
   }
 
+  @Test("a job that has committed nothing has no times of commits and records")
+  func nothingMeasured() throws {
+    let new = JobMetricsTests.told.replacing("\"commits\":5", with: "\"commits\":0")
+    let lines = try metrics([:], "[\(new)]")
+    #expect(lines.contains("millrace_job_commits_total{stream_job=\"count\"} 0.0"))
+    for name in ["commit_latency", "latency"] {
+      #expect(!lines.contains { $0.hasPrefix("millrace_job_\(name)_seconds{") }, "\(name)")
+    }
+  }
+
   @Test("operators and inputs beyond the most that are shown are summed up")
   func many() throws {
     let other = JobMetricsTests.told.replacing("\"count\"", with: "\"other\"")
     let lines = try metrics(["metrics.max.entities": "1"], "[\(JobMetricsTests.told),\(other)]")
-    let nobody = "job=\"\",operator=\"\",kind=\"\",name=\"\""
+    let nobody = "stream_job=\"\",operator=\"\",kind=\"\",name=\"\""
     for line in [
       "millrace_job_operator_state_bytes{\(nobody)} 246.0", "millrace_job_operator_records_in_total{\(nobody)} 28.0",
-      "millrace_job_input_lag_records{job=\"\",input=\"\"} 12.0",
-      "millrace_job_input_time_lag_seconds{job=\"\",input=\"\"} 2.5",
+      "millrace_job_input_lag_records{stream_job=\"\",input=\"\"} 12.0",
+      "millrace_job_input_time_lag_seconds{stream_job=\"\",input=\"\"} 2.5",
     ] { #expect(lines.contains(Substring(line)), "\(line)") }
   }
 }

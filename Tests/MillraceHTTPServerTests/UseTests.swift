@@ -3,6 +3,7 @@
 import Foundation
 import MillraceBase
 import MillraceBroker
+import MillraceIO
 import MillraceMetadata
 import MillraceSecurity
 import Testing
@@ -20,6 +21,9 @@ import Testing
   private func limit(_ limit: ClientQuotas.Limit, _ value: Double) {
     world.broker.quotas.set([QuotaEntity(user: .named("ANONYMOUS")): [limit.rawValue: value]])
   }
+
+  /// How often clients had to wait.
+  private func waits(_ limit: ClientQuotas.Limit) -> UInt64 { world.broker.quotas.waits[limit]?.count ?? 0 }
 
   private func produce(_ client: HTTPClient, _ size: Int) -> Response? {
     client.ask(
@@ -50,12 +54,15 @@ import Testing
     limit(.consumerBytes, 1000)
     let path = "/api/v1/topics/t/partitions/0/records"
     #expect(client.ask("GET", "\(path)?limit=1&format=text")?.status == 200)
+    #expect(waits(.consumerBytes) == 0, "it owes something, and nobody was told to wait")
     #expect(client.ask("GET", "\(path)?limit=1&format=text")?.status == 429)
+    #expect(waits(.consumerBytes) == 1)
     world.world.run(for: .seconds(10))
     limit(.consumerBytes, 10_000)
     client.send("GET /api/v1/topics/t/partitions/0/events?from=earliest HTTP/1.1\r\nHost: localhost:8080\r\n\r\n")
     let first = client.output(after: .milliseconds(100))
     #expect(first.contains("id: 0"))
+    #expect(waits(.consumerBytes) == 2, "the stream waits")
     #expect(produce(world.connect(), 10)?.status == 201)
     #expect(!client.output(after: .milliseconds(100)).contains("id: 4"), "its user owes more than a second's worth")
     #expect(client.output(after: .seconds(5)).contains("id: 4"))
@@ -84,24 +91,68 @@ import Testing
     limit(.requestTime, 10)
     spent.step = .milliseconds(90)
     #expect(client.ask("GET", "/api/v1/topics")?.status == 200)
-    let looks = spent.looks
-    #expect(looks >= 2)
+    #expect(spent.looks >= 2)
     #expect(client.ask("GET", "/api/v1/topics")?.status == 200, "a tenth of a second is free")
-    spent.step = .milliseconds(400)
+    #expect(waits(.requestTime) == 0, "nobody was told to wait")
+    spent.step = .seconds(60)
     let refused = try #require(client.ask("GET", "/api/v1/topics"))
     // Twice 0.09 s less the 0.1 s that are free: 0.08 s at 10 %.
     #expect(refused.status == 429 && refused.fields["retry-after"] == "1", "\(refused)")
     #expect(refused.body.contains("quota request_percentage"), "\(refused)")
+    #expect(waits(.requestTime) == 1)
     #expect(client.ask("GET", "/health/live")?.status == 200)
+    let metrics = try #require(client.ask("GET", "/metrics"), "whoever looks after the server has to see why")
+    #expect(
+      metrics.status == 200 && metrics.body.contains("millrace_quota_waits_total{quota=\"request_percentage\"} 1\n"))
     world.world.run(for: .seconds(1))
-    #expect(client.ask("GET", "/metrics")?.status == 200, "what was turned away did not cost anything")
-    // Each piece of that stream took 0.4 s; no more than ten windows' worth is owed, and it is paid for in as many seconds.
-    #expect(client.ask("GET", "/metrics")?.status == 429)
+    #expect(
+      client.ask("GET", "/api/v1/topics")?.status == 200, "what was turned away, and metrics, did not cost anything")
+    // That took a minute; no more than ten windows' worth is owed, and it is paid for in as many seconds.
+    #expect(client.ask("GET", "/api/v1/topics")?.status == 429)
     world.world.run(for: .milliseconds(9_000))
-    #expect(client.ask("GET", "/metrics")?.status == 429)
+    #expect(client.ask("GET", "/api/v1/topics")?.status == 429)
     world.world.run(for: .milliseconds(1_100))
     #expect(client.ask("GET", "/api/v1/topics")?.status == 200)
-    #expect(world.broker.quotas.waits[.requestTime].map { $0.count > 0 } == true)
+    #expect(waits(.requestTime) == 3)
+  }
+
+  /// Believes everybody, which takes some of the thread's time.
+  private final class SlowBelief: HTTPAuthenticator {
+    let spend: (String) -> Void
+
+    init(_ spend: @escaping (String) -> Void) { self.spend = spend }
+
+    func authenticate(_ credentials: HTTPCredentials, completion: @escaping (HTTPIdentity) -> Void) {
+      let name = credentials.authorization ?? ""
+      spend(name)
+      completion(name == "mallory" ? .refused(challenges: [], reason: "no") : .known(Principal(name), isProven: true))
+    }
+
+    func authorize(
+      _ principal: Principal, _ operation: AccessOperation, _ kind: ResourceKind, _ name: String, from: SocketAddress
+    ) -> Bool { true }
+  }
+
+  @Test("the time of requests that are turned away is not charged to another user's, which came with them")
+  func pipelinedTime() throws {
+    var time = Duration.zero
+    world.server.processorTime = { time }
+    world.authenticator = SlowBelief { if $0 != "alice" { time += .seconds(5) } }
+    world.broker.quotas.set([
+      QuotaEntity(user: .named("bob")): ["request_percentage": 10],
+      QuotaEntity(user: .named("alice")): ["request_percentage": 100],
+    ])
+    let client = world.connect()
+    func request(_ user: String) -> String {
+      "GET /api/v1/topics HTTP/1.1\r\nHost: localhost:8080\r\nAuthorization: \(user)\r\n\r\n"
+    }
+    client.send(request("bob"))
+    #expect(client.response()?.status == 200)
+    client.send(["bob", "mallory", "alice"].map(request).joined())
+    #expect((0..<3).map { _ in client.response()?.status } == [429, 401, 200])
+    let now = world.broker.reactor.now
+    #expect(world.broker.quotas.owed(.requestTime, user: "bob", clientID: "", now: now) > .seconds(9))
+    #expect(world.broker.quotas.owed(.requestTime, user: "alice", clientID: "", now: now) == .zero)
   }
 
   @Test("what is answered later is its user's time, too")

@@ -93,7 +93,7 @@ def test_a_jobs_state_is_as_large_as_job_show_says(demo):
     client = Client(demo)
     for _ in range(200):
         text = scrape(client)
-        labels = 'job="word-count",operator="2",kind="KeyedAggregate",name="words"'
+        labels = 'stream_job="word-count",operator="2",kind="KeyedAggregate",name="words"'
         if f"millrace_job_operator_state_bytes{{{labels}}} {4 * 12 + len('tobeornot')}.0\n" in text:
             break
         time.sleep(0.05)
@@ -102,15 +102,15 @@ def test_a_jobs_state_is_as_large_as_job_show_says(demo):
     promtool("check", "metrics", text=text)
     shown = json.loads(run("job", "show", "word-count", "--data", demo.data, "--json").stdout)
 
-    def value(name, labels='job="word-count"'):
+    def value(name, labels='stream_job="word-count"'):
         return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name}{{{labels}}} "))
 
     assert value("millrace_job_state_bytes") == sum(chain["stateBytes"] or 0 for chain in shown["chains"])
     assert value("millrace_job_state_entries") == shown["stateKeys"]
     assert 0 < value("millrace_job_state_log_bytes") <= shown["stateBytes"]
     assert value("millrace_job_records_in_total") == shown["recordsIn"] == 100
-    assert value("millrace_job_lag_records") == value("millrace_job_input_lag_records", 'job="word-count",input="lines"') == 0
-    assert 0 < value("millrace_job_commit_latency_seconds", 'job="word-count",quantile="0.5"') < 60
+    assert value("millrace_job_lag_records") == value("millrace_job_input_lag_records", 'stream_job="word-count",input="lines"') == 0
+    assert 0 < value("millrace_job_commit_latency_seconds", 'stream_job="word-count",quantile="0.5"') < 60
 
 
 def names_in(text):

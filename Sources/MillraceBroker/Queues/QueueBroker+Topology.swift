@@ -84,6 +84,7 @@ extension QueueBroker {
   ) {
     let told = Told(client)
     change(telling(told, isMade: true, in: virtualHost, completion)) { [self] () throws(RoutingError) in
+      told.binding = nil
       let binding = resolved(binding, in: virtualHost)
       switch try routing.checkBind(binding, to: try state(of: binding, in: virtualHost, owner), in: virtualHost) {
       case .exists: return .nothing
@@ -103,6 +104,7 @@ extension QueueBroker {
   ) {
     let told = Told(client)
     change(telling(told, isMade: false, in: virtualHost, completion)) { [self] () throws(RoutingError) in
+      told.binding = nil
       let binding = resolved(binding, in: virtualHost)
       try routing.checkUnbind(binding, in: virtualHost)
       let removal = removal(of: .binding(binding), in: virtualHost)
@@ -111,7 +113,8 @@ extension QueueBroker {
     }
   }
 
-  /// A change of a binding for the audit: who makes it, and what it is once that is known.
+  /// A change of a binding for the audit: who makes it, and what it is once that is known. It is decided anew as long as the
+  /// journal has no room: only what was decided last was done.
   private final class Told {
     let client: ClientIdentity?
     var binding: Binding?

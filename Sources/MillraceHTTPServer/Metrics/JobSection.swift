@@ -78,7 +78,7 @@ struct JobInputMetrics: Sendable {
   }
 }
 
-/// Jobs.
+/// Jobs. Their label is not `job`: that is Prometheus' own, which would rename theirs.
 final class JobSection {
   private let server: HTTPServer
   private let limit: Int
@@ -135,11 +135,11 @@ final class JobSection {
       .init(
         quantiles: "millrace_job_commit_latency_seconds",
         "From handing over a commit of the job until it was durable, since the run began."
-      ) { $0["commit"] },
+      ) { measured($0, "commit") },
       .init(
         quantiles: "millrace_job_latency_seconds",
         "From a record's own time until what it led to was durable, since the run began."
-      ) { $0["latency"] },
+      ) { measured($0, "latency") },
       .init(some: "millrace_job_lag_records", "gauge", "Records that the job has not read yet.") { $0["lag"]?.double },
       .init(some: "millrace_job_state_entries", "gauge", "Entries of the job's state.") { $0["stateKeys"]?.double },
       .init(some: "millrace_job_state_bytes", "gauge", "Bytes of keys and values of the job's state.") { job in
@@ -153,6 +153,11 @@ final class JobSection {
         some: "millrace_job_watermark_lag_seconds", "gauge", "How far the job's event time is behind the clock."
       ) { $0["watermark"]?.double.map { max(0, now - $0) / 1000 } },
     ]
+  }
+
+  /// Times that are told of commits; until there was one they are 0 and mean nothing.
+  private static func measured(_ job: JSONValue, _ name: String) -> JSONValue? {
+    job["commits"]?.double == 0 ? nil : job[name]
   }
 
   private static let operatorFamilies: [MetricsFamily<OperatorMetrics>] = [
@@ -197,7 +202,7 @@ final class JobSection {
   func gather() {
     for job in server.jobs {
       let name = job["name"]?.string ?? ""
-      jobs.append(job, [("job", name)])
+      jobs.append(job, [("stream_job", name)])
       for chain in job["chains"]?.array ?? [] { add(chain, name) }
       var places: [String: JobInputMetrics] = [:]
       for one in job["inputs"]?.array ?? [] {
@@ -207,16 +212,16 @@ final class JobSection {
       }
       for (input, metrics) in places.sorted(by: { $0.key < $1.key }) {
         if inputs.count < limit {
-          inputs.append(metrics, [("job", name), ("input", input)])
+          inputs.append(metrics, [("stream_job", name), ("input", input)])
         } else if otherInputs?.add(metrics) == nil {
           otherInputs = metrics
         }
       }
     }
     if let otherOperators {
-      operators.append(otherOperators, [("job", ""), ("operator", ""), ("kind", ""), ("name", "")])
+      operators.append(otherOperators, [("stream_job", ""), ("operator", ""), ("kind", ""), ("name", "")])
     }
-    if let otherInputs { inputs.append(otherInputs, [("job", ""), ("input", "")]) }
+    if let otherInputs { inputs.append(otherInputs, [("stream_job", ""), ("input", "")]) }
   }
 
   /// A chain goes by its first operator: it is the one that may have state.
@@ -227,7 +232,8 @@ final class JobSection {
       operators.append(
         metrics,
         [
-          ("job", job), ("operator", "\(Int(first["number"]?.double ?? 0))"), ("kind", first["kind"]?.string ?? ""),
+          ("stream_job", job), ("operator", "\(Int(first["number"]?.double ?? 0))"),
+          ("kind", first["kind"]?.string ?? ""),
           ("name", first["name"]?.string ?? ""),
         ])
     } else if otherOperators?.add(metrics) == nil {

@@ -70,9 +70,9 @@ struct MetricsEntries<Entry: Sendable> {
     guard !entries.isEmpty else { return true }
     while family < families.count {
       let one = families[family]
-      if index == 0 { writer.head(one.name, one.type, one.help) }
       while index < entries.count {
         if writer.isFull { return false }
+        if index == 0 { writer.head(one.name, one.type, one.help) }
         let entry = entries[index]
         labels.withBytes(index) { one.write(&writer, one.name, $0, entry) }
         index += 1

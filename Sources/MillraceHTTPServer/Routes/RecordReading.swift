@@ -178,14 +178,16 @@ final class RecordEvents {
   }
 
   /// Reads on once its user owes nothing; looks every second whether the client is still there.
-  private func goOn() {
+  private func goOn(wasPaused: Bool = false) {
     guard !isPaused else { return }
-    let owed = call.isOver ? .zero : max(call.owed(.consumerBytes), call.owed(.requestTime))
-    guard owed > .zero else { return next() }
+    let (bytes, time) = call.isOver ? (.zero, .zero) : (call.owed(.consumerBytes), call.owed(.requestTime))
+    let wait = min(max(bytes, time), .seconds(1))
+    guard wait > .zero else { return next() }
+    call.broker.quotas.countWait(bytes >= time ? .consumerBytes : .requestTime, wait, isAnother: !wasPaused)
     isPaused = true
-    call.reactor.schedule(after: min(owed, .seconds(1))) { [self] in
+    call.reactor.schedule(after: wait) { [self] in
       isPaused = false
-      goOn()
+      goOn(wasPaused: true)
     }
   }
 

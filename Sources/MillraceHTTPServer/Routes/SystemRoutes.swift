@@ -22,7 +22,7 @@ enum SystemRoutes {
     HTTPRoute(
       .get, "/metrics", "Health", "All metrics in Prometheus' text format 0.0.4.",
       .needs([HTTPRequirement(.describe, .cluster, .cluster)]), takesMoreQuery: true, response: .text,
-      handler: metrics),
+      isTimed: false, handler: metrics),
     HTTPRoute(
       .get, "/api/v1/openapi.json", "Server", "This API as an OpenAPI 3.1 document.", .filtered(.describe, .cluster),
       response: .json(.open([])), handler: openAPI),
