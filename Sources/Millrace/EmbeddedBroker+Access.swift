@@ -35,8 +35,7 @@ extension EmbeddedBroker {
         if isAdministrator { tags.append(User.administratorTag) }
       }
       do throws(BrokerError) {
-        try broker.setUser(name, tags: tags, credentials: credentials, isReplacing: true) { error in answer.give(error)
-        }
+        try broker.setUser(name, tags: tags, credentials: credentials, isReplacing: true) { answer.give($0) }
       } catch {
         answer.give(.failure(MillraceError(error)))
       }

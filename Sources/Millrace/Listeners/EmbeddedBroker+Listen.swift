@@ -16,9 +16,9 @@ extension EmbeddedBroker {
   ///
   /// On return clients can connect. From the first listener on that other machines can reach, what no rule is about is denied to
   /// clients, unless the setting `allow.everyone.if.no.acl.found` says otherwise; calls of this object are never asked. Files of TLS
-  /// are looked at every five seconds (`tls.watch.interval.ms`, which clients can set), and read again when they have changed. Whom a client's certificate stands for says
-  /// `ssl.principal.mapping.rules`, and whose tokens are taken `sasl.oauthbearer.jwks.endpoint.url`, both settings of
-  /// ``Configuration/settings``.
+  /// are looked at every five seconds (`tls.watch.interval.ms`, which clients can set), and read again when they have changed. Whom
+  /// a client's certificate stands for says `ssl.principal.mapping.rules`, and whose tokens are taken
+  /// `sasl.oauthbearer.jwks.endpoint.url`, both settings of ``Configuration/settings``.
   /// - Parameter allowsInsecure: lets other machines connect without encryption, or without saying who they are.
   /// - Returns: the address with the real port; for `localhost` the first of two.
   /// - Throws: `.invalidArgument` for a definition that contradicts itself, or is open to other machines without being
