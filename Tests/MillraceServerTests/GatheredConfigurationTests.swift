@@ -49,13 +49,9 @@ func sourcesCount() throws {
 
 @Test("a value is told without what it would do to a terminal")
 func problemsAreText() throws {
-  let (_, problems) = ServerConfiguration.gather(
-    try arguments(["--config", "f"]), environment: [:], readsFile: true,
-    read: { _, _ in Array("data=d\nlisteners=kafka://a\tb\u{1b}[2J:1\n".utf8) })
-  #expect(problems.contains { $0.description.contains(#"a\u{9}b\u{1b}[2J"#) })
-  for problem in problems {
-    #expect((problem.description + problem.line).unicodeScalars.allSatisfy { $0.value >= 32 })
-  }
+  let (_, problems) = try configuration(["--data", "d"], ["MILLRACE_LISTENERS": "kafka://a\tb\u{1b}[2J:1"])
+  #expect(problems.contains { $0.contains(#"a\u{9}b\u{1b}[2J"#) })
+  #expect(problems.allSatisfy { $0.unicodeScalars.allSatisfy { $0.value >= 32 } })
 }
 
 @Test("each option of serve stands for the setting of its name")
