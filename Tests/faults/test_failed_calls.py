@@ -256,8 +256,11 @@ def test_slow_segments_leave_producers_alone(make_server, full):
         after = measure()
     print(f"p99 {before * 1000:.2f} ms, with each write and flush of segments and snapshots 100 ms late {after * 1000:.2f} ms")
     assert list((server.data / "segments").iterdir())
-    # Twice the percentile; the rest is for what else this machine does.
-    assert after < 2 * before + 0.02
+    # A commit that waits for one of these calls takes as long as that: fewer than one in a hundred did. On a quiet machine the percentile
+    # is at most doubled; the rest is for what else it does.
+    assert after < 0.1
+    if full:
+        assert after < 2 * before + 0.02
 
 
 def limited_files(count):
