@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from run import TOOLS, Rows, figures, library, machine  # noqa: E402
+from run import TOOLS, Rows, figures, library, machine, put  # noqa: E402
 
 from millrace_tests.rabbitmq import RabbitMQ  # noqa: E402
 from millrace_tests.server import ROOT, Server  # noqa: E402
@@ -314,11 +314,7 @@ def main():
         MEASUREMENTS[name](rows, options.runs, options.quick)
     shutil.rmtree(WORK, ignore_errors=True)
     text = report(rows, options)
-    if options.write:
-        options.write.write_text(text)
-        print(f"written to {options.write}")
-    else:
-        print(text)
+    put(text, options.write)
 
 
 if __name__ == "__main__":

@@ -201,11 +201,7 @@ def main():
     java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr.split('"')[1]
     text = report(samples, options, version, java)
     print(f"took {time.monotonic() - began:.0f} s")
-    if options.write:
-        options.write.write_text(text)
-        print(f"written to {options.write}")
-    else:
-        print(text)
+    bench.put(text, options.write)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,15 @@ class Rows:
         print(f"{what}: {value}{' (' + beside + ')' if beside else ''}", flush=True)
 
 
+def put(text, path):
+    """Writes a page, or prints it where no path is given."""
+    if path:
+        path.write_text(text)
+        print(f"written to {path}")
+    else:
+        print(text)
+
+
 def measure_start(rows, runs, quick):
     """Time to the ready line and resident memory at rest, on empty data."""
     del quick
@@ -280,11 +289,7 @@ def main():
     for name in options.only:
         MEASUREMENTS[name](rows, options.runs, options.quick)
     text = report(rows, options)
-    if options.write:
-        options.write.write_text(text)
-        print(f"written to {options.write}")
-    else:
-        print(text)
+    put(text, options.write)
 
 
 if __name__ == "__main__":

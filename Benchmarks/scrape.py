@@ -118,11 +118,7 @@ def main():
     for count in options.queues:
         measure(rows, count, options)
     text = report(rows, options)
-    if options.write:
-        options.write.write_text(text)
-        print(f"written to {options.write}")
-    else:
-        print(text)
+    bench.put(text, options.write)
 
 
 if __name__ == "__main__":

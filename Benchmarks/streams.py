@@ -123,11 +123,7 @@ def main():
     for name in options.only:
         MEASUREMENTS[name](rows, options.runs, options.quick)
     text = report(rows, options)
-    if options.write:
-        options.write.write_text(text)
-        print(f"written to {options.write}")
-    else:
-        print(text)
+    bench.put(text, options.write)
 
 
 if __name__ == "__main__":

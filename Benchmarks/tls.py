@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from run import ROOT, Rows, figures, machine, tool  # noqa: E402
+from run import ROOT, Rows, figures, machine, put, tool  # noqa: E402
 
 from millrace_tests import wire  # noqa: E402
 from millrace_tests.secure import Certificates, certs  # noqa: E402
@@ -122,6 +122,12 @@ def layer(runs, megabytes):
     return lines
 
 
+def kept(path):
+    """The part of the page that is written by hand, with a date of its own."""
+    parts = path.read_text().partition("\n## Where the time goes\n") if path and path.exists() else ("", "", "")
+    return "".join(parts[1:])
+
+
 def page(rows, options):
     most = max(rows.median(f"{name} tls") - rows.median(f"{name} plain") for name, case in CASES.items() if case[1] == 1000)
     version = figures(ROOT / ".build" / "bench" / "librdkafka_bench", "produce", "--bootstrap", "mock", "--count", 1)["librdkafka"]
@@ -139,7 +145,7 @@ def page(rows, options):
         "A client that makes a TLS record of each small message costs the server more than one that sends larger pieces; Kafka's clients make records",
         "of whole batches.",
         "",
-    ])
+    ]) + kept(options.write)
 
 
 def main():
@@ -151,11 +157,7 @@ def main():
     rows = Rows()
     measure(rows, options.runs, options.quick)
     text = page(rows, options)
-    if options.write:
-        options.write.write_text(text)
-        print(f"written to {options.write}")
-    else:
-        print(text)
+    put(text, options.write)
 
 
 if __name__ == "__main__":
