@@ -221,7 +221,7 @@ final class AMQPChannel {
       guard fields.active else { throw AMQPError(.notImplemented, "active=false") }
       write(ChannelFlowOk(active: true))
     case .accessRequest: write(AccessRequestOk())
-    default: throw AMQPError(.commandInvalid, "unimplemented method")
+    default: throw AMQPError(.commandInvalid, "clients do not send this method on a channel")
     }
   }
 

@@ -50,6 +50,16 @@ struct Unexpected: Error, CustomStringConvertible {
     #expect(client.names == ["connection.start", "connection.tune", "connection.open-ok", "channel.open-ok"])
   }
 
+  @Test("a method that only servers send ends the connection, which is told which one it was")
+  func serversMethod() throws {
+    let client = try world.open()
+    client.send([.queueDeclareOk(QueueDeclareOk(queue: "q", messageCount: 0, consumerCount: 0))])
+    let fields = try close(client)
+    #expect(fields.replyCode == 503)
+    #expect(fields.replyText == "COMMAND_INVALID - clients do not send this method on a channel")
+    #expect(fields.classID == 50 && fields.methodID == 11)
+  }
+
   @Test("who is not open in time is closed without a word")
   func lateHandshake() {
     let client = world.connect()

@@ -5,6 +5,7 @@ import MillraceBase
 import MillraceBroker
 import MillraceMetadata
 import MillraceSecurity
+import MillraceSimulation
 import Testing
 
 @testable import MillraceAMQPServer
@@ -99,22 +100,9 @@ import Testing
     #expect(client.connection.isReading)
   }
 
-  /// Time of the thread that goes on by so much with each look at it, and how often it was looked at.
-  private final class TimeSpent {
-    var looks = 0
-    var step = Duration.zero
-    private var time = Duration.zero
-
-    func look() -> Duration {
-      looks += 1
-      time += step
-      return time
-    }
-  }
-
   @Test("who takes more of the thread's time than its quota is not read from until that is paid, ten windows' at most")
   func requestTime() throws {
-    let spent = TimeSpent()
+    let spent = PlayedTime()
     world.server.processorTime = spent.look
     let client = try world.open()
     try queue(client)
@@ -152,7 +140,7 @@ import Testing
 
   @Test("commands that wait for an earlier one, and are taken when that is durable, take their client's time as well")
   func laterTime() throws {
-    let spent = TimeSpent()
+    let spent = PlayedTime()
     world.server.processorTime = spent.look
     let client = try world.open()
     limit(.requestTime, 10)
@@ -206,7 +194,7 @@ import Testing
     try other.wait(2)
     try queue(client)
     for _ in 0..<200 { client.send(publication(key: "q", body: [7])) }
-    let spent = TimeSpent()
+    let spent = PlayedTime()
     client.send([
       .basicConsume(BasicConsume(queue: "q", consumerTag: "c", noAck: true))
     ])

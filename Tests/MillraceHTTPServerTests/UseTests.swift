@@ -6,6 +6,7 @@ import MillraceBroker
 import MillraceIO
 import MillraceMetadata
 import MillraceSecurity
+import MillraceSimulation
 import Testing
 
 @testable import MillraceHTTPServer
@@ -68,22 +69,9 @@ import Testing
     #expect(client.output(after: .seconds(5)).contains("id: 4"))
   }
 
-  /// Time of the thread that goes on by so much with each look at it, and how often it was looked at.
-  private final class TimeSpent {
-    var looks = 0
-    var step = Duration.zero
-    private var time = Duration.zero
-
-    func look() -> Duration {
-      looks += 1
-      time += step
-      return time
-    }
-  }
-
   @Test("who takes more of the thread's time than its quota is told when to come again; health is for everybody")
   func requestTime() throws {
-    let spent = TimeSpent()
+    let spent = PlayedTime()
     world.server.processorTime = spent.look
     let client = world.connect()
     #expect(client.ask("GET", "/api/v1/topics")?.status == 200)
@@ -157,7 +145,7 @@ import Testing
 
   @Test("what is answered later is its user's time, too")
   func laterTime() throws {
-    let spent = TimeSpent()
+    let spent = PlayedTime()
     world.server.processorTime = spent.look
     limit(.requestTime, 100)
     let client = world.connect()
