@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from drivers import CLIENTS
-from drivers.kafka_python import KafkaPython
+from drivers.kafka_python import GROUP_POLL_MS, KafkaPython
 from kafka import KafkaConsumer, KafkaProducer
 from millrace_tests.batches import Record
 
@@ -170,14 +170,14 @@ def test_an_assigned_consumer_with_default_settings_receives_all_that_is_sent_af
     deadline = time.monotonic() + 30
     received = []
     while not consumer.assignment() and time.monotonic() < deadline:
-        received += [one for batch in consumer.poll(timeout_ms=100).values() for one in batch]
+        received += [one for batch in consumer.poll(timeout_ms=GROUP_POLL_MS).values() for one in batch]
     assert consumer.assignment() and not received
     producer = KafkaProducer(bootstrap_servers=server.bootstrap)
     for number in range(100):
         producer.send("topic", b"message %d" % number)
     producer.flush()
     while len(received) < 100 and time.monotonic() < deadline:
-        received += [one for batch in consumer.poll(timeout_ms=100).values() for one in batch]
+        received += [one for batch in consumer.poll(timeout_ms=GROUP_POLL_MS).values() for one in batch]
     consumer.close()
     producer.close()
     assert [one.value for one in received] == [b"message %d" % number for number in range(100)]
