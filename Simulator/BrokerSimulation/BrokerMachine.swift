@@ -32,6 +32,8 @@ final class BrokerMachine {
     try settings.set("disk.low.bytes", "8192")
     // Members of simulated groups have short lives.
     try settings.set("group.min.session.timeout.ms", "50")
+    // Sessions are as short as the usual wait for the first members.
+    try settings.set("group.initial.rebalance.delay.ms", "0")
     for (name, value) in [
       ("min.session.timeout", 50), ("session.timeout", ConsumerMember.session), ("min.heartbeat.interval", 10),
       ("heartbeat.interval", 60),

@@ -163,8 +163,8 @@ public struct BrokerSettings: Sendable {
       "fetch.max.bytes", .int, "57671680", range: 1024...104_857_600, dynamic: true,
       "Most bytes of records in one fetch answer."),
     Setting(
-      "group.initial.rebalance.delay.ms", .int, "0", range: 0...300_000, dynamic: true,
-      "How long the first member of a group waits for others, in ms."),
+      "group.initial.rebalance.delay.ms", .int, "200", range: 0...300_000, dynamic: true,
+      "How long the first member of a group without members waits for others, in ms."),
     Setting(
       "group.min.session.timeout.ms", .int, "6000", range: 1...86_400_000, dynamic: true,
       "Shortest session time-out, in ms."),
