@@ -238,7 +238,7 @@ let package = Package(
       [
         "MillraceBase", "MillraceModel", "MillraceDataflow", "MillraceStreams", "MillraceConnectors", "Millrace",
       ], usesFoundation: true),
-    tool("TLSBenchmark", path: "Benchmarks/TLSBenchmark", ["MillraceIO", "MillraceBase"]),
+    tool("TLSBenchmark", path: "Benchmarks/TLSBenchmark", ["MillraceIO", "MillraceBase", "COpenSSL"]),
     tool(
       "EncryptionBenchmark", path: "Benchmarks/EncryptionBenchmark",
       ["MillraceLog", "MillraceModel", "MillraceIO", "MillraceBase"]),

@@ -23,7 +23,9 @@ enum TLSBenchmark {
       let folder = try Folder()
       defer { folder.remove() }
       let context = try TLSContext(folder.server)
-      print("stream, bytes a piece, CPU-seconds of the server per GB without TLS, with TLS, added, GB/s with TLS")
+      print(
+        "stream, bytes a piece, CPU-seconds of the server per GB without TLS, with TLS, added, OpenSSL alone, GB/s with TLS"
+      )
       let only = arguments.count > 3 ? Int(arguments[3]) : nil
       var number = 0
       for direction in [Stream.Direction.toServer, .fromServer] {
@@ -31,16 +33,19 @@ enum TLSBenchmark {
           number += 1
           guard only == nil || only == number else { continue }
           let stream = Stream(direction: direction, pieceBytes: size)
-          var best: (plain: Double, tls: Double, rate: Double) = (.infinity, .infinity, 0)
+          var best: (plain: Double, tls: Double, alone: Double, rate: Double) = (.infinity, .infinity, .infinity, 0)
           for _ in 0..<runs {
             best.plain = min(best.plain, try measure(stream, bytes, nil, folder).processor)
             let (processor, wall) = try measure(stream, bytes, context, folder)
             best.tls = min(best.tls, processor)
             best.rate = max(best.rate, 1 / wall)
+            guard direction == .toServer else { continue }
+            best.alone = min(best.alone, try folder.openSSLAlone(min(bytes, 256 << 20), size: min(size, 16 << 10)))
           }
+          let alone = best.alone.isFinite ? "\(rounded(best.alone))" : "-"
           print(
             "\(direction.rawValue), \(size), \(rounded(best.plain)), \(rounded(best.tls)), "
-              + "\(rounded(best.tls - best.plain)), \(rounded(best.rate))")
+              + "\(rounded(best.tls - best.plain)), \(alone), \(rounded(best.rate))")
         }
       }
     } catch {
@@ -127,6 +132,9 @@ final class Server: Sendable {
     clock_gettime(id, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
   }
+
+  /// Processor seconds of the calling thread.
+  static func ownSeconds() -> Double { read(CLOCK_THREAD_CPUTIME_ID) }
 }
 
 /// Counts what comes, or sends as much as was asked for.
@@ -197,6 +205,11 @@ struct Folder {
     TLSConfiguration(certificateFile: "\(path)/server.pem", keyFile: "\(path)/server.key")
   }
   var client: TLSClientConfiguration { TLSClientConfiguration(trust: .authorities(file: "\(path)/ca.pem")) }
+
+  func openSSLAlone(_ bytes: Int, size: Int) throws -> Double {
+    try OpenSSLAlone.decrypting(
+      bytes, size: size, certificate: "\(path)/server.pem", key: "\(path)/server.key")
+  }
 
   func remove() {
     for name in ["ca.pem", "ca.key", "server.pem", "server.key"] { unlink("\(path)/\(name)") }

@@ -268,6 +268,9 @@ int mr_set_receive_timeout(int fd, int timeout_ms) {
   struct timeval timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1000};
   return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) < 0 ? -errno : 0;
 }
+int mr_set_receive_low_water(int fd, int bytes) {
+  return setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) < 0 ? -errno : 0;
+}
 int mr_shutdown_write(int fd) { return shutdown(fd, SHUT_WR) < 0 ? -errno : 0; }
 int mr_socket_pair(int out[2]) {
   return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, out) < 0 ? -errno : 0;

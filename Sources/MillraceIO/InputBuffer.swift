@@ -16,9 +16,13 @@ public struct InputBuffer {
   private var smallReads = 0
   /// Unread bytes that complete the message under way, 0 when that is not known.
   private var expected = 0
+  /// Unread bytes before which nobody needs to be woken, 0 when each byte counts.
+  private var awaited = 0
   private static let initialCapacity = 16 * 1024
   private static let smallReadsToShrink = 64
   private static let largestRead = 1 << 20
+  /// Most room that is made for input that is consumed whole at each read.
+  private static let largestReuse = 256 * 1024
   /// From this size on a message is read up to its end and no further.
   private static let exactReadSize = 64 * 1024
 
@@ -47,6 +51,7 @@ public struct InputBuffer {
     let out = chunk.bytes(start..<(start + length))
     start += length
     expected = 0
+    awaited = 0
     return out
   }
 
@@ -54,7 +59,18 @@ public struct InputBuffer {
   ///
   /// A large one is then read up to its end and no further, so that no part of the next has to be moved when memory
   /// changes. Nothing is allocated for what has only been announced.
-  public mutating func expect(_ total: Int) { expected = total >= InputBuffer.exactReadSize ? total : 0 }
+  /// - Parameter isOnePiece: the owner has no use for a part of it, nor for the news that a part has come, so that the reactor
+  ///   may wait until more of it is there.
+  public mutating func expect(_ total: Int, isOnePiece: Bool = false) {
+    expected = total >= InputBuffer.exactReadSize ? total : 0
+    awaited = isOnePiece ? expected : 0
+  }
+
+  /// Says that nothing can be done before `more` bytes are there than there are.
+  mutating func await(_ more: Int) { awaited = more > 0 ? count + more : 0 }
+
+  /// Bytes that must come before anything can be done; 0 when each byte counts.
+  package var lacking: Int { max(0, awaited - count) }
 
   /// Room to receive into: a quarter of the usual read or more, unless the limit is near; empty at the limit. For reactors.
   ///
@@ -63,8 +79,10 @@ public struct InputBuffer {
     if start == end && isKnownUniquelyReferenced(&chunk) {
       start = 0
       end = 0
-      // A connection that has become quiet gives the memory of its busy days back.
-      if chunk.capacity > 4 * readSize { renew(capacity: readSize) }
+      // A connection that has become quiet gives the memory of its busy days back. One whose reads fill their room gets more of it,
+      // up to what stays in a cache when whole input is consumed and the same memory is filled again.
+      let wanted = min(readSize, limit, InputBuffer.largestReuse)
+      if chunk.capacity > 4 * readSize || chunk.capacity < wanted { renew(capacity: wanted) }
     } else if chunk.capacity - end < max(4096, readSize / 4) {
       // Keep the unread part; ask for twice of it, so that a large message costs O(its size) copying in all.
       let capacity = max(readSize, min(2 * count, limit))

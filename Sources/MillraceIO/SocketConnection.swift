@@ -44,12 +44,17 @@ final class SocketConnection: Connection, EventSource {
   /// The handler wants to be called before the next sending.
   private var announcesSending = false
   private var waitsForRoom = false
+  /// Bytes of input from which on the system tells of them.
+  private var lowWater = 1
   private var deadline: Timer?
 
-  /// Read from one connection in one turn, so that one fast peer does not starve the others.
   /// With so much unsent, output is a backlog.
   private static let backlogBytes = 256 << 10
+  /// Read from one connection in one turn, so that one fast peer does not starve the others.
   private static let readBytesPerTurn = 1 << 20
+  /// Input that a large message still lacks wakes the reactor in pieces of this size, not at each packet.
+  private static let largestLowWater = 256 << 10
+  private static let leastLowWater = 32 << 10
   /// Sent to one connection before others get their turn.
   private static let sendBytesPerTurn = 8 << 20
   /// Output of this size is not held back until the end of the phase.
@@ -167,7 +172,9 @@ final class SocketConnection: Connection, EventSource {
 
   /// Input that was left over before a pause is offered again.
   func offerBuffered() {
-    if state == .open && isReading && input.count > 0 { offer() }
+    guard state == .open && isReading && input.count > 0 else { return }
+    offer()
+    settleLowWater()
   }
 
   func notifyClosed(_ error: IOError?) {
@@ -179,7 +186,22 @@ final class SocketConnection: Connection, EventSource {
 
   // MARK: Reading
 
+  /// Tells the system how much input is worth a call. While a part of it is there nothing is lost by waiting: the message cannot be
+  /// handled before its end, the end of input and errors are told at once, and the system wakes whoever waits when its memory is full.
+  private func settleLowWater() {
+    guard state == .open else { return }
+    let lacking = input.lacking
+    let wanted = lacking < SocketConnection.leastLowWater ? 1 : min(lacking, SocketConnection.largestLowWater)
+    guard wanted != lowWater, mr_set_receive_low_water(descriptor, Int32(wanted)) == 0 else { return }
+    lowWater = wanted
+  }
+
   private func receive() {
+    receiveAll()
+    settleLowWater()
+  }
+
+  private func receiveAll() {
     var budget = SocketConnection.readBytesPerTurn
     while isReading && state == .open && budget > 0 {
       let room = input.prepareRoom()

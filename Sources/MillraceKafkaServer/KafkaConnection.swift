@@ -157,7 +157,7 @@ final class KafkaConnection: ConnectionHandler, RequestHolder, AdmittedConnectio
         return hasTaken
       }
       guard isWhole else {
-        input.expect(Int(size) + 4)
+        input.expect(Int(size) + 4, isOnePiece: true)
         break
       }
       _ = input.take(4)

@@ -45,6 +45,8 @@ public final class PlayedConnection: Connection {
   private var arrived: [UInt8] = []
   /// Bytes that have arrived, and that nobody has taken.
   public var unread: Int { arrived.count + input.count }
+  /// Bytes before which its user does not need to be woken; 0 when each counts.
+  package var lacking: Int { input.lacking }
 
   /// A connection without a handler.
   public init(calls: Bool, inputLimit: Int) {

@@ -532,3 +532,53 @@ func smallAnswersOfABacklog() throws {
     #expect(try client.receiveExactly(10_000) == Array(repeating: 9, count: 10_000))
   }
 }
+
+@Test("a large message in small packets wakes its reader now and then, what follows it at once, and the end always")
+func largeMessagesInSmallPackets() throws {
+  let ledger = Ledger()
+  try withReactor { reactor in
+    let address = reactor.serve { connection, handler in
+      handler.received = { [unowned connection] input in
+        ledger.add("wakes")
+        while let length = input.peekInt32() {
+          guard input.count >= Int(length) + 4 else {
+            input.expect(Int(length) + 4, isOnePiece: true)
+            return
+          }
+          connection.write([input.take(Int(length) + 4)])
+        }
+      }
+      handler.inputEnded = {
+        ledger.add("ends")
+        return true
+      }
+      handler.closed = { _ in ledger.add("closed") }
+    }
+    let client = try Client(address)
+    defer { client.close() }
+    func message(_ length: Int) -> [UInt8] {
+      withUnsafeBytes(of: Int32(length).bigEndian) { Array($0) } + pattern(length)
+    }
+    let large = message(1_000_000)
+    var at = 0
+    while at < large.count {
+      let next = min(large.count, at + 2000)
+      try client.send(Array(large[at..<next]))
+      at = next
+      usleep(300)
+    }
+    #expect(try client.receiveExactly(large.count) == large)
+    // 500 packets, and 1 MB in pieces of 256 KiB: each piece, and the first packet, which says how much will come.
+    #expect((2...20).contains(ledger["wakes"]), "\(ledger["wakes"])")
+    // A small one after it, byte by byte.
+    let small = message(3)
+    for byte in small { try client.send([byte]) }
+    #expect(try client.receiveExactly(small.count) == small)
+    // The end in the middle of a message is told, and so is a large one whose end comes with it.
+    try client.send(large + Array(large[..<70_000]))
+    client.shutdownWrite()
+    #expect(try client.receiveToEnd() == large)
+    ledger.wait("closed", atLeast: 1)
+    #expect(ledger["ends"] == 1)
+  }
+}

@@ -216,3 +216,38 @@ func inputLimit() throws {
   world.exchange()
   #expect(world.told == ["failed"])
 }
+
+@Test("of a large message that comes over TLS no more is awaited than there is still to come")
+func awaitedInput() throws {
+  let contexts = try TLSContexts()
+  let message = tlsPattern(500_000)
+  for is12 in [false, true] {
+    for records in [500_000, 16_384, 1000] {
+      let world = contexts.securedWorld(is12)
+      world.handler.received = { [unowned world] input in
+        if input.count < message.count {
+          input.expect(message.count, isOnePiece: true)
+        } else {
+          world.received += input.take(input.count).array
+        }
+      }
+      for start in stride(from: 0, to: message.count, by: records) {
+        world.peerWrite(Array(message[start..<min(message.count, start + records)]))
+      }
+      let output = world.peerOutput()
+      var random = SeededRandom(seed: UInt64(records))
+      var at = 0
+      var most = 0
+      while at < output.count {
+        let next = min(output.count, at + Int.random(in: 1...9000, using: &random))
+        world.reactor.turn { world.lower.arrive(Array(output[at..<next])) }
+        at = next
+        most = max(most, world.lower.lacking)
+        #expect(world.lower.lacking <= output.count - at)
+      }
+      #expect(world.received == message)
+      #expect(world.lower.lacking == 0)
+      #expect(most > 450_000, "\(most)")
+    }
+  }
+}

@@ -69,6 +69,8 @@ struct mr_piece {
 };
 long mr_send_pieces(int fd, const struct mr_piece *pieces, int count);
 int mr_set_receive_timeout(int fd, int timeout_ms);
+// Readable from so many unread bytes on, or at the end of input.
+int mr_set_receive_low_water(int fd, int bytes);
 int mr_shutdown_write(int fd);
 int mr_socket_pair(int out[2]);
 

@@ -59,6 +59,8 @@ public final class TLSConnection: Connection, ConnectionHandler {
   var owesDrained = false
 
   private static let finishingTime = Duration.seconds(30)
+  /// More than any record takes, with its header and what encryption adds. Source: RFC 8446, 5.2; RFC 5246, 6.2.3.
+  private static let largestRecord = 20 << 10
 
   /// A connection whose handshake begins with the peer's first bytes. It becomes the handler of `lower`.
   init(over lower: any Connection, context: TLSContext, reactor: any Reactor, logger: Logger) {
@@ -129,6 +131,8 @@ public final class TLSConnection: Connection, ConnectionHandler {
     let left = state == .open && !isInputOver ? session.pipe.inputCount : 0
     session.pipe.withdraw()
     _ = ciphertext.take(all.count - left)
+    // OpenSSL may hold all of a record but its last byte.
+    if isSecured && state == .open && isReading { ciphertext.await(input.lacking - TLSConnection.largestRecord) }
     settleInput()
   }
 
