@@ -229,6 +229,20 @@ import Testing
         #"\#(root)"unbind","resource":"exchange","name":"%2F/amq.direct","destination":"q","kind":"queue","key":"k\"1","allowed":true,"count":1"#,
         #"\#(root)"unbind","resource":"exchange","name":"%2F/amq.topic","destination":"e","kind":"exchange","key":"a.#","allowed":true,"count":1"#,
       ])
+    // Queues that are a connection's own come by the thousand: what leads to them is told, but not to which.
+    client.send(
+      ["x1", "x2"].flatMap { name -> [AMQPMethod] in
+        [
+          .queueDeclare(QueueDeclare(queue: name, exclusive: true)),
+          .queueBind(QueueBind(queue: name, exchange: "amq.fanout", routingKey: "k")),
+        ]
+      })
+    try client.wait(4)
+    let own = try bindingsTold().dropFirst(4).map { String($0.drop { $0 != "," }.dropFirst().dropLast()) }
+    #expect(
+      own == [
+        #"\#(root)"bind","resource":"exchange","name":"%2F/amq.fanout","exclusive":true,"kind":"queue","key":"k","allowed":true,"count":2"#
+      ])
     // A binding that is refused is a denial, of what it lacked, and none that was made.
     try set("carol", tags: [])
     world.broker.access.isExposed = true
@@ -240,6 +254,6 @@ import Testing
     carol.send([.queueBind(QueueBind(queue: "q", exchange: "amq.fanout"))])
     carol.pass(.seconds(1))
     #expect(carol.names == ["channel.close"])
-    #expect(try bindingsTold().count == 4)
+    #expect(try bindingsTold().count == 5)
   }
 }

@@ -199,19 +199,29 @@ func queuesComeAndGo() throws {
     #expect(started("millrace_job_commit_latency_seconds{").count == 2)
   }
 
-  @Test("a job that has committed nothing has no times of commits and records")
+  @Test("a job of which no times were measured has no lines of them")
   func nothingMeasured() throws {
-    let new = JobMetricsTests.told.replacing("\"commits\":5", with: "\"commits\":0")
+    let new = JobMetricsTests.told.replacing(#"{"p50":1500,"p99":20000}"#, with: "null")
+      .replacing(#"{"p50":2500,"p99":1000000}"#, with: "null")
     let lines = try metrics([:], "[\(new)]")
-    #expect(lines.contains("millrace_job_commits_total{stream_job=\"count\"} 0.0"))
+    #expect(lines.contains("millrace_job_commits_total{stream_job=\"count\"} 5.0"))
     for name in ["commit_latency", "latency"] {
       #expect(!lines.contains { $0.hasPrefix("millrace_job_\(name)_seconds{") }, "\(name)")
     }
   }
 
-  @Test("operators and inputs beyond the most that are shown are summed up")
+  @Test("jobs, operators and inputs beyond the most that are shown are summed up")
   func many() throws {
     let other = JobMetricsTests.told.replacing("\"count\"", with: "\"other\"")
+    let third = JobMetricsTests.told.replacing("\"count\"", with: "\"third\"")
+    let shown = try metrics(["metrics.max.entities": "1"], "[\(JobMetricsTests.told),\(other),\(third)]")
+    #expect(
+      shown.filter { $0.hasPrefix("millrace_job_records_in_total{") } == [
+        "millrace_job_records_in_total{stream_job=\"count\"} 10.0",
+        "millrace_job_records_in_total{stream_job=\"\"} 20.0",
+      ])
+    #expect(shown.contains("millrace_job_state_log_bytes{stream_job=\"\"} 8192.0"))
+    #expect(shown.count { $0.hasPrefix("millrace_job_latency_seconds{") } == 2, "times of several jobs have no sum")
     let lines = try metrics(["metrics.max.entities": "1"], "[\(JobMetricsTests.told),\(other)]")
     let nobody = "stream_job=\"\",operator=\"\",kind=\"\",name=\"\""
     for line in [

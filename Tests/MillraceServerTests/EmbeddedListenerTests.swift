@@ -401,3 +401,30 @@ func embeddedListenWhileClosing() async throws {
     try await closing.value
   }
 }
+
+@Test("localhost is not half opened: where another program has the port of ::1, nobody is to be led there")
+func halfTaken() async throws {
+  let other = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
+  // A machine may be without IPv6.
+  guard other >= 0 else { return }
+  defer { close(other) }
+  var address = sockaddr_in6()
+  address.sin6_family = sa_family_t(AF_INET6)
+  address.sin6_addr = in6addr_loopback
+  var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
+  let isBound = withUnsafeMutablePointer(to: &address) { pointer in
+    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      bind(other, $0, length) == 0 && listen(other, 1) == 0 && getsockname(other, $0, &length) == 0
+    }
+  }
+  guard isBound else { return }
+  let port = UInt16(bigEndian: address.sin6_port)
+  try await withEmbedded { broker in
+    do {
+      _ = try await broker.listen(host: "localhost", kafkaPort: port)
+      Issue.record("it listens on 127.0.0.1 alone")
+    } catch {
+      #expect("\(error)".contains("cannot listen") && "\(error)".contains("[::1]:\(port)"), "\(error)")
+    }
+  }
+}

@@ -175,8 +175,9 @@ package final class OpenListeners {
         if !definition.isLoopback { parts.broker.take().access.isExposed = true }
         parts.beginWatching()
       } catch {
-        // A machine without IPv6 still has the other address.
-        guard first != nil else {
+        // A machine without IPv6 still has the other address. Where somebody else has it, clients that ask for localhost would be
+        // led to that one; but which port is free on both cannot be known before.
+        guard first != nil, error.code != .addressInUse || definition.port == 0 else {
           throw ListenerError(cause: .address(definition.service), reason: "cannot listen: \(error)")
         }
         logger.log(.warning, "server", "not listening on this address", ["host": host, "error": error.description])

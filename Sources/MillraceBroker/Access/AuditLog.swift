@@ -6,7 +6,8 @@
 //   {"time":"2026-11-28T12:00:00.000Z","principal":"User:alice","host":"10.0.0.1","operation":"write",
 //    "resource":"topic","name":"orders","allowed":false,"count":1}
 // Of a binding that such a client made or took away, "operation" is "bind" or "unbind", the resource the exchange that it leads from, and
-// "destination", "kind" (queue, exchange or topic) and "key" are its own. One that was there, or was not, is not told.
+// "destination", "kind" (queue, exchange or topic) and "key" are its own. One that was there, or was not, is not told. A queue that
+// is one connection's own has "exclusive":true in place of its name, so that a thousand of them are one record with its count.
 // A configuration file that is read again is an alter-configs of the cluster without a principal and a host, with "file", the
 // "settings" that changed, and "reason" when it was refused.
 // A login has "operation":"authenticate", "mechanism" and "protocol" in place of resource and name, and of a refusal "reason".
@@ -26,7 +27,7 @@ public final class AuditLog {
     case decision(AccessControl.Decision)
     case login(String?, host: String, SaslMechanism, protocolName: String, reason: String?)
     /// A binding was made, or taken away.
-    case binding(ClientIdentity, isMade: Bool, exchange: String, destination: String, kind: String, key: String)
+    case binding(ClientIdentity, isMade: Bool, exchange: String, destination: String?, kind: String, key: String)
     /// The configuration file was read again.
     case reload(file: String, settings: String, reason: String?)
     /// What there was no room for.
@@ -78,12 +79,16 @@ public final class AuditLog {
   }
 
   /// A binding was made, or taken away. Told of clients who said who they are.
-  func bound(_ binding: Binding, in virtualHost: String, isMade: Bool, by client: ClientIdentity) {
+  /// - Parameter isExclusive: it leads to a queue that only its connection has.
+  func bound(
+    _ binding: Binding, in virtualHost: String, isMade: Bool, isExclusive: Bool, by client: ClientIdentity
+  ) {
     guard client.principal != .anonymous else { return }
     add(
       .binding(
         client, isMade: isMade, exchange: ResourceName.inVirtualHost(virtualHost, binding.source),
-        destination: binding.destination.name, kind: binding.destination.kind, key: binding.key.text))
+        destination: isExclusive ? nil : binding.destination.name, kind: binding.destination.kind,
+        key: binding.key.text))
   }
 
   /// The configuration file was read again by whoever runs the program.
@@ -189,7 +194,12 @@ public final class AuditLog {
         string("operation", isMade ? "bind" : "unbind", &json)
         string("resource", ResourceKind.exchange.word, &json)
         string("name", String(exchange.prefix(AuditLog.longestName)), &json)
-        string("destination", String(destination.prefix(AuditLog.longestName)), &json)
+        if let destination {
+          string("destination", String(destination.prefix(AuditLog.longestName)), &json)
+        } else {
+          json.name("exclusive")
+          json.bool(true)
+        }
         string("kind", kind, &json)
         string("key", String(key.prefix(AuditLog.longestName)), &json)
         json.name("allowed")

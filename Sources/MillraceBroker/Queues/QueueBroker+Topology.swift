@@ -84,12 +84,12 @@ extension QueueBroker {
   ) {
     let told = Told(client)
     change(telling(told, isMade: true, in: virtualHost, completion)) { [self] () throws(RoutingError) in
-      told.binding = nil
+      told.forget()
       let binding = resolved(binding, in: virtualHost)
       switch try routing.checkBind(binding, to: try state(of: binding, in: virtualHost, owner), in: virtualHost) {
       case .exists: return .nothing
       case .new(let isDurable):
-        told.binding = binding
+        told.decided(binding, isExclusive: isExclusive(binding, in: virtualHost))
         guard !isDurable else { return .event(.bound(virtualHost: virtualHost, binding)) }
         return .transient { $0.applyBind(binding, isDurable: false, in: virtualHost) }
       }
@@ -104,11 +104,14 @@ extension QueueBroker {
   ) {
     let told = Told(client)
     change(telling(told, isMade: false, in: virtualHost, completion)) { [self] () throws(RoutingError) in
-      told.binding = nil
+      told.forget()
       let binding = resolved(binding, in: virtualHost)
       try routing.checkUnbind(binding, in: virtualHost)
       let removal = removal(of: .binding(binding), in: virtualHost)
-      if case .nothing = removal {} else { told.binding = binding }
+      if case .nothing = removal {
+      } else {
+        told.decided(binding, isExclusive: isExclusive(binding, in: virtualHost))
+      }
       return removal
     }
   }
@@ -117,9 +120,18 @@ extension QueueBroker {
   /// journal has no room: only what was decided last was done.
   private final class Told {
     let client: ClientIdentity?
-    var binding: Binding?
+    private(set) var binding: Binding?
+    /// The queue is one connection's own.
+    private(set) var isExclusive = false
 
     init(_ client: ClientIdentity?) { self.client = client }
+
+    func forget() { binding = nil }
+
+    func decided(_ binding: Binding, isExclusive: Bool) {
+      self.binding = binding
+      self.isExclusive = isExclusive
+    }
   }
 
   private func telling(
@@ -127,10 +139,16 @@ extension QueueBroker {
   ) -> Completion {
     { [self] error in
       if error == nil, let client = told.client, let binding = told.binding {
-        broker.audit.bound(binding, in: virtualHost, isMade: isMade, by: client)
+        broker.audit.bound(
+          binding, in: virtualHost, isMade: isMade, isExclusive: told.isExclusive, by: client)
       }
       completion(error)
     }
+  }
+
+  private func isExclusive(_ binding: Binding, in virtualHost: String) -> Bool {
+    guard case .queue(let name) = binding.destination else { return false }
+    return find(name, in: virtualHost)?.isExclusive ?? false
   }
 
   /// A binding to a queue's name that stands for a topic leads to the topic.

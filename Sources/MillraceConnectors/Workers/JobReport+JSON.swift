@@ -9,7 +9,8 @@
 //              "watermark", "watermarkHolder": {"input", "partition"}}],
 //  "inputs": [{"input", "partition", "lag", "timeLagSeconds"}]}
 //
-// RATE is {"1s", "10s"}, LATENCY is {"p50", "p99"} in microseconds. What a chain or input does not have is null.
+// RATE is {"1s", "10s"}, LATENCY is {"p50", "p99"} in microseconds, or null while nothing was measured. What a chain or input does not
+// have is null.
 
 import MillraceBase
 import MillraceDataflow
@@ -32,6 +33,10 @@ extension JobReport {
     json.number(Double(waitedForCommits) / 1e9)
     for (name, quantiles) in [("commit", commitLatency), ("latency", latency)] {
       json.name(name)
+      guard !quantiles.isEmpty else {
+        json.null()
+        continue
+      }
       json.object { json in
         json.name("p50")
         json.number(quantiles.p50 / 1000)

@@ -54,6 +54,9 @@ public struct JobReport: Equatable, Sendable {
     /// The value that 99 in 100 do not exceed.
     public var p99: UInt64 = 0
 
+    /// Nothing was measured. A time of 0 ns is none, either.
+    public var isEmpty: Bool { p99 == 0 }
+
     /// No values.
     public init() {}
 

@@ -83,6 +83,8 @@ final class JobSection {
   private let server: HTTPServer
   private let limit: Int
   private var jobs = MetricsEntries<JSONValue>()
+  /// Sums of the jobs that have no lines of their own.
+  private var otherJobs: [String: Double]?
   private var operators = MetricsEntries<OperatorMetrics>()
   private var otherOperators: OperatorMetrics?
   private var inputs = MetricsEntries<JobInputMetrics>()
@@ -135,11 +137,11 @@ final class JobSection {
       .init(
         quantiles: "millrace_job_commit_latency_seconds",
         "From handing over a commit of the job until it was durable, since the run began."
-      ) { measured($0, "commit") },
+      ) { $0["commit"] },
       .init(
         quantiles: "millrace_job_latency_seconds",
         "From a record's own time until what it led to was durable, since the run began."
-      ) { measured($0, "latency") },
+      ) { $0["latency"] },
       .init(some: "millrace_job_lag_records", "gauge", "Records that the job has not read yet.") { $0["lag"]?.double },
       .init(some: "millrace_job_state_entries", "gauge", "Entries of the job's state.") { $0["stateKeys"]?.double },
       .init(some: "millrace_job_state_bytes", "gauge", "Bytes of keys and values of the job's state.") { job in
@@ -153,11 +155,6 @@ final class JobSection {
         some: "millrace_job_watermark_lag_seconds", "gauge", "How far the job's event time is behind the clock."
       ) { $0["watermark"]?.double.map { max(0, now - $0) / 1000 } },
     ]
-  }
-
-  /// Times that are told of commits; until there was one they are 0 and mean nothing.
-  private static func measured(_ job: JSONValue, _ name: String) -> JSONValue? {
-    job["commits"]?.double == 0 ? nil : job[name]
   }
 
   private static let operatorFamilies: [MetricsFamily<OperatorMetrics>] = [
@@ -198,11 +195,23 @@ final class JobSection {
     ) { $0.timeLag },
   ]
 
+  /// What can be summed up over jobs.
+  private static let sums = [
+    "recordsIn", "recordsOut", "bytesIn", "bytesOut", "lateRecords", "failedRecords", "steps", "commits", "busySeconds",
+    "waitedForCommitsSeconds", "lag", "stateKeys", "stateLogBytes",
+  ]
+
   /// Asks the jobs' hosts: what they have told lies ready.
   func gather() {
     for job in server.jobs {
       let name = job["name"]?.string ?? ""
-      jobs.append(job, [("stream_job", name)])
+      if jobs.count < limit {
+        jobs.append(job, [("stream_job", name)])
+      } else {
+        var others = otherJobs ?? [:]
+        for name in JobSection.sums { if let value = job[name]?.double { others[name, default: 0] += value } }
+        otherJobs = others
+      }
       for chain in job["chains"]?.array ?? [] { add(chain, name) }
       var places: [String: JobInputMetrics] = [:]
       for one in job["inputs"]?.array ?? [] {
@@ -217,6 +226,10 @@ final class JobSection {
           otherInputs = metrics
         }
       }
+    }
+    if let otherJobs {
+      jobs.append(
+        .object(otherJobs.sorted { $0.key < $1.key }.map { .init($0.key, .number($0.value)) }), [("stream_job", "")])
     }
     if let otherOperators {
       operators.append(otherOperators, [("stream_job", ""), ("operator", ""), ("kind", ""), ("name", "")])
