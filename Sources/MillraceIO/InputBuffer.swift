@@ -63,7 +63,7 @@ public struct InputBuffer {
   ///   may wait until more of it is there.
   public mutating func expect(_ total: Int, isOnePiece: Bool = false) {
     expected = total >= InputBuffer.exactReadSize ? total : 0
-    awaited = isOnePiece ? expected : 0
+    awaited = isOnePiece ? total : 0
   }
 
   /// Says that nothing can be done before `more` bytes are there than there are.

@@ -54,7 +54,7 @@ final class SocketConnection: Connection, EventSource {
   private static let readBytesPerTurn = 1 << 20
   /// Input that a large message still lacks wakes the reactor in pieces of this size, not at each packet.
   private static let largestLowWater = 256 << 10
-  private static let leastLowWater = 32 << 10
+  private static let leastLowWater = 8 << 10
   /// Sent to one connection before others get their turn.
   private static let sendBytesPerTurn = 8 << 20
   /// Output of this size is not held back until the end of the phase.

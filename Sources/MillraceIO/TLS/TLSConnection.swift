@@ -37,6 +37,7 @@ public final class TLSConnection: Connection, ConnectionHandler {
   private var deadline: Timer?
 
   private var input: InputBuffer
+  private var records = TLSRecords()
   private var isReading = true
   private var isOffering = false
   private var isOfferDue = false
@@ -59,8 +60,6 @@ public final class TLSConnection: Connection, ConnectionHandler {
   var owesDrained = false
 
   private static let finishingTime = Duration.seconds(30)
-  /// More than any record takes, with its header and what encryption adds. Source: RFC 8446, 5.2; RFC 5246, 6.2.3.
-  private static let largestRecord = 20 << 10
 
   /// A connection whose handshake begins with the peer's first bytes. It becomes the handler of `lower`.
   init(over lower: any Connection, context: TLSContext, reactor: any Reactor, logger: Logger) {
@@ -130,9 +129,10 @@ public final class TLSConnection: Connection, ConnectionHandler {
     // Nobody wants what comes after the end.
     let left = state == .open && !isInputOver ? session.pipe.inputCount : 0
     session.pipe.withdraw()
-    _ = ciphertext.take(all.count - left)
-    // OpenSSL may hold all of a record but its last byte.
-    if isSecured && state == .open && isReading { ciphertext.await(input.lacking - TLSConnection.largestRecord) }
+    records.pass(ciphertext.take(all.count - left))
+    if isSecured && state == .open && isReading && left == 0 {
+      ciphertext.await(records.bytesBefore(input.lacking))
+    }
     settleInput()
   }
 
