@@ -54,7 +54,10 @@ final class SocketConnection: Connection, EventSource {
   private static let readBytesPerTurn = 1 << 20
   /// Input that a large message still lacks wakes the reactor in pieces of this size, not at each packet.
   private static let largestLowWater = 256 << 10
-  private static let leastLowWater = 8 << 10
+  private static let leastLowWater = 32 << 10
+  /// The end of a message is read as it comes. A system acknowledges what nobody reads up to 40 ms later, and a peer with Nagle's
+  /// algorithm (librdkafka) keeps the last part of a segment back until then. Two of the largest segments, which loopback has.
+  private static let promptTail = 128 << 10
   /// Sent to one connection before others get their turn.
   private static let sendBytesPerTurn = 8 << 20
   /// Output of this size is not held back until the end of the phase.
@@ -190,8 +193,8 @@ final class SocketConnection: Connection, EventSource {
   /// handled before its end, the end of input and errors are told at once, and the system wakes whoever waits when its memory is full.
   private func settleLowWater() {
     guard state == .open else { return }
-    let lacking = input.lacking
-    let wanted = lacking < SocketConnection.leastLowWater ? 1 : min(lacking, SocketConnection.largestLowWater)
+    let spare = input.lacking - SocketConnection.promptTail
+    let wanted = spare < SocketConnection.leastLowWater ? 1 : min(spare, SocketConnection.largestLowWater)
     guard wanted != lowWater, mr_set_receive_low_water(descriptor, Int32(wanted)) == 0 else { return }
     lowWater = wanted
   }
