@@ -303,9 +303,6 @@ void *mr_grow_pages(void *address, size_t length, size_t larger) {
 }
 void mr_free_pages(void *address, size_t length) { munmap(address, length); }
 void mr_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
-// Linux gives every thread a niceness of its own, by its thread id; failing to lower one's priority has no reason that is known.
-void mr_lower_thread_priority(int niceness) { setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), niceness); }
-int mr_thread_niceness(void) { return getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)); }
 int64_t mr_resident_bytes(void) {
   FILE *file = fopen("/proc/self/statm", "re");
   if (!file) return -errno;

@@ -97,7 +97,7 @@ package struct BrokerParts: Sendable {
       throw .system(error)
     }
     do throws(IOError) {
-      passwords = try ThreadPool(name: "\(name)-login", threads: 1, givesWay: true)
+      passwords = try ThreadPool(name: "\(name)-login", threads: 1)
     } catch {
       writer.stop()
       background.stop()

@@ -1,6 +1,5 @@
 // ThreadPool: a fixed number of threads that run blocking jobs in the order of their submission.
 
-import CMillraceSystem
 import Glibc
 import MillraceBase
 
@@ -20,10 +19,8 @@ public final class ThreadPool: BlockingExecutor, @unchecked Sendable {
   private var threads: [SystemThread] = []
 
   /// Starts `threads` threads called `name`-0, `name`-1, ….
-  /// - Parameter givesWay: other threads come first where there are not enough processors, by a niceness of 10: for work of which strangers
-  ///   can order any amount.
   /// - Throws: `.failed` when the system refuses one of them.
-  public init(name: String, threads count: Int, givesWay: Bool = false) throws(IOError) {
+  public init(name: String, threads count: Int) throws(IOError) {
     precondition(count > 0, "a pool of \(count) threads")
     mutex.initialize(to: pthread_mutex_t())
     work.initialize(to: pthread_cond_t())
@@ -32,11 +29,7 @@ public final class ThreadPool: BlockingExecutor, @unchecked Sendable {
     do throws(IOError) {
       let loop = Loop(mutex: mutex, pool: self)
       for index in 0..<count {
-        threads.append(
-          try SystemThread(name: "\(name)-\(index)") {
-            if givesWay { mr_lower_thread_priority(10) }
-            loop.run()
-          })
+        threads.append(try SystemThread(name: "\(name)-\(index)") { loop.run() })
       }
     } catch {
       stop()

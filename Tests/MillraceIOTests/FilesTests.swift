@@ -147,18 +147,6 @@ func poolRunsJobs() throws {
   #expect(count.withLock { $0 } == 40_000)
 }
 
-@Test("the threads of a pool that gives way have a lower priority, and nobody else has")
-func poolGivesWay() throws {
-  let niceness = Mutex<[Int32]>([])
-  let before = mr_thread_niceness()
-  for givesWay in [true, false] {
-    let pool = try ThreadPool(name: "way", threads: 1, givesWay: givesWay)
-    pool.submit { niceness.withLock { $0.append(mr_thread_niceness()) } }
-    pool.stop()
-  }
-  #expect(niceness.withLock { $0 } == [min(19, max(10, before)), before] && mr_thread_niceness() == before)
-}
-
 @Test("SIGTERM and SIGINT arrive on the reactor")
 func signalsArrive() async throws {
   await #expect(processExitsWith: .success) {

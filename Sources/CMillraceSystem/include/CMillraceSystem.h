@@ -152,9 +152,6 @@ void *mr_allocate_pages(size_t length);
 void *mr_grow_pages(void *address, size_t length, size_t larger);
 void mr_free_pages(void *address, size_t length);
 void mr_name_thread(const char *name);
-// Of the calling thread alone.
-void mr_lower_thread_priority(int niceness);
-int mr_thread_niceness(void);
 int64_t mr_resident_bytes(void);
 int64_t mr_peak_resident_bytes(void);
 // Gives memory that is not in use back to the system.
