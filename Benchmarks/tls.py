@@ -143,7 +143,7 @@ def page(rows, options):
         "One connection whose handler drops what it gets, or sends pieces from memory; the processor time is that of the server's thread.", "",
         *layer(options.runs, 64 if options.quick else 1024), "",
         "OpenSSL alone decrypts the same in memory, records of 16 KiB at most, with nothing around it: what no server that uses it can go below. A client that",
-        "makes a TLS record of each small message costs the server more than one that sends larger pieces; Kafka's clients make records of whole batches.",
+        "makes a TLS record of each small message, as librdkafka does in small requests, costs the server more than one that sends larger pieces.",
         "",
     ]) + kept(options.write)
 

@@ -95,6 +95,18 @@ private func bytes(_ answer: WorkerAnswer) -> Bytes {
 
 @Suite("the workers' protocol")
 struct WorkerProtocolTests {
+  @Test("in JSON, times of which none was measured are null")
+  func unmeasuredTimes() throws {
+    var report = JobReport()
+    report.latency.p50 = 3000
+    report.latency.p99 = 5000
+    var json = JSONWriter()
+    json.object { report.writeMembers(to: &$0) }
+    let value = try Bytes(json.bytes).withBuffer { try JSONValue($0) }
+    #expect(value["commit"] == .null)
+    #expect(value["latency"]?["p50"]?.double == 3 && value["latency"]?["p99"]?.double == 5)
+  }
+
   @Test("every request is read as it was written, and refused when cut off anywhere or longer", arguments: 0..<18)
   func everyRequest(index: Int) throws {
     #expect(requests.count == 18)

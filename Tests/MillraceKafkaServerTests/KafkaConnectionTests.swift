@@ -273,3 +273,14 @@ func sessionAnswers() throws {
   #expect(anew.responses.first?.partitions.first?.highWatermark == 0, "news again, now that the error is over")
   #expect(try next(fetch(10, offset: 0, session: (first.sessionID, 5)), 8).responses.isEmpty)
 }
+
+@Test("of a request that has begun the rest is awaited, and behind it each byte counts")
+func awaitedRequest() throws {
+  let world = try ServerWorld()
+  let (connection, _) = world.connect()
+  connection.receive([0, 4, 0, 0] + [UInt8](repeating: 0, count: 100))
+  #expect(connection.lacking == (4 << 16) - 100 && !connection.isClosing)
+  let (other, _) = world.connect()
+  other.receive([0, 0])
+  #expect(other.lacking == 0)
+}

@@ -34,6 +34,8 @@ final class PlayedConnection: Connection {
     }
   }
   func setReading(_ enabled: Bool) { isReading = enabled }
+  /// Bytes before which its user does not need to be woken; 0 when each counts.
+  var lacking: Int { input.lacking }
   func closeAfterWriting() { isClosing = true }
   func close() { isClosing = true }
 
